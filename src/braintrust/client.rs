@@ -1,0 +1,260 @@
+//! The calls on `ai_secret`s; it must never repeat a refusal, and never show what was sent or answered.
+//!
+//! <https://www.braintrust.dev/docs/reference/api/AiSecrets>
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, Method, StatusCode, Url};
+use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::AiSecret;
+use crate::config::Lookup;
+use crate::deadline::Deadline;
+use crate::error::{Cause, Error, Service};
+use crate::transport;
+
+const LIST: &str = "GET /v1/ai_secret";
+const GET: &str = "GET /v1/ai_secret/{id}";
+pub const PATCH: &str = "PATCH /v1/ai_secret/{id}";
+
+/// Objects asked for in a page.
+const PAGE: &str = "100";
+
+/// A data plane that ignores the cursor would be read for ever.
+const MOST_PAGES: usize = 100;
+
+/// As many candidates as a person reads in an error.
+const MOST_CANDIDATES: usize = 10;
+
+/// One data plane, seen with one API key, until one deadline.
+pub struct Braintrust<'a> {
+    /// The one HTTP client.
+    pub http: &'a Client,
+    /// The data plane.
+    pub api_url: &'a Url,
+    /// The API key.
+    pub api_key: &'a SecretString,
+    /// When all calls must have ended.
+    pub deadline: Deadline,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    objects: Vec<AiSecret>,
+}
+
+impl Braintrust<'_> {
+    /// Finds the one `ai_secret` that `lookup` names.
+    ///
+    /// # Errors
+    /// `not_found` and `conflict` with the candidates; `invalid_credentials` (401), `permission` (403), `throttled`,
+    /// `unavailable`, `timeout`.
+    pub async fn find(&self, lookup: &Lookup) -> Result<AiSecret, Error> {
+        match lookup {
+            Lookup::Id(id) => self.get(*id).await,
+            Lookup::Name { name, org_name } => {
+                let found = self.list(&[("ai_secret_name", name)], org_name.as_deref()).await?;
+                // An older data plane may ignore the filter.
+                let named = found.into_iter().filter(|ai_secret| ai_secret.name == *name);
+                let (mut bedrock, mut others): (Vec<_>, Vec<_>) =
+                    named.partition(|ai_secret| ai_secret.provider.as_deref() == Some("bedrock"));
+                match (bedrock.len(), bedrock.pop(), others.pop()) {
+                    (1, Some(ai_secret), _) => Ok(ai_secret),
+                    // The one of another type is for the layout to refuse.
+                    (0, _, Some(other)) => Ok(other),
+                    (0, ..) => Err(self.nothing_found(lookup, org_name.as_deref()).await?),
+                    (_, last, _) => Err(several_found(lookup, bedrock.into_iter().chain(last).collect())),
+                }
+            }
+        }
+    }
+
+    /// Reads one `ai_secret`.
+    ///
+    /// # Errors
+    /// `not_found` for an unknown id, which Braintrust answers with 400 or 404 (or 403: `permission`).
+    pub async fn get(&self, id: Uuid) -> Result<AiSecret, Error> {
+        self.send(GET, Method::GET, self.url(Some(id)), None).await.map_err(|error| match error.cause {
+            Cause::NotFound | Cause::Configuration => Error {
+                cause: Cause::NotFound,
+                problem: format!("{} for the id {id}", error.problem),
+                remedy: "Check the id, and that the API key belongs to the ai_secret's organization and data plane"
+                    .into(),
+                ..error
+            },
+            _ => error,
+        })
+    }
+
+    /// Merges `body` into an `ai_secret`; the answer is the changed object. The same body may be sent again.
+    ///
+    /// # Errors
+    /// Those of a call.
+    pub async fn patch(&self, id: Uuid, body: Bytes) -> Result<AiSecret, Error> {
+        self.send(PATCH, Method::PATCH, self.url(Some(id)), Some(body)).await
+    }
+
+    /// All pages: there is no cursor in the envelope, so the last id leads to the next page, until one is empty.
+    async fn list(&self, query: &[(&str, &str)], org_name: Option<&str>) -> Result<Vec<AiSecret>, Error> {
+        let mut found: Vec<AiSecret> = Vec::new();
+        for _ in 0..MOST_PAGES {
+            let mut url = self.url(None);
+            {
+                let mut pairs = url.query_pairs_mut();
+                pairs
+                    .append_pair("limit", PAGE)
+                    .extend_pairs(query)
+                    .extend_pairs(org_name.map(|org| ("org_name", org)));
+                pairs.extend_pairs(found.last().map(|last| ("starting_after", last.id.to_string())));
+            }
+            let page: Page = self.send(LIST, Method::GET, url, None).await?;
+            if page.objects.is_empty() {
+                return Ok(found);
+            }
+            found.extend(page.objects);
+        }
+        Err(Error::new(
+            Cause::Unavailable,
+            Service::Braintrust,
+            LIST,
+            format!("answered more than {MOST_PAGES} pages"),
+            "Name the ai_secret by its id",
+        ))
+    }
+
+    async fn nothing_found(&self, lookup: &Lookup, org_name: Option<&str>) -> Result<Error, Error> {
+        let others = self.list(&[("ai_secret_type", "bedrock")], org_name).await?;
+        Ok(Error::new(
+            Cause::NotFound,
+            Service::Braintrust,
+            LIST,
+            format!("no ai_secret is named {lookup}; of type bedrock there {}", candidates(&others)),
+            "Name one of them in the target's ai_secrets, or make the ai_secret in Braintrust first",
+        ))
+    }
+
+    fn url(&self, id: Option<Uuid>) -> Url {
+        let mut url = self.api_url.clone();
+        // Never fails: the configuration takes http and https only.
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(["v1", "ai_secret"]).extend(id.map(|id| id.to_string()));
+        }
+        url
+    }
+
+    /// One call with its repetitions.
+    async fn send<T: DeserializeOwned>(
+        &self,
+        call: &'static str,
+        method: Method,
+        url: Url,
+        body: Option<Bytes>,
+    ) -> Result<T, Error> {
+        self.deadline
+            .repeat_a_few_times(Service::Braintrust, call, || self.attempt(call, &method, &url, body.clone()))
+            .await
+    }
+
+    async fn attempt<T: DeserializeOwned>(
+        &self,
+        call: &'static str,
+        method: &Method,
+        url: &Url,
+        body: Option<Bytes>,
+    ) -> Result<T, Error> {
+        let mut request = self.http.request(method.clone(), url.clone()).header(AUTHORIZATION, self.bearer());
+        if let Some(body) = body {
+            request = request.header(CONTENT_TYPE, "application/json").body(body);
+        }
+        let unavailable = |problem: String| {
+            let remedy = "It was retried; the next tick tries again. Check that the Braintrust URL is right, can be \
+                          reached from the function and has a certificate that it trusts (BRAINTRUST_CA_BUNDLE)";
+            Error::new(Cause::Unavailable, Service::Braintrust, call, problem, remedy)
+        };
+        let response = request.send().await.map_err(|error| Error {
+            cause: if error.is_timeout() { Cause::Timeout } else { Cause::Unavailable },
+            ..unavailable(transport::unreachable_because(&error))
+        })?;
+        if !response.status().is_success() {
+            return Err(refused(call, response.status(), response.headers()));
+        }
+        let kind = content_type(response.headers());
+        // Security: the answer may hold secrets of the documented layout.
+        let body = Zeroizing::new(transport::read(response).await.map_err(unavailable)?);
+        serde_json::from_slice(&body)
+            .map_err(|_| unavailable(format!("answered {kind} where the JSON of an ai_secret was expected")))
+    }
+
+    fn bearer(&self) -> HeaderValue {
+        // Security: exposed into the header, which is marked sensitive so that no `Debug` shows it.
+        let text = Zeroizing::new(format!("Bearer {}", self.api_key.expose_secret()));
+        // The key was checked for characters that a header takes when it was read.
+        let mut value = HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("Bearer"));
+        value.set_sensitive(true);
+        value
+    }
+}
+
+/// What a status means. The body is never read: it may echo what was sent.
+fn refused(call: &'static str, status: StatusCode, headers: &HeaderMap) -> Error {
+    let (cause, remedy) = match status.as_u16() {
+        401 => (
+            Cause::InvalidCredentials,
+            "Braintrust refuses the API key: put a valid one into the secret that BRAINTRUST_API_KEY_SECRET_ID (or the \
+             ai_secret's api_key_secret_id) names; it is read again after a refusal",
+        ),
+        403 => (
+            Cause::Permission,
+            "The API key is known and may not do this: only an organization's admins may update its ai_secrets, and a \
+             key sees its own organizations only",
+        ),
+        404 => (Cause::NotFound, "Check the id and BRAINTRUST_API_URL"),
+        429 => (Cause::Throttled, "It was retried; the next tick tries again"),
+        300..=399 => (Cause::Configuration, "Check BRAINTRUST_API_URL: an API does not redirect"),
+        500.. => (Cause::Unavailable, "It was retried; the next tick tries again"),
+        _ => (Cause::Configuration, "Check BRAINTRUST_API_URL, and that the data plane is not too old"),
+    };
+    let error = Error::new(cause, Service::Braintrust, call, format!("answered {}", status.as_u16()), remedy);
+    Error { retry_after: retry_after(headers), ..error }
+}
+
+/// The seconds of `Retry-After`; a date, which it may also be, is left to the backoff.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// The media type, for an error's reader: `text/html` says that something stands between.
+fn content_type(headers: &HeaderMap) -> String {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind: String =
+        value.chars().take_while(|c| c.is_ascii_alphanumeric() || "/.+-".contains(*c)).take(40).collect();
+    if kind.is_empty() { "something without a content type".to_owned() } else { kind }
+}
+
+fn several_found(lookup: &Lookup, found: Vec<AiSecret>) -> Error {
+    Error::new(
+        Cause::Conflict,
+        Service::Braintrust,
+        LIST,
+        format!("the name {lookup} is not the only one: there {}", candidates(&found)),
+        "The key sees several organizations: add org_name, or name the ai_secret by its id",
+    )
+}
+
+fn candidates(found: &[AiSecret]) -> String {
+    if found.is_empty() {
+        return "is none".to_owned();
+    }
+    let shown = found.iter().take(MOST_CANDIDATES).map(|ai_secret| {
+        let org = ai_secret.org_id.map(|org| format!(" of organization {org}")).unwrap_or_default();
+        format!("{} ({:?}{org})", ai_secret.id, ai_secret.name)
+    });
+    let more = if found.len() > MOST_CANDIDATES { ", …" } else { "" };
+    format!("{} {}{more}", if found.len() == 1 { "is" } else { "are" }, shown.collect::<Vec<_>>().join(", "))
+}

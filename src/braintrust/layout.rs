@@ -1,0 +1,285 @@
+//! Where Bedrock credentials go inside an `ai_secret`, and whether they arrived; pure, and it must never touch an `ai_secret` that is not Bedrock's.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use secrecy::ExposeSecret;
+use secrecy::zeroize::Zeroizing;
+use serde::Serialize;
+
+use super::{AiSecret, Metadata};
+use crate::config::LayoutChoice;
+use crate::credentials::Credentials;
+use crate::error::{Cause, Error, Service};
+
+const CALL: &str = "PATCH /v1/ai_secret/{id}";
+
+/// Room for a secret access key, a session token of STS's usual one kilobyte and the names, without a reallocation
+/// that would leave a copy behind.
+const BODY: usize = 8 << 10;
+
+/// The two known ways to keep AWS credentials in an `ai_secret`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Layout {
+    /// What the gateway reads: `secret`, `metadata.access_key`, `metadata.session_token`, `metadata.region`.
+    Gateway,
+    /// What the help article shows: `metadata.aws_access_key_id` and its siblings.
+    Documented,
+}
+
+/// Chooses the layout of an `ai_secret`.
+///
+/// # Errors
+/// `conflict`, if it must not be touched: another type, or `auth_type` `assume_role`.
+pub fn choose(choice: LayoutChoice, ai_secret: &AiSecret) -> Result<Layout, Error> {
+    let refuse =
+        |problem: String, remedy: &str| Err(Error::new(Cause::Conflict, Service::Braintrust, CALL, problem, remedy));
+    let (id, metadata) = (ai_secret.id, &ai_secret.metadata);
+    match ai_secret.provider.as_deref() {
+        Some("bedrock") => {}
+        other => {
+            let found = other.unwrap_or("none");
+            return refuse(
+                format!(
+                    "the ai_secret {id} ({:?}) has type {found:?}, not \"bedrock\"; it was not touched",
+                    ai_secret.name
+                ),
+                "Name an ai_secret of type bedrock in the target's ai_secrets",
+            );
+        }
+    }
+    if metadata.auth_type.as_deref() == Some("assume_role") {
+        return refuse(
+            format!("the ai_secret {id} has auth_type \"assume_role\"; it was not touched"),
+            "Braintrust assumes a role by itself there and needs no rotation: take it out of the targets, or make another \
+             ai_secret for this function",
+        );
+    }
+    let has_documented_keys =
+        metadata.aws_access_key_id.is_some() || metadata.has_aws_secret_access_key || metadata.has_aws_session_token;
+    Ok(match choice {
+        LayoutChoice::Gateway => Layout::Gateway,
+        LayoutChoice::Documented => Layout::Documented,
+        LayoutChoice::Auto if has_gateway_keys(metadata) || !has_documented_keys => Layout::Gateway,
+        LayoutChoice::Auto => Layout::Documented,
+    })
+}
+
+fn has_gateway_keys(metadata: &Metadata) -> bool {
+    metadata.access_key.is_some() || metadata.auth_type.is_some()
+}
+
+/// What the operator should know about an `ai_secret` that is written in `layout`.
+pub fn warnings(layout: Layout, ai_secret: &AiSecret) -> Vec<String> {
+    let (id, metadata) = (ai_secret.id, &ai_secret.metadata);
+    let mut warnings = Vec::new();
+    if layout == Layout::Gateway && metadata.has_aws_secret_access_key {
+        warnings.push(format!(
+            "the ai_secret {id} still has metadata.aws_secret_access_key, which everybody who may list ai_secrets can \
+             read and PATCH cannot remove: retire that key, and replace the ai_secret by a new one"
+        ));
+    }
+    if layout == Layout::Documented {
+        warnings.push(format!(
+            "the ai_secret {id} has the documented layout, where everybody who may list ai_secrets can read the secret \
+             access key{}: a new ai_secret made in Braintrust's UI has the gateway layout",
+            if has_gateway_keys(metadata) { ", and the gateway goes on reading the other layout's fields" } else { "" }
+        ));
+    }
+    warnings
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Body<'a> {
+    Gateway { secret: &'a str, metadata: GatewayMetadata<'a> },
+    Documented { metadata: DocumentedMetadata<'a> },
+}
+
+#[derive(Serialize)]
+struct GatewayMetadata<'a> {
+    auth_type: &'static str,
+    access_key: &'a str,
+    session_token: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    region: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct DocumentedMetadata<'a> {
+    aws_access_key_id: &'a str,
+    aws_secret_access_key: &'a str,
+    aws_session_token: &'a str,
+}
+
+/// The body of the one PATCH that carries all parts, since a pair in two requests is mismatched for a moment. No other
+/// key is added: gateways parse the metadata strictly. Zeroized once it is sent.
+///
+/// # Errors
+/// `configuration`, if it cannot be serialized, which would be a bug.
+pub fn patch(layout: Layout, credentials: &Credentials, region: &str, current: &Metadata) -> Result<Bytes, Error> {
+    // Security: the parts are exposed into the request body only.
+    let secret_access_key = credentials.secret_access_key.expose_secret();
+    let session_token = credentials.session_token.expose_secret();
+    let access_key_id = &credentials.access_key_id;
+    let body = match layout {
+        Layout::Gateway => Body::Gateway {
+            secret: secret_access_key,
+            metadata: GatewayMetadata {
+                auth_type: "iam_credentials",
+                access_key: access_key_id,
+                session_token,
+                region: (current.region.as_deref() != Some(region)).then_some(region),
+            },
+        },
+        Layout::Documented => Body::Documented {
+            metadata: DocumentedMetadata {
+                aws_access_key_id: access_key_id,
+                aws_secret_access_key: secret_access_key,
+                aws_session_token: session_token,
+            },
+        },
+    };
+    let mut json = Zeroizing::new(Vec::with_capacity(BODY));
+    serde_json::to_writer(&mut *json, &body).map_err(|_| {
+        Error::new(Cause::Configuration, Service::Braintrust, CALL, "the body cannot be made", "Report this as a bug")
+    })?;
+    Ok(Bytes::from_owner(json))
+}
+
+/// Whether `after` holds what was sent: the access key id reads back, and `secret_updated_at` moved forward where the
+/// data plane has it.
+pub fn arrived(layout: Layout, access_key_id: &str, before: &AiSecret, after: &AiSecret) -> Result<(), &'static str> {
+    let read_back = match layout {
+        Layout::Gateway => &after.metadata.access_key,
+        Layout::Documented => &after.metadata.aws_access_key_id,
+    };
+    if read_back.as_deref() != Some(access_key_id) {
+        return Err("another access key id reads back than was sent");
+    }
+    // The documented layout does not touch the encrypted value.
+    if layout == Layout::Gateway && !moved(before.secret_updated_at.as_deref(), after.secret_updated_at.as_deref()) {
+        return Err("the access key id reads back, but secret_updated_at did not move, so the secret did not change");
+    }
+    Ok(())
+}
+
+fn moved(before: Option<&str>, after: Option<&str>) -> bool {
+    let time = |text: Option<&str>| text.and_then(|text| text.parse::<Timestamp>().ok());
+    match (time(before), time(after)) {
+        (Some(before), Some(after)) => after > before,
+        // An older data plane, or a first secret: there is nothing to compare.
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::SecretString;
+    use serde_json::{Value, json};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn ai_secret(metadata: &Value) -> AiSecret {
+        let json = json!({"id": Uuid::nil(), "name": "x", "type": "bedrock", "metadata": metadata});
+        serde_json::from_value(json).unwrap()
+    }
+
+    fn credentials() -> Credentials {
+        Credentials {
+            access_key_id: "ASIANEW".to_owned(),
+            secret_access_key: SecretString::from("key"),
+            session_token: SecretString::from("token"),
+            expires_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn auto_follows_the_metadata() {
+        for (metadata, layout) in [
+            (json!(null), Layout::Gateway),
+            (json!({}), Layout::Gateway),
+            (json!({"region": "us-east-1", "models": ["a"]}), Layout::Gateway),
+            (json!({"access_key": "AKIA"}), Layout::Gateway),
+            (json!({"auth_type": "api_key"}), Layout::Gateway),
+            (json!({"aws_access_key_id": "AKIA", "access_key": "AKIA"}), Layout::Gateway),
+            (json!({"aws_access_key_id": "AKIA"}), Layout::Documented),
+            (json!({"aws_access_key_id": "AKIA", "region": "us-east-1"}), Layout::Documented),
+            (json!({"aws_secret_access_key": "x"}), Layout::Documented),
+            (json!({"aws_session_token": "x"}), Layout::Documented),
+        ] {
+            assert_eq!(choose(LayoutChoice::Auto, &ai_secret(&metadata)).unwrap(), layout, "{metadata}");
+        }
+    }
+
+    #[test]
+    fn an_explicit_layout_wins_over_the_metadata() {
+        let documented = ai_secret(&json!({"aws_access_key_id": "AKIA"}));
+        assert_eq!(choose(LayoutChoice::Gateway, &documented).unwrap(), Layout::Gateway);
+        let gateway = ai_secret(&json!({"access_key": "AKIA"}));
+        assert_eq!(choose(LayoutChoice::Documented, &gateway).unwrap(), Layout::Documented);
+    }
+
+    #[test]
+    fn another_type_and_assume_role_are_refused_in_every_layout() {
+        for choice in [LayoutChoice::Auto, LayoutChoice::Gateway, LayoutChoice::Documented] {
+            for provider in [None, Some("openai".to_owned())] {
+                let other = AiSecret { provider, ..ai_secret(&json!({})) };
+                assert_eq!(choose(choice, &other).unwrap_err().cause, Cause::Conflict);
+            }
+            let assume_role = ai_secret(&json!({"auth_type": "assume_role"}));
+            assert!(choose(choice, &assume_role).unwrap_err().to_string().contains("needs no rotation"));
+        }
+    }
+
+    #[test]
+    fn the_body_has_all_parts_and_no_other_key() {
+        let body = |layout, metadata: &Value| -> Value {
+            let body = patch(layout, &credentials(), "us-east-1", &ai_secret(metadata).metadata).unwrap();
+            serde_json::from_slice(&body).unwrap()
+        };
+        let parts = json!({"auth_type": "iam_credentials", "access_key": "ASIANEW", "session_token": "token"});
+        let same_region = body(Layout::Gateway, &json!({"region": "us-east-1"}));
+        assert_eq!(same_region, json!({"secret": "key", "metadata": parts}));
+        for metadata in [json!({}), json!({"region": "eu-west-1"})] {
+            assert_eq!(body(Layout::Gateway, &metadata)["metadata"]["region"], "us-east-1");
+        }
+        let parts =
+            json!({"aws_access_key_id": "ASIANEW", "aws_secret_access_key": "key", "aws_session_token": "token"});
+        assert_eq!(body(Layout::Documented, &json!({})), json!({"metadata": parts}));
+    }
+
+    #[test]
+    fn what_arrived_has_the_new_id_and_a_later_time() {
+        let at = |metadata: Value, time: Option<&str>| AiSecret {
+            secret_updated_at: time.map(str::to_owned),
+            ..ai_secret(&metadata)
+        };
+        let (early, late) = (Some("2026-01-01T00:00:00Z"), Some("2026-01-01T00:00:00.001Z"));
+        let new = || json!({"access_key": "ASIANEW"});
+        let old = || json!({"access_key": "ASIAOLD"});
+        for (before, after, holds) in [
+            (at(old(), early), at(new(), late), true),
+            (at(old(), None), at(new(), late), true),
+            (at(old(), None), at(new(), None), true),
+            (at(old(), early), at(new(), early), false),
+            (at(old(), late), at(new(), early), false),
+            (at(old(), early), at(old(), late), false),
+            (at(old(), early), at(json!({"aws_access_key_id": "ASIANEW"}), late), false),
+        ] {
+            assert_eq!(arrived(Layout::Gateway, "ASIANEW", &before, &after).is_ok(), holds, "{after:?}");
+        }
+        let documented = at(json!({"aws_access_key_id": "ASIANEW"}), early);
+        assert!(arrived(Layout::Documented, "ASIANEW", &at(json!({}), early), &documented).is_ok());
+    }
+
+    #[test]
+    fn secrets_that_everybody_may_read_are_warned_of() {
+        let leftover = ai_secret(&json!({"access_key": "AKIA", "aws_secret_access_key": "hidden"}));
+        let warning = warnings(Layout::Gateway, &leftover).pop().unwrap();
+        assert!(warning.contains("metadata.aws_secret_access_key") && !warning.contains("hidden"));
+        assert!(warnings(Layout::Gateway, &ai_secret(&json!({"aws_secret_access_key": ""}))).is_empty());
+        assert!(warnings(Layout::Documented, &leftover).pop().unwrap().contains("the gateway goes on reading"));
+    }
+}

@@ -1,0 +1,252 @@
+//! The function's configuration, read once at cold start; a wrong value must never become a warning or a default.
+
+mod target;
+
+use std::path::Path;
+
+use reqwest::Url;
+
+use crate::error::Error;
+pub use target::{AiSecret, AssumeRole, Kind, LayoutChoice, Lookup, Probe, Target};
+
+const TARGETS: &str = "TARGETS";
+const TARGETS_SECRET_ID: &str = "TARGETS_SECRET_ID";
+const API_KEY_SECRET_ID: &str = "BRAINTRUST_API_KEY_SECRET_ID";
+const API_URL: &str = "BRAINTRUST_API_URL";
+const CA_BUNDLE: &str = "BRAINTRUST_CA_BUNDLE";
+const LOG_LEVEL: &str = "AWS_LAMBDA_LOG_LEVEL";
+const LOG_FORMAT: &str = "AWS_LAMBDA_LOG_FORMAT";
+
+const DEFAULT_API_URL: &str = "https://api.braintrust.dev";
+
+/// What the environment says, before the targets are read.
+#[derive(Debug)]
+pub struct Config {
+    /// `TARGETS` or `TARGETS_SECRET_ID`.
+    pub targets: TargetsSource,
+    /// What a target's `ai_secret`s fall back on.
+    pub defaults: Defaults,
+    /// `BRAINTRUST_CA_BUNDLE`: PEM that is trusted besides the public roots.
+    pub ca_bundle: Option<Vec<u8>>,
+    /// `AWS_ENDPOINT_URL_BEDROCK`, or `AWS_ENDPOINT_URL`: where the probe goes instead of the region's endpoint.
+    pub bedrock_endpoint: Option<Url>,
+    /// `AWS_ENDPOINT_URL_BEDROCK_RUNTIME`, or `AWS_ENDPOINT_URL`: the same for a Converse probe.
+    pub bedrock_runtime_endpoint: Option<Url>,
+}
+
+/// Where the array of targets is.
+#[derive(Debug)]
+pub enum TargetsSource {
+    /// The JSON itself.
+    Inline(String),
+    /// The id of the Secrets Manager secret that holds it.
+    Secret(String),
+}
+
+/// What an entry of `ai_secrets` may leave out.
+#[derive(Debug)]
+pub struct Defaults {
+    /// `BRAINTRUST_API_URL`.
+    pub api_url: Url,
+    /// `BRAINTRUST_API_KEY_SECRET_ID`.
+    pub api_key_secret_id: Option<String>,
+}
+
+/// Lambda's logging controls.
+#[derive(Debug)]
+pub struct Logging {
+    /// `AWS_LAMBDA_LOG_LEVEL`, default INFO.
+    pub level: tracing::Level,
+    /// `AWS_LAMBDA_LOG_FORMAT` is `JSON`.
+    pub json: bool,
+}
+
+impl Config {
+    /// Reads the variables through `variable`; an empty one counts as absent, as CloudFormation cannot leave one out.
+    ///
+    /// # Errors
+    /// `configuration`, naming the variable.
+    pub fn read(variable: &impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let set = |name| variable(name).filter(|value| !value.trim().is_empty());
+        let any_endpoint = "AWS_ENDPOINT_URL";
+        let endpoint = |name: &'static str| match set(name) {
+            Some(url) => endpoint(name, &url).map(Some),
+            None => set(any_endpoint).map(|url| endpoint(any_endpoint, &url)).transpose(),
+        };
+        Ok(Self {
+            targets: targets_source(set(TARGETS), set(TARGETS_SECRET_ID))?,
+            defaults: Defaults {
+                api_url: braintrust_url(set(API_URL).as_deref().unwrap_or(DEFAULT_API_URL))
+                    .map_err(|problem| Error::configuration(API_URL, problem, ACCEPTED_URL))?,
+                api_key_secret_id: set(API_KEY_SECRET_ID),
+            },
+            ca_bundle: set(CA_BUNDLE).map(|bundle| ca_bundle(&bundle)).transpose()?,
+            bedrock_endpoint: endpoint("AWS_ENDPOINT_URL_BEDROCK")?,
+            bedrock_runtime_endpoint: endpoint("AWS_ENDPOINT_URL_BEDROCK_RUNTIME")?,
+        })
+    }
+
+    /// Reads the array of targets that `targets` points to.
+    ///
+    /// # Errors
+    /// `configuration`, naming the target and the field.
+    pub fn read_targets(&self, json: &str) -> Result<Vec<Target>, Error> {
+        let variable = match self.targets {
+            TargetsSource::Inline(_) => TARGETS,
+            TargetsSource::Secret(_) => TARGETS_SECRET_ID,
+        };
+        target::read_all(json, &self.defaults).map_err(|wrong| {
+            Error::configuration(
+                variable,
+                wrong.to_string(),
+                "The README's table of target fields says what is accepted",
+            )
+        })
+    }
+}
+
+impl Logging {
+    /// Reads Lambda's logging controls.
+    ///
+    /// # Errors
+    /// `configuration`, if the level is none of Lambda's.
+    pub fn read(variable: &impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let level = variable(LOG_LEVEL).unwrap_or_else(|| "INFO".to_owned());
+        Ok(Self {
+            level: match level.to_ascii_uppercase().as_str() {
+                "TRACE" => tracing::Level::TRACE,
+                "DEBUG" => tracing::Level::DEBUG,
+                "INFO" => tracing::Level::INFO,
+                "WARN" => tracing::Level::WARN,
+                "ERROR" | "FATAL" => tracing::Level::ERROR,
+                _ => {
+                    return Err(Error::configuration(
+                        LOG_LEVEL,
+                        format!("found {level:?}"),
+                        "Accepted: TRACE, DEBUG, INFO, WARN, ERROR, FATAL",
+                    ));
+                }
+            },
+            json: variable(LOG_FORMAT).is_some_and(|format| format.eq_ignore_ascii_case("JSON")),
+        })
+    }
+}
+
+fn targets_source(inline: Option<String>, secret: Option<String>) -> Result<TargetsSource, Error> {
+    let remedy = "Set exactly one of TARGETS (the JSON array) and TARGETS_SECRET_ID (the secret that holds it)";
+    match (inline, secret) {
+        (Some(json), None) => Ok(TargetsSource::Inline(json)),
+        (None, Some(id)) => Ok(TargetsSource::Secret(id)),
+        (None, None) => Err(Error::configuration(TARGETS, "neither TARGETS nor TARGETS_SECRET_ID is set", remedy)),
+        (Some(_), Some(_)) => Err(Error::configuration(TARGETS, "both TARGETS and TARGETS_SECRET_ID are set", remedy)),
+    }
+}
+
+const ACCEPTED_URL: &str = "Accepted: an https:// URL, or http:// to a loopback address; no user, query or fragment";
+
+/// A Braintrust data plane's URL. The API key travels to it, so nothing but TLS will do.
+fn braintrust_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("found {text:?}, which is not a URL ({error})"))?;
+    let found = |what: &str| Err(format!("found a URL {what}"));
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        return found("with a user, a query or a fragment");
+    }
+    match (url.scheme(), is_loopback(&url)) {
+        ("https", _) | ("http", true) => Ok(url),
+        ("http", false) => {
+            found("with http:// to a host that is not loopback, which would show the API key to the network")
+        }
+        (scheme, _) => found(&format!("with {scheme}://")),
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+fn endpoint(name: &'static str, text: &str) -> Result<Url, Error> {
+    Url::parse(text)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        .ok_or_else(|| Error::configuration(name, format!("found {text:?}"), "Accepted: an http:// or https:// URL"))
+}
+
+fn ca_bundle(bundle: &str) -> Result<Vec<u8>, Error> {
+    if bundle.contains("-----BEGIN") {
+        return Ok(bundle.as_bytes().to_vec());
+    }
+    std::fs::read(Path::new(bundle)).map_err(|error| {
+        Error::configuration(
+            CA_BUNDLE,
+            format!("the file {bundle:?} cannot be read ({error})"),
+            "Accepted: certificates in PEM, or the path of a file inside the function's package or a layer",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Config, Error> {
+        Config::read(&|name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    #[test]
+    fn each_wrong_variable_is_named_with_what_was_found() {
+        for (variables, expected) in [
+            (vec![], "TARGETS: neither TARGETS nor TARGETS_SECRET_ID is set"),
+            (vec![("TARGETS", " ")], "TARGETS: neither TARGETS nor TARGETS_SECRET_ID is set"),
+            (
+                vec![("TARGETS", "[]"), ("TARGETS_SECRET_ID", "x")],
+                "TARGETS: both TARGETS and TARGETS_SECRET_ID are set",
+            ),
+            (vec![("TARGETS", "[]"), (API_URL, "http://braintrust.example")], "http:// to a host that is not loopback"),
+            (
+                vec![("TARGETS", "[]"), (API_URL, "http://127.0.0.1.example.com")],
+                "http:// to a host that is not loopback",
+            ),
+            (vec![("TARGETS", "[]"), (API_URL, "ftp://127.0.0.1")], "found a URL with ftp://"),
+            (vec![("TARGETS", "[]"), (API_URL, "api.braintrust.dev")], "which is not a URL"),
+            (vec![("TARGETS", "[]"), (API_URL, "https://me:pw@api.braintrust.dev")], "with a user"),
+            (vec![("TARGETS", "[]"), (CA_BUNDLE, "/no/such/file.pem")], "BRAINTRUST_CA_BUNDLE: the file"),
+            (vec![("TARGETS", "[]"), ("AWS_ENDPOINT_URL_BEDROCK", "nowhere")], "AWS_ENDPOINT_URL_BEDROCK: found"),
+        ] {
+            let error = read(&variables).unwrap_err();
+            assert_eq!(error.cause, crate::error::Cause::Configuration);
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_url_with_a_password_is_not_repeated() {
+        let error = read(&[("TARGETS", "[]"), (API_URL, "https://me:pa55@api.braintrust.dev")]).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("pa55"));
+    }
+
+    #[test]
+    fn loopback_may_do_without_tls() {
+        for url in ["http://127.0.0.1:8000", "http://localhost:8000", "http://[::1]:8000"] {
+            assert!(read(&[("TARGETS", "[]"), (API_URL, url)]).is_ok(), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_services_own_endpoint_goes_before_the_general_one() {
+        let config = read(&[
+            ("TARGETS", "[]"),
+            ("AWS_ENDPOINT_URL", "http://127.0.0.1:1"),
+            ("AWS_ENDPOINT_URL_BEDROCK", "http://127.0.0.1:2"),
+        ])
+        .unwrap();
+        assert_eq!(config.bedrock_endpoint.unwrap().port(), Some(2));
+        assert_eq!(config.bedrock_runtime_endpoint.unwrap().port(), Some(1));
+    }
+
+    #[test]
+    fn an_unknown_log_level_is_refused() {
+        assert!(Logging::read(&|name: &str| (name == LOG_LEVEL).then(|| "loud".to_owned())).is_err());
+    }
+}

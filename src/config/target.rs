@@ -1,0 +1,425 @@
+//! One entry of `TARGETS`: what is written, and what it means once every rule holds; it must never hold a secret.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use reqwest::Url;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::{ACCEPTED_URL, Defaults, braintrust_url};
+
+/// STS accepts 900 s to the role's maximum, and role chaining (a Lambda's role that assumes another) at most 3,600 s.
+/// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
+const DURATION_SECONDS: std::ops::RangeInclusive<u64> = 900..=3_600;
+
+/// STS's limit on an inline session policy, in characters.
+const LONGEST_SESSION_POLICY: usize = 2_048;
+
+/// Leaves room for a prefix in a role session name, which has at most 64 characters.
+const LONGEST_NAME: usize = 48;
+
+/// One set of Bedrock credentials to keep fresh, and the `ai_secret`s that receive it.
+#[derive(Debug)]
+pub struct Target {
+    /// Its unique name, in events, reports and role session names.
+    pub name: String,
+    /// How its credentials are made.
+    pub kind: Kind,
+    /// The Bedrock region, never empty.
+    pub region: String,
+    /// What proves the credentials.
+    pub probe: Probe,
+    /// At least one.
+    pub ai_secrets: Vec<AiSecret>,
+}
+
+/// How the credentials are made.
+#[derive(Debug)]
+pub enum Kind {
+    /// STS temporary credentials.
+    Temporary(AssumeRole),
+}
+
+impl Kind {
+    /// The word for it in the configuration and the report.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Temporary(_) => "temporary",
+        }
+    }
+}
+
+/// The parameters of STS `AssumeRole`.
+#[derive(Debug)]
+pub struct AssumeRole {
+    /// The role that may call Bedrock.
+    pub role_arn: String,
+    /// What its trust policy asks for, if it does.
+    pub external_id: Option<String>,
+    /// 900–3600 seconds.
+    pub duration_seconds: u16,
+    /// An inline session policy, compact JSON.
+    pub session_policy: Option<String>,
+}
+
+/// What proves that credentials work.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Probe {
+    /// `ListFoundationModels`: free.
+    #[default]
+    Models,
+    /// A one-token `Converse` with this model, at its price.
+    Converse(String),
+}
+
+/// One `ai_secret` to write to.
+#[derive(Debug)]
+pub struct AiSecret {
+    /// Which one.
+    pub lookup: Lookup,
+    /// The data plane that holds it.
+    pub api_url: Url,
+    /// The Secrets Manager secret with the Braintrust API key for it.
+    pub api_key_secret_id: String,
+    /// Where the credentials go inside it.
+    pub layout: LayoutChoice,
+}
+
+/// How an `ai_secret` is found.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Lookup {
+    /// By its id.
+    Id(Uuid),
+    /// By its name, which must be the only one of type `bedrock` that the key sees.
+    Name {
+        /// Unique within an organization only.
+        name: String,
+        /// Needed by a key that sees several organizations.
+        org_name: Option<String>,
+    },
+}
+
+impl fmt::Display for Lookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => write!(f, "{id}"),
+            Self::Name { name, org_name: None } => write!(f, "{name:?}"),
+            Self::Name { name, org_name: Some(org) } => write!(f, "{name:?} of {org:?}"),
+        }
+    }
+}
+
+/// `layout` as configured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LayoutChoice {
+    /// By the `ai_secret`'s own metadata.
+    #[default]
+    Auto,
+    /// What the gateway reads.
+    Gateway,
+    /// What the help article shows.
+    Documented,
+}
+
+/// What is wrong in the array of targets, and where.
+#[derive(Debug, thiserror::Error, PartialEq)]
+#[error("{at}: {problem}")]
+pub(super) struct Wrong {
+    at: String,
+    problem: String,
+}
+
+impl Wrong {
+    fn new(at: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { at: at.into(), problem: problem.into() }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum WrittenKind {
+    Temporary,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    name: String,
+    kind: WrittenKind,
+    role_arn: Option<String>,
+    external_id: Option<String>,
+    duration_seconds: Option<Value>,
+    session_policy: Option<Map<String, Value>>,
+    region: String,
+    #[serde(default)]
+    probe: Probe,
+    ai_secrets: Vec<WrittenAiSecret>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenAiSecret {
+    id: Option<Uuid>,
+    name: Option<String>,
+    org_name: Option<String>,
+    api_url: Option<String>,
+    api_key_secret_id: Option<String>,
+    #[serde(default)]
+    layout: LayoutChoice,
+}
+
+/// Reads all targets and the rules between them.
+pub(super) fn read_all(json: &str, defaults: &Defaults) -> Result<Vec<Target>, Wrong> {
+    let entries: Vec<Value> = serde_json::from_str(json)
+        .map_err(|error| Wrong::new("the array", format!("not a JSON array of targets ({error})")))?;
+    if entries.is_empty() {
+        return Err(Wrong::new("the array", "it has no target"));
+    }
+    let mut targets: Vec<Target> = Vec::with_capacity(entries.len());
+    let (mut names, mut written_to) = (HashSet::new(), HashSet::new());
+    for (index, entry) in entries.into_iter().enumerate() {
+        let target = read(index, entry, defaults)?;
+        if !names.insert(target.name.clone()) {
+            return Err(Wrong::new(format!("target {:?}", target.name), "name: another target has it already"));
+        }
+        for ai_secret in &target.ai_secrets {
+            if !written_to.insert((ai_secret.api_url.clone(), ai_secret.lookup.clone())) {
+                let problem = format!("ai_secrets: {} is named twice, so two would write to it", ai_secret.lookup);
+                return Err(Wrong::new(format!("target {:?}", target.name), problem));
+            }
+        }
+        targets.push(target);
+    }
+    Ok(targets)
+}
+
+fn read(index: usize, entry: Value, defaults: &Defaults) -> Result<Target, Wrong> {
+    let at = match entry.get("name").and_then(Value::as_str) {
+        Some(name) => format!("target {name:?}"),
+        None => format!("target number {}", index + 1),
+    };
+    let written: Written = serde_path_to_error::deserialize(entry).map_err(|error| {
+        let path = error.path().to_string();
+        let problem = error.into_inner().to_string();
+        Wrong::new(&at, if path == "." { problem } else { format!("{path}: {problem}") })
+    })?;
+    written.check(defaults).map_err(|problem| Wrong::new(&at, problem))
+}
+
+impl Written {
+    fn check(self, defaults: &Defaults) -> Result<Target, String> {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if self.name.is_empty() || self.name.len() > LONGEST_NAME || !self.name.chars().all(fits) {
+            return Err(format!("name: accepted are 1 to {LONGEST_NAME} letters, digits, '-', '_' and '.'"));
+        }
+        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if self.region.is_empty() || !self.region.chars().all(fits) {
+            return Err(format!("region: found {:?}; accepted is a region's name such as \"us-east-1\"", self.region));
+        }
+        if matches!(&self.probe, Probe::Converse(model) if model.trim().is_empty()) {
+            return Err("probe: converse needs a model id".to_owned());
+        }
+        if self.ai_secrets.is_empty() {
+            return Err("ai_secrets: at least one is needed".to_owned());
+        }
+        let kind = match self.kind {
+            WrittenKind::Temporary => Kind::Temporary(AssumeRole {
+                role_arn: role_arn(self.role_arn)?,
+                external_id: self.external_id.map(external_id).transpose()?,
+                duration_seconds: duration_seconds(self.duration_seconds)?,
+                session_policy: self.session_policy.map(session_policy).transpose()?,
+            }),
+        };
+        let ai_secrets = self.ai_secrets.into_iter().enumerate();
+        let ai_secrets = ai_secrets
+            .map(|(n, written)| written.check(defaults).map_err(|problem| format!("ai_secrets[{n}]{problem}")))
+            .collect::<Result<_, _>>()?;
+        Ok(Target { name: self.name, kind, region: self.region, probe: self.probe, ai_secrets })
+    }
+}
+
+impl WrittenAiSecret {
+    /// The problem starts with its field, as in `.id: …`, or with `: …`.
+    fn check(self, defaults: &Defaults) -> Result<AiSecret, String> {
+        let lookup = match (self.id, self.name, self.org_name) {
+            (Some(id), None, None) => Lookup::Id(id),
+            (None, Some(name), org_name) => {
+                if name.is_empty() || org_name.as_ref().is_some_and(String::is_empty) {
+                    return Err(": name and org_name may not be empty".to_owned());
+                }
+                Lookup::Name { name, org_name }
+            }
+            (Some(_), Some(_), _) => return Err(": both id and name are given; accepted is one of them".to_owned()),
+            (Some(_), None, Some(_)) => return Err(".org_name: it goes with name, an id needs none".to_owned()),
+            (None, None, _) => return Err(": neither id nor name is given; accepted is one of them".to_owned()),
+        };
+        let api_url = match self.api_url {
+            Some(url) => braintrust_url(&url).map_err(|problem| format!(".api_url: {problem}. {ACCEPTED_URL}"))?,
+            None => defaults.api_url.clone(),
+        };
+        let api_key_secret_id = self
+            .api_key_secret_id
+            .or_else(|| defaults.api_key_secret_id.clone())
+            .ok_or(".api_key_secret_id: it is not given and BRAINTRUST_API_KEY_SECRET_ID, its default, is not set")?;
+        Ok(AiSecret { lookup, api_url, api_key_secret_id, layout: self.layout })
+    }
+}
+
+fn role_arn(arn: Option<String>) -> Result<String, String> {
+    let arn = arn.ok_or("role_arn: kind \"temporary\" needs it")?;
+    let mut parts = arn.splitn(6, ':');
+    let fits = parts.next() == Some("arn")
+        && parts.next().is_some_and(|partition| partition.starts_with("aws"))
+        && parts.next() == Some("iam")
+        && parts.next() == Some("")
+        && parts.next().is_some_and(|account| account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit()))
+        && parts.next().is_some_and(|role| role.strip_prefix("role/").is_some_and(|name| !name.is_empty()));
+    if fits { Ok(arn) } else { Err(format!("role_arn: found {arn:?}; accepted is arn:aws:iam::<account>:role/<name>")) }
+}
+
+fn external_id(id: String) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "_+=,.@:/-".contains(c);
+    if (2..=1_224).contains(&id.len()) && id.chars().all(fits) {
+        Ok(id)
+    } else {
+        Err("external_id: accepted are 2 to 1,224 letters, digits and the characters _+=,.@:/-".to_owned())
+    }
+}
+
+fn duration_seconds(found: Option<Value>) -> Result<u16, String> {
+    let Some(found) = found else { return Ok(3_600) };
+    match found.as_u64() {
+        Some(seconds) if DURATION_SECONDS.contains(&seconds) => {
+            u16::try_from(seconds).map_err(|error| error.to_string())
+        }
+        Some(seconds) if seconds > *DURATION_SECONDS.end() => Err(format!(
+            "duration_seconds: found {seconds}; accepted is 900 to 3600, because a Lambda's role that assumes another \
+             role is role chaining, which AWS limits to one hour"
+        )),
+        _ => Err(format!("duration_seconds: found {found}; accepted is a whole number from 900 to 3600")),
+    }
+}
+
+fn session_policy(policy: Map<String, Value>) -> Result<String, String> {
+    let policy = Value::Object(policy).to_string();
+    let length = policy.chars().count();
+    if length > LONGEST_SESSION_POLICY {
+        return Err(format!("session_policy: it has {length} characters; STS takes {LONGEST_SESSION_POLICY}"));
+    }
+    Ok(policy)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn defaults() -> Defaults {
+        Defaults {
+            api_url: Url::parse("https://api.braintrust.dev").unwrap(),
+            api_key_secret_id: Some("braintrust".to_owned()),
+        }
+    }
+
+    fn minimal() -> Value {
+        json!({
+            "name": "prod",
+            "kind": "temporary",
+            "role_arn": "arn:aws:iam::123456789012:role/bedrock",
+            "region": "us-east-1",
+            "ai_secrets": [{"id": "11111111-1111-4111-8111-111111111111"}],
+        })
+    }
+
+    fn with(change: &Value) -> Value {
+        let mut target = minimal();
+        for (field, value) in change.as_object().unwrap() {
+            if value.is_null() {
+                target.as_object_mut().unwrap().remove(field);
+            } else {
+                target[field] = value.clone();
+            }
+        }
+        target
+    }
+
+    fn read(targets: &Value) -> Result<Vec<Target>, Wrong> {
+        read_all(&targets.to_string(), &defaults())
+    }
+
+    #[test]
+    fn a_minimal_target_gets_the_defaults() {
+        let targets = read(&json!([minimal()])).unwrap();
+        let target = &targets[0];
+        let Kind::Temporary(role) = &target.kind;
+        assert_eq!((role.duration_seconds, &target.probe), (3_600, &Probe::Models));
+        assert_eq!(target.ai_secrets[0].layout, LayoutChoice::Auto);
+        assert_eq!(target.ai_secrets[0].api_key_secret_id, "braintrust");
+    }
+
+    #[test]
+    fn each_wrong_field_is_named_with_what_is_accepted() {
+        let name = |value: Value| json!({"ai_secrets": [value]});
+        for (change, expected) in [
+            (json!({"regoin": "us-east-1"}), "target \"prod\": regoin: unknown field `regoin`, expected one of"),
+            (json!({"name": null}), "target number 1: missing field `name`"),
+            (json!({"name": "a b"}), "target \"a b\": name: accepted are"),
+            (json!({"name": "x".repeat(49)}), "name: accepted are 1 to 48"),
+            (json!({"kind": "forever"}), "kind: unknown variant `forever`, expected `temporary`"),
+            (json!({"region": ""}), "region: found \"\""),
+            (json!({"region": "us-east-1/x"}), "region: found"),
+            (json!({"role_arn": null}), "role_arn: kind \"temporary\" needs it"),
+            (json!({"role_arn": "arn:aws:iam::123:role/x"}), "role_arn: found \"arn:aws:iam::123:role/x\""),
+            (json!({"role_arn": "arn:aws:iam::123456789012:user/x"}), "role_arn: found"),
+            (json!({"duration_seconds": 7200}), "found 7200; accepted is 900 to 3600, because a Lambda's role"),
+            (json!({"duration_seconds": 899}), "duration_seconds: found 899"),
+            (json!({"duration_seconds": 900.5}), "duration_seconds: found 900.5"),
+            (json!({"duration_seconds": "3600"}), "duration_seconds: found \"3600\""),
+            (json!({"external_id": "a b"}), "external_id: accepted are"),
+            (json!({"session_policy": {"x": "y".repeat(2_048)}}), "session_policy: it has 2056 characters"),
+            (json!({"probe": {"converse": " "}}), "probe: converse needs a model id"),
+            (json!({"probe": "ping"}), "probe: unknown variant `ping`"),
+            (json!({"ai_secrets": []}), "ai_secrets: at least one is needed"),
+            (name(json!({})), "ai_secrets[0]: neither id nor name"),
+            (name(json!({"id": "5f1c"})), "ai_secrets[0].id: UUID parsing failed"),
+            (name(json!({"id": Uuid::nil(), "name": "x"})), "ai_secrets[0]: both id and name"),
+            (name(json!({"id": Uuid::nil(), "org_name": "x"})), "ai_secrets[0].org_name: it goes with name"),
+            (name(json!({"name": "x", "org_name": ""})), "may not be empty"),
+            (name(json!({"name": "x", "layout": "new"})), "ai_secrets[0].layout: unknown variant `new`"),
+            (
+                name(json!({"name": "x", "api_url": "http://x.example"})),
+                "ai_secrets[0].api_url: found a URL with http://",
+            ),
+        ] {
+            let error = read(&json!([with(&change)])).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}\n  expected {expected}");
+        }
+    }
+
+    #[test]
+    fn without_a_default_each_ai_secret_needs_its_own_key() {
+        let defaults = Defaults { api_key_secret_id: None, ..defaults() };
+        let error = read_all(&json!([minimal()]).to_string(), &defaults).unwrap_err().to_string();
+        assert!(error.contains("BRAINTRUST_API_KEY_SECRET_ID, its default, is not set"), "{error}");
+    }
+
+    #[test]
+    fn two_targets_may_not_share_a_name_or_an_ai_secret() {
+        let error = read(&json!([minimal(), minimal()])).unwrap_err().to_string();
+        assert_eq!(error, "target \"prod\": name: another target has it already");
+        let error = read(&json!([minimal(), with(&json!({"name": "other"}))])).unwrap_err().to_string();
+        assert!(error.contains("is named twice"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_array_of_targets_is_refused() {
+        for json in ["", "{}", "[", "[]", "null"] {
+            assert!(read_all(json, &defaults()).is_err(), "{json}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! One invocation: reads the event, runs its targets side by side inside the deadline, and reports; it must never let one target stop another.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use jiff::Timestamp;
+use lambda_runtime::LambdaEvent;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::config::Target;
+use crate::deadline::Deadline;
+use crate::error::Error;
+use crate::plan;
+use crate::report::{self, Failure, Report, TargetReport};
+use crate::rotation::Rotation;
+use crate::trigger::Tick;
+
+/// Targets under way at once: enough that the services' latency is not added up, few enough that neither a data plane's
+/// rate limit nor the function's memory suffers.
+const SIDE_BY_SIDE: usize = 32;
+
+/// What lives as long as the execution environment.
+pub struct Handler {
+    /// The configured targets.
+    pub targets: Vec<Target>,
+    /// The services.
+    pub rotation: Rotation,
+    /// The wall clock.
+    pub clock: fn() -> Timestamp,
+}
+
+impl Handler {
+    /// Answers one event.
+    ///
+    /// # Errors
+    /// If the event is refused, or any target failed or was deferred; the others are done then.
+    pub async fn handle(&self, event: LambdaEvent<Value>) -> Result<Report, Failure> {
+        let result = match self.tick(event).await {
+            Ok(report) if report.has_failed() => Err(Failure::Targets(report)),
+            Ok(report) => Ok(report),
+            Err(error) => Err(Failure::Refused(error)),
+        };
+        match &result {
+            Ok(report) | Err(Failure::Targets(report)) => report::log(report),
+            Err(Failure::Refused(error)) => report::log_error(error),
+        }
+        result
+    }
+
+    async fn tick(&self, event: LambdaEvent<Value>) -> Result<Report, Error> {
+        let started_at = (self.clock)();
+        let started = Instant::now();
+        let deadline = Deadline::after(remaining(started_at, event.context.deadline));
+        let tick = Tick::from_event(event.payload, &event.context.request_id)?;
+        let selected = plan::select(&self.targets, &tick.targets)?;
+        let dry_run = tick.dry_run;
+        let targets = stream::iter(selected)
+            .map(|target| self.run(target, dry_run, deadline))
+            // In order, so that reports can be compared; a slow target holds back no other's start but by its place.
+            .buffered(SIDE_BY_SIDE)
+            .collect()
+            .await;
+        Ok(Report {
+            trigger: tick.origin,
+            token: tick.token,
+            dry_run,
+            started_at: report::iso8601(started_at),
+            duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            targets,
+        })
+    }
+
+    async fn run(&self, target: &Target, dry_run: bool, deadline: Deadline) -> TargetReport {
+        match (deadline.allows_a_start(), dry_run) {
+            (false, _) => TargetReport::deferred(target),
+            (true, true) => self.rotation.rehearse(target, deadline).await,
+            (true, false) => self.rotation.rotate(target, deadline).await,
+        }
+    }
+}
+
+/// Lambda gives the deadline in milliseconds since 1970.
+fn remaining(now: Timestamp, deadline_ms: u64) -> Duration {
+    let now_ms = u64::try_from(now.as_millisecond()).unwrap_or_default();
+    Duration::from_millis(deadline_ms.saturating_sub(now_ms))
+}

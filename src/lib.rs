@@ -1,0 +1,17 @@
+//! Keeps the Amazon Bedrock credentials inside Braintrust fresh: `ARCHITECTURE.md` is the way in.
+
+mod api_keys;
+mod braintrust;
+mod config;
+mod credentials;
+mod deadline;
+mod error;
+mod handler;
+mod mint;
+mod plan;
+mod probe;
+mod report;
+mod rotation;
+pub mod start;
+mod transport;
+mod trigger;

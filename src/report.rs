@@ -1,0 +1,139 @@
+//! What an invocation answers and logs; it must never hold a secret.
+
+use std::io::Write;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::braintrust::layout::Layout;
+use crate::error::Error;
+use crate::trigger::Origin;
+
+/// The answer of an invocation, and its one log line.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Who asked for it.
+    pub trigger: Origin,
+    /// What makes a repeated event recognizable.
+    pub token: String,
+    /// Whether nothing was to be changed.
+    pub dry_run: bool,
+    /// When it began, ISO 8601 in UTC.
+    pub started_at: String,
+    /// From the first call to the last, in milliseconds.
+    pub duration_ms: u64,
+    /// One a target, in the configured order.
+    pub targets: Vec<TargetReport>,
+}
+
+/// What happened to a target.
+#[derive(Debug, Serialize)]
+pub struct TargetReport {
+    /// The target.
+    pub name: String,
+    /// In one word.
+    pub outcome: Outcome,
+    /// How its credentials are made.
+    pub kind: &'static str,
+    /// The Bedrock region.
+    pub region: String,
+    /// The access key id of the new credentials: an identifier, no secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential_id: Option<String>,
+    /// When the new credentials stop working, ISO 8601 in UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+    /// Where they went.
+    pub ai_secrets: Vec<AiSecretReport>,
+    /// What the operator should know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    /// In milliseconds.
+    pub duration_ms: u64,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Error>,
+}
+
+/// A target's outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// All its `ai_secret`s hold new credentials.
+    Rotated,
+    /// A dry run: nothing was changed, and nothing stands in the way.
+    WouldRotate,
+    /// There was no time left to start it.
+    Deferred,
+    /// See `error`.
+    Failed,
+}
+
+/// What happened to one `ai_secret`.
+#[derive(Debug, Serialize)]
+pub struct AiSecretReport {
+    /// As configured: its id, or its name.
+    pub ai_secret: String,
+    /// The id that was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<Uuid>,
+    /// Where the credentials go inside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layout: Option<Layout>,
+    /// Whether it holds the new credentials, proven by reading back.
+    pub updated: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Error>,
+}
+
+/// An invocation that fails: Lambda's retries, alarms and failure destination see it.
+#[derive(Debug)]
+pub enum Failure {
+    /// The event was refused; nothing was done.
+    Refused(Error),
+    /// At least one target failed or was deferred; the others are done.
+    Targets(Report),
+}
+
+impl Report {
+    /// Whether any target failed or was deferred.
+    pub fn has_failed(&self) -> bool {
+        self.targets.iter().any(|target| matches!(target.outcome, Outcome::Failed | Outcome::Deferred))
+    }
+}
+
+impl From<Failure> for lambda_runtime::Diagnostic {
+    fn from(failure: Failure) -> Self {
+        let (error_type, message) = match &failure {
+            Failure::Refused(error) => ("EventRefused", error.to_string()),
+            Failure::Targets(report) => ("RotationFailed", json(report)),
+        };
+        Self { error_type: error_type.to_owned(), error_message: message }
+    }
+}
+
+/// A time as it stands in reports: ISO 8601 in UTC, to the second.
+pub fn iso8601(time: Timestamp) -> String {
+    format!("{time:.0}")
+}
+
+/// Writes the one log line. A log that cannot be written must not fail a rotation that succeeded.
+pub fn log(line: &impl Serialize) {
+    let _ = writeln!(std::io::stdout().lock(), "{}", json(line));
+}
+
+/// Writes the log line of an event or a configuration that was refused.
+pub fn log_error(error: &Error) {
+    #[derive(Serialize)]
+    struct Refused<'a> {
+        error: &'a Error,
+    }
+    log(&Refused { error });
+}
+
+/// Nothing here has a key that is no string, the one thing that JSON cannot hold.
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}

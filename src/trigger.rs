@@ -1,0 +1,125 @@
+//! What an event asks for; an event may name targets, and must never define them.
+
+use aws_lambda_events::event::eventbridge::EventBridgeEvent;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::Error;
+
+const ACCEPTED: &str = "Accepted: an EventBridge \"Scheduled Event\" of a rule or of EventBridge Scheduler, \
+     or {\"action\":\"rotate\",\"targets\":[\"name\", …],\"dry_run\":true|false}, where targets and dry_run may be left out";
+
+/// One tick over the targets.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Tick {
+    /// Who asked for it.
+    pub origin: Origin,
+    /// What makes a repeated event recognizable: the event's id, or Lambda's request id, which stays the same when
+    /// Lambda retries.
+    pub token: String,
+    /// The targets' names; all, if there is none.
+    pub targets: Vec<String>,
+    /// Read and report, and change nothing anywhere.
+    pub dry_run: bool,
+}
+
+/// Who asked for a tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// An EventBridge rule or schedule.
+    Schedule,
+    /// A person or a script, by an action.
+    Action,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "action", rename_all = "snake_case", deny_unknown_fields)]
+enum Action {
+    Rotate {
+        #[serde(default)]
+        targets: Vec<String>,
+        #[serde(default)]
+        dry_run: bool,
+    },
+}
+
+impl Tick {
+    /// Reads an event.
+    ///
+    /// # Errors
+    /// `configuration`, listing what is accepted; the event's content is not repeated.
+    pub fn from_event(event: Value, request_id: &str) -> Result<Self, Error> {
+        let refuse = |problem: &str| Error::configuration("event", problem, ACCEPTED);
+        if event.get("action").is_some() {
+            return match serde_json::from_value(event) {
+                Ok(Action::Rotate { targets, dry_run }) => {
+                    Ok(Self { origin: Origin::Action, token: request_id.to_owned(), targets, dry_run })
+                }
+                Err(_) => Err(refuse("an unknown action, or fields that it does not have")),
+            };
+        }
+        // The `detail` of a rule is an object, that of EventBridge Scheduler a string: nothing in it is read.
+        let event: EventBridgeEvent =
+            serde_json::from_value(event).map_err(|_| refuse("this is no event that the function knows"))?;
+        match (event.source.as_str(), event.detail_type.as_str()) {
+            ("aws.events" | "aws.scheduler", "Scheduled Event") => Ok(Self {
+                origin: Origin::Schedule,
+                token: event.id.unwrap_or_else(|| request_id.to_owned()),
+                targets: Vec::new(),
+                dry_run: false,
+            }),
+            _ => Err(refuse("an EventBridge event that is no schedule")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn file(json: &str) -> Tick {
+        Tick::from_event(serde_json::from_str(json).unwrap(), "request").unwrap()
+    }
+
+    #[test]
+    fn every_file_in_events_is_understood() {
+        for (json, origin) in [
+            (include_str!("../events/schedule.json"), Origin::Schedule),
+            (include_str!("../events/scheduler.json"), Origin::Schedule),
+            (include_str!("../events/rotate.json"), Origin::Action),
+            (include_str!("../events/rotate_dry_run.json"), Origin::Action),
+        ] {
+            assert_eq!(file(json).origin, origin);
+        }
+    }
+
+    #[test]
+    fn a_schedules_token_is_its_id_and_an_actions_the_request() {
+        let schedule: Value = serde_json::from_str(include_str!("../events/schedule.json")).unwrap();
+        assert_eq!(file(&schedule.to_string()).token, schedule["id"]);
+        assert_eq!(file(include_str!("../events/rotate.json")).token, "request");
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_what_is_accepted() {
+        for event in [
+            json!(null),
+            json!([]),
+            json!("rotate"),
+            json!({}),
+            json!({"action": "destroy"}),
+            json!({"action": 1}),
+            json!({"action": "rotate", "force_it": true}),
+            json!({"action": "rotate", "targets": "prod"}),
+            json!({"action": "rotate", "targets": [{"name": "mine", "role_arn": "arn:aws:iam::123456789012:role/x"}]}),
+            json!({"source": "aws.ec2", "detail-type": "Scheduled Event", "detail": {}}),
+            json!({"source": "aws.events", "detail-type": "EC2 Instance State-change Notification", "detail": {}}),
+        ] {
+            let error = Tick::from_event(event.clone(), "request").unwrap_err();
+            assert!(error.to_string().contains("Accepted: an EventBridge"), "{event}: {error}");
+        }
+    }
+}
