@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use crate::deadline::Deadline;
-use crate::error::{Error, Service};
+use crate::error::{Cause, Error, Service};
 
 const CALL: &str = "GetSecretValue";
 
@@ -83,7 +83,8 @@ pub async fn read(secrets_manager: &Client, id: &str, deadline: Deadline) -> Res
         })
         .await?;
     answer.secret_string.map(SecretString::from).ok_or_else(|| {
-        Error::configuration(CALL, format!("the secret {id:?} holds bytes"), "Store it as text (SecretString)")
+        let problem = format!("the secret {id:?} holds bytes");
+        Error::new(Cause::Configuration, Service::SecretsManager, CALL, problem, "Store it as text (SecretString)")
     })
 }
 
@@ -105,11 +106,9 @@ fn parse(secret: SecretString, id: &str) -> Result<SecretString, Error> {
         !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic())
     })
     .ok_or_else(|| {
-        Error::configuration(
-            CALL,
-            format!("the secret {id:?} holds no Braintrust API key"),
-            "Store the bare key, or JSON such as {\"api_key\":\"sk-…\"}",
-        )
+        let problem = format!("the secret {id:?} holds no Braintrust API key");
+        let remedy = "Store the bare key, or JSON such as {\"api_key\":\"sk-…\"}";
+        Error::new(Cause::Configuration, Service::SecretsManager, CALL, problem, remedy)
     })
 }
 

@@ -23,6 +23,8 @@ const LIST: &str = "GET /v1/ai_secret";
 const GET: &str = "GET /v1/ai_secret/{id}";
 pub const PATCH: &str = "PATCH /v1/ai_secret/{id}";
 
+const UNKNOWN_ID: &str = "Check the id, and that the API key belongs to the ai_secret's organization and data plane";
+
 /// Objects asked for in a page.
 const PAGE: &str = "100";
 
@@ -81,13 +83,7 @@ impl Braintrust<'_> {
     /// `not_found` for an unknown id, which Braintrust answers with 400 or 404 (or 403: `permission`).
     pub async fn get(&self, id: Uuid) -> Result<AiSecret, Error> {
         self.send(GET, Method::GET, self.url(Some(id)), None).await.map_err(|error| match error.cause {
-            Cause::NotFound | Cause::Configuration => Error {
-                cause: Cause::NotFound,
-                problem: format!("{} for the id {id}", error.problem),
-                remedy: "Check the id, and that the API key belongs to the ai_secret's organization and data plane"
-                    .into(),
-                ..error
-            },
+            Cause::NotFound => Error { problem: format!("{} for the id {id}", error.problem), ..error },
             _ => error,
         })
     }
@@ -214,7 +210,9 @@ fn refused(call: &'static str, status: StatusCode, headers: &HeaderMap) -> Error
             "The API key is known and may not do this: only an organization's admins may update its ai_secrets, and a \
              key sees its own organizations only",
         ),
-        404 => (Cause::NotFound, "Check the id and BRAINTRUST_API_URL"),
+        404 => (Cause::NotFound, UNKNOWN_ID),
+        // Some data planes answer so to an id that they do not know.
+        400 if call == GET => (Cause::NotFound, UNKNOWN_ID),
         429 => (Cause::Throttled, "It was retried; the next tick tries again"),
         300..=399 => (Cause::Configuration, "Check BRAINTRUST_API_URL: an API does not redirect"),
         500.. => (Cause::Unavailable, "It was retried; the next tick tries again"),

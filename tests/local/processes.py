@@ -1,0 +1,41 @@
+"""Finds and ends a process with everything that it started."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+
+def children(pid: int) -> list[int]:
+    # Not /proc/<pid>/task/*/children, which not every kernel has.
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # The name before the closing bracket may hold spaces and brackets.
+            state, parent = status.read_text().rpartition(")")[2].split()[:2]
+        except (OSError, ValueError):
+            continue
+        if int(parent) == pid and state != "Z":
+            found.append(int(status.parent.name))
+    return sorted(found)
+
+
+def kill_tree(process: subprocess.Popen):
+    """Kills the process's own group, and descendants that moved to another one."""
+    doomed, queue = [], [process.pid]
+    while queue:
+        pid = queue.pop()
+        doomed.append(pid)
+        queue += children(pid)
+    if process.poll() is None:
+        _kill(os.killpg, process.pid)
+    for pid in doomed[1:]:
+        _kill(os.kill, pid)
+    process.wait()
+
+
+def _kill(kill, pid: int):
+    try:
+        kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass

@@ -1,0 +1,122 @@
+"""Starts the local AWS and Braintrust together and sets up roles and secrets in them."""
+
+import json
+import uuid
+
+import boto3
+
+from .aws import Aws
+from .braintrust import Braintrust
+from .ministack import Ministack
+from .ports import free_port
+
+REGION = "us-east-1"
+_EXECUTION_ROLE = "rotator-execution"
+
+
+class Stack:
+    def __init__(self, ministack_executable: str):
+        self.ministack = Ministack(ministack_executable, free_port())
+        self.aws = Aws(self.ministack.port)
+        self.braintrust = Braintrust()
+        self.braintrust_api_key = "sk-local"
+        self.caller: dict[str, str] = {}
+        self._clients: dict[str, object] = {}
+
+    def __enter__(self):
+        try:
+            self.aws.start()
+            self.braintrust.start()
+            self.ministack.start(endpoint_url=self.aws.url)
+            self._prepare()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.ministack.stop()
+        self.aws.stop()
+        self.braintrust.stop()
+
+    def client(self, service: str):
+        """A boto3 client as the account's root."""
+        if service not in self._clients:
+            self._clients[service] = boto3.session.Session(
+                self.ministack.root["AWS_ACCESS_KEY_ID"],
+                self.ministack.root["AWS_SECRET_ACCESS_KEY"],
+                region_name=REGION,
+            ).client(service, endpoint_url=self.aws.url)
+        return self._clients[service]
+
+    def role(
+        self,
+        name: str | None = None,
+        trust: str | dict | None = None,
+        external_id: str | None = None,
+        allow: list[str] | tuple[str, ...] = ("bedrock:ListFoundationModels",),
+        max_session: int = 3600,
+    ) -> str:
+        """Makes a role and gives its ARN; `trust` is a principal's ARN (by default the caller's) or a policy."""
+        name = name or f"role-{uuid.uuid4().hex[:12]}"
+        if not isinstance(trust, dict):
+            statement = {
+                "Effect": "Allow",
+                "Principal": {"AWS": trust or self._execution_role},
+                "Action": "sts:AssumeRole",
+            }
+            if external_id is not None:
+                statement["Condition"] = {"StringEquals": {"sts:ExternalId": external_id}}
+            trust = _policy(statement)
+        iam = self.client("iam")
+        arn = iam.create_role(
+            RoleName=name,
+            AssumeRolePolicyDocument=json.dumps(trust),
+            MaxSessionDuration=max_session,
+        )["Role"]["Arn"]
+        if allow:
+            policy = _policy({"Effect": "Allow", "Action": list(allow), "Resource": "*"})
+            iam.put_role_policy(
+                RoleName=name, PolicyName="allow", PolicyDocument=json.dumps(policy)
+            )
+        return arn
+
+    def secret(self, value: str | dict, name: str | None = None) -> str:
+        text = value if isinstance(value, str) else json.dumps(value)
+        name = name or f"secret-{uuid.uuid4().hex[:12]}"
+        return self.client("secretsmanager").create_secret(Name=name, SecretString=text)["ARN"]
+
+    def environment(self, targets: list[dict], **extra: str) -> dict[str, str]:
+        return {
+            "TARGETS": json.dumps(targets),
+            "BRAINTRUST_API_KEY_SECRET_ID": self._braintrust_api_key_secret,
+            "BRAINTRUST_API_URL": self.braintrust.url,
+            "AWS_ENDPOINT_URL": self.aws.url,
+            "AWS_REGION": REGION,
+            **self.caller,
+            **extra,
+        }
+
+    def _prepare(self):
+        self.braintrust.add_key(self.braintrust_api_key)
+        self._braintrust_api_key_secret = self.secret(self.braintrust_api_key, "braintrust-api-key")
+        # A role's session, because that is what Lambda gives a function.
+        self._execution_role = self.role(
+            _EXECUTION_ROLE,
+            trust="arn:aws:iam::000000000000:root",
+            allow=("sts:AssumeRole", "secretsmanager:GetSecretValue"),
+            max_session=43200,
+        )
+        session = self.client("sts").assume_role(
+            RoleArn=self._execution_role, RoleSessionName="function", DurationSeconds=43200
+        )["Credentials"]
+        self.caller = {
+            "AWS_ACCESS_KEY_ID": session["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": session["SecretAccessKey"],
+            "AWS_SESSION_TOKEN": session["SessionToken"],
+        }
+        self.aws.requests.clear()
+
+
+def _policy(statement: dict) -> dict:
+    return {"Version": "2012-10-17", "Statement": [statement]}

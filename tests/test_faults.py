@@ -1,0 +1,198 @@
+"""What a tick does when a service is slow, busy, broken or gone, and when a credential is not known yet."""
+
+import time
+
+import pytest
+from local.server import Answer, Delay, DropAfter, DropBefore, Endless, Truncate
+from test_refusals import failed
+
+GET = "GET /v1/ai_secret/{id}"
+PATCH = "PATCH /v1/ai_secret/{id}"
+HTML = Answer(200, b"<html><body>Sign in to your proxy</body></html>", content_type="text/html; charset=utf-8")
+
+
+@pytest.mark.parametrize("call", [GET, PATCH])
+def test_a_changed_api_key_is_read_again_after_a_401(bench, call):
+    ai_secret = bench.ai_secret()
+    function = bench.function(bench.target(ai_secret))
+    assert function.invoke({"action": "rotate"}).ok
+    bench.braintrust.remove_key(bench.api_key)
+    bench.braintrust.add_key("sk-changed")
+    bench.stack.client("secretsmanager").put_secret_value(SecretId=bench.api_key_secret, SecretString="sk-changed")
+    if call == PATCH:
+        bench.braintrust.add_key(bench.api_key)
+        bench.braintrust.fail(PATCH, Answer(401, b"no"))
+    bench.aws.requests.clear()
+    bench.braintrust.requests.clear()
+    assert function.invoke({"action": "rotate"}).ok
+    assert bench.holds_working_credentials(ai_secret)
+    statuses = [request.status for request in bench.braintrust.requests if request.call == call]
+    assert statuses == [401, 200]
+    assert len(bench.aws_requests("secretsmanager:GetSecretValue")) == 1
+
+
+def test_an_unchanged_api_key_is_tried_once(bench):
+    target = bench.target(bench.ai_secret())
+    bench.braintrust.remove_key(bench.api_key)
+    failed(bench.fail(target), "invalid_credentials", "braintrust")
+    assert len(bench.braintrust.requests) == 1
+    assert len(bench.aws_requests("secretsmanager:GetSecretValue")) == 2
+
+
+@pytest.mark.parametrize("call", [GET, PATCH])
+def test_retry_after_is_waited_for(bench, call):
+    ai_secret = bench.ai_secret()
+    bench.braintrust.fail(call, Answer(429, headers={"Retry-After": "2"}))
+    bench.rotate(bench.target(ai_secret))
+    first, second = [request for request in bench.braintrust.requests if request.call == call]
+    assert (first.status, second.status) == (429, 200)
+    assert second.at - first.at >= 2
+    assert bench.holds_working_credentials(ai_secret)
+
+
+FAULTS = {
+    "500": Answer(500, b"secret echoed"),
+    "503": Answer(503),
+    "HTML": HTML,
+    "dropped before": DropBefore(),
+    "dropped after": DropAfter(),
+    "truncated": Truncate(),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("call", [GET, PATCH])
+def test_braintrust_recovers_from(bench, call, fault):
+    ai_secret = bench.ai_secret()
+    bench.braintrust.fail(call, FAULTS[fault], times=3)
+    bench.rotate(bench.target(ai_secret))
+    assert bench.holds_working_credentials(ai_secret)
+
+
+@pytest.mark.parametrize("call", ["sts:AssumeRole", "secretsmanager:GetSecretValue", "bedrock:ListFoundationModels"])
+@pytest.mark.parametrize("fault", ["500", "503", "dropped before", "dropped after", "truncated"])
+def test_aws_recovers_from(bench, call, fault):
+    if (call, fault) == ("bedrock:ListFoundationModels", "truncated"):
+        pytest.skip("the probe reads nothing of a good answer")
+    ai_secret = bench.ai_secret()
+    bench.aws.fail(call, FAULTS[fault], times=2)
+    bench.rotate(bench.target(ai_secret))
+    assert bench.holds_working_credentials(ai_secret)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_a_refusal_is_never_repeated(bench, status):
+    target = bench.target(bench.ai_secret())
+    bench.braintrust.fail(PATCH, Answer(status, b"secret echoed"), times=None)
+    report = bench.fail(target)
+    assert "echoed" not in str(report)
+    assert len(bench.patches()) == 1
+
+
+def test_a_braintrust_that_is_down_fails_in_seconds(bench):
+    target = bench.target(bench.ai_secret())
+    bench.braintrust.stop()
+    started = time.monotonic()
+    failed(bench.fail(target), "unavailable", "braintrust", "could not be reached")
+    assert time.monotonic() - started < 20
+
+
+def test_a_braintrust_that_answers_html_is_explained(bench):
+    target = bench.target(bench.ai_secret())
+    before = bench.braintrust.snapshot()
+    bench.braintrust.fail(GET, HTML, times=None)
+    report = bench.fail(target)
+    failed(report, "unavailable", "braintrust", "answered text/html where the JSON", "Check that the Braintrust URL")
+    assert "proxy" not in str(report)
+    assert bench.braintrust.snapshot() == before
+
+
+def test_a_redirect_is_not_followed(bench):
+    target = bench.target(bench.ai_secret())
+    elsewhere = bench.new_braintrust()
+    location = {"Location": f"{elsewhere.url}/v1/ai_secret/x"}
+    bench.braintrust.fail(GET, Answer(307, headers=location), times=None)
+    failed(bench.fail(target), "configuration", "braintrust", "answered 307", "does not redirect")
+    assert elsewhere.requests == []
+
+
+def test_an_endless_answer_ends_at_a_bound(bench):
+    target = bench.target(bench.ai_secret())
+    bench.braintrust.fail(GET, Endless("application/json"), times=None)
+    failed(bench.fail(target), "unavailable", "braintrust", "answered more than 4 MB")
+
+
+def test_a_deadline_that_passes_ends_in_a_report(bench):
+    slow, fast = bench.ai_secret("slow"), bench.ai_secret("fast")
+    bench.braintrust.fail(lambda request: slow in request.path, Delay(30), times=None)
+    started = time.monotonic()
+    report = bench.fail(bench.target(slow, name="slow"), bench.target(fast, name="fast"), timeout=5)
+    assert time.monotonic() - started < 5
+    by_name = {target["name"]: target for target in report["targets"]}
+    assert by_name["slow"]["error"]["class"] == "timeout"
+    assert by_name["slow"]["error"]["call"] == GET
+    assert by_name["fast"]["outcome"] == "rotated"
+    assert bench.holds_working_credentials(fast)
+
+
+def test_targets_without_time_to_start_are_deferred(bench):
+    ids = [bench.ai_secret(f"secret {n}") for n in range(40)]
+    targets = [bench.target(ai_secret, name=f"target-{n}") for n, ai_secret in enumerate(ids)]
+    bench.braintrust.fail(lambda request: request.path.split("/")[-1] in ids[:32], Delay(30), times=None)
+    report = bench.fail(*targets, timeout=5)
+    outcomes = [target["outcome"] for target in report["targets"]]
+    assert outcomes == ["failed"] * 32 + ["deferred"] * 8
+    assert not any(bench.holds_working_credentials(ai_secret) for ai_secret in ids[32:])
+
+
+def test_one_failing_target_does_not_stop_another(bench):
+    good, bad = bench.ai_secret("good"), bench.ai_secret("bad", metadata={"auth_type": "assume_role"})
+    report = bench.fail(bench.target(bad, name="bad"), bench.target(good, name="good"))
+    assert [(target["name"], target["outcome"]) for target in report["targets"]] == [
+        ("bad", "failed"),
+        ("good", "rotated"),
+    ]
+    assert bench.holds_working_credentials(good)
+
+
+def test_one_failing_ai_secret_does_not_keep_the_others_stale(bench):
+    good, bad = bench.ai_secret("good"), bench.ai_secret("bad")
+    bench.braintrust.fail(lambda request: request.method == "PATCH" and bad in request.path, Answer(500), times=None)
+    report = bench.fail(bench.target(bad, good))
+    [target] = report["targets"]
+    assert [entry["updated"] for entry in target["ai_secrets"]] == [False, True]
+    assert target["ai_secrets"][0]["error"]["class"] == "unavailable"
+    assert bench.holds_working_credentials(good)
+
+
+def test_credentials_that_are_not_known_yet_are_waited_for(bench):
+    ai_secret = bench.ai_secret()
+    bench.aws.new_credentials_unknown_for = 3
+    bench.rotate(bench.target(ai_secret))
+    asked = bench.aws_requests("bedrock:ListFoundationModels")
+    assert asked[0].status == 403 and asked[-1].status == 200
+    assert bench.holds_working_credentials(ai_secret)
+
+
+def test_credentials_that_stay_unknown_are_never_written(bench):
+    target = bench.target(bench.ai_secret())
+    before = bench.braintrust.snapshot()
+    bench.aws.new_credentials_unknown_for = 60
+    failed(bench.fail(target, timeout=6), "invalid_credentials", "bedrock", "UnrecognizedClientException")
+    assert bench.braintrust.snapshot() == before
+
+
+def test_a_lost_answer_to_a_patch_leaves_what_the_report_says(bench):
+    ai_secret = bench.ai_secret()
+    bench.braintrust.fail(PATCH, DropAfter())
+    report = bench.rotate(bench.target(ai_secret))
+    assert len(bench.patches()) == 2
+    assert bench.braintrust.credentials(ai_secret)["access_key"] == report["targets"][0]["credential_id"]
+
+
+def test_an_answer_that_shows_nothing_is_read_again(bench):
+    ai_secret = bench.ai_secret()
+    bench.braintrust.fail(PATCH, Answer(200, b'{"id":"%s","name":"AWS Bedrock"}' % ai_secret.encode()))
+    bench.fail(bench.target(ai_secret))
+    reads = [request for request in bench.braintrust.requests if request.call == GET]
+    assert len(reads) == 2
