@@ -27,6 +27,7 @@ def do_nothing():
     """The function that does nothing, built with the same profile and linker as the real one."""
     target = "x86_64-unknown-linux-gnu"
     environment = {**os.environ, "RUSTUP": "none", "CARGO_BUILD_TARGET": target}
+    # cargo-lambda asks rustup for the target, which is there already.
     command = ["cargo", "lambda", "build", "--release", "--example", "do_nothing", "--locked"]
     step.run("build the function that does nothing", command, environment)
     return ROOT / "target" / "lambda" / "do_nothing" / "bootstrap"

@@ -146,7 +146,8 @@ const ACCEPTED_URL: &str = "Accepted: an https:// URL, or http:// to a loopback 
 
 /// A Braintrust data plane's URL. The API key travels to it, so nothing but TLS will do.
 fn braintrust_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("found {text:?}, which is not a URL ({error})"))?;
+    // The text is not repeated: it may hold a password.
+    let url = Url::parse(text).map_err(|error| format!("found what is not a URL ({error})"))?;
     let found = |what: &str| Err(format!("found a URL {what}"));
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
         return found("with a user, a query or a fragment");
@@ -209,7 +210,7 @@ mod tests {
                 "http:// to a host that is not loopback",
             ),
             (vec![("TARGETS", "[]"), (API_URL, "ftp://127.0.0.1")], "found a URL with ftp://"),
-            (vec![("TARGETS", "[]"), (API_URL, "api.braintrust.dev")], "which is not a URL"),
+            (vec![("TARGETS", "[]"), (API_URL, "api.braintrust.dev")], "found what is not a URL"),
             (vec![("TARGETS", "[]"), (API_URL, "https://me:pw@api.braintrust.dev")], "with a user"),
             (vec![("TARGETS", "[]"), (CA_BUNDLE, "/no/such/file.pem")], "BRAINTRUST_CA_BUNDLE: the file"),
             (vec![("TARGETS", "[]"), ("AWS_ENDPOINT_URL_BEDROCK", "nowhere")], "AWS_ENDPOINT_URL_BEDROCK: found"),

@@ -56,19 +56,18 @@ impl Handler {
         let tick = Tick::from_event(event.payload, &event.context.request_id)?;
         let selected = plan::select(&self.targets, &tick.targets)?;
         let dry_run = tick.dry_run;
-        let targets = stream::iter(selected)
-            .map(|target| self.run(target, dry_run, deadline))
-            // In order, so that reports can be compared; a slow target holds back no other's start but by its place.
-            .buffered(SIDE_BY_SIDE)
-            .collect()
-            .await;
+        let run = |(place, target)| async move { (place, self.run(target, dry_run, deadline).await) };
+        // Not `buffered`, where a slow target would keep the finished ones behind it from making room.
+        let mut targets: Vec<_> =
+            stream::iter(selected.into_iter().enumerate().map(run)).buffer_unordered(SIDE_BY_SIDE).collect().await;
+        targets.sort_unstable_by_key(|(place, _)| *place);
         Ok(Report {
             trigger: tick.origin,
             token: tick.token,
             dry_run,
             started_at: report::iso8601(started_at),
             duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            targets,
+            targets: targets.into_iter().map(|(_, report)| report).collect(),
         })
     }
 

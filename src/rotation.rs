@@ -72,7 +72,7 @@ impl Rotation {
             Kind::Temporary(role) => mint::temporary::mint(&self.sts, role, &target.name, deadline).await?,
         };
         self.bedrock.prove(&credentials, &target.region, &target.probe, deadline).await?;
-        tracing::debug!(target = target.name, "minted and proven");
+        tracing::debug!(name = target.name, "minted and proven");
         Ok(credentials)
     }
 

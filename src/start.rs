@@ -91,9 +91,10 @@ fn log_own_events(logging: &Logging) {
     let own = LogTargets::new().with_target(env!("CARGO_CRATE_NAME"), logging.level);
     let lines = tracing_subscriber::fmt::layer().with_ansi(false);
     let registry = tracing_subscriber::registry();
-    if logging.json {
-        registry.with(lines.json().flatten_event(true).with_filter(own)).init();
+    // Fails only where somebody else has done it before.
+    let _ = if logging.json {
+        registry.with(lines.json().flatten_event(true).with_filter(own)).try_init()
     } else {
-        registry.with(lines.without_time().with_filter(own)).init();
-    }
+        registry.with(lines.without_time().with_filter(own)).try_init()
+    };
 }

@@ -145,6 +145,15 @@ def test_targets_without_time_to_start_are_deferred(bench):
     assert not any(bench.holds_working_credentials(ai_secret) for ai_secret in ids[32:])
 
 
+def test_a_slow_target_holds_back_no_other(bench):
+    slow, *fast = [bench.ai_secret(f"secret {n}") for n in range(80)]
+    bench.braintrust.fail(lambda request: slow in request.path, Delay(30), times=None)
+    targets = [bench.target(ai_secret, name=f"target-{n}") for n, ai_secret in enumerate([slow, *fast])]
+    report = bench.fail(*targets, timeout=8)
+    assert [target["outcome"] for target in report["targets"]] == ["failed"] + ["rotated"] * 79
+    assert [target["name"] for target in report["targets"]] == [target["name"] for target in targets]
+
+
 def test_one_failing_target_does_not_stop_another(bench):
     good, bad = bench.ai_secret("good"), bench.ai_secret("bad", metadata={"auth_type": "assume_role"})
     report = bench.fail(bench.target(bad, name="bad"), bench.target(good, name="good"))

@@ -1,0 +1,94 @@
+# `make` alone lists what there is. Needs Rust, Python 3.11 or newer, and a C compiler; the other tools are
+# installed into .tools/ at the versions and hashes of tools/*.lock.
+
+# The interpreter itself, found before PATH gets .tools/sam/bin: a virtual environment can't be made anew by its own
+# Python, and pyenv's stand-in for python3 would put its folders before .tools/sam/bin again.
+PYTHON := $(shell python3 -c 'import sys; print(sys.executable)')
+ifeq ($(PYTHON),)
+$(error Python 3.11 or newer is needed, as python3 or as make PYTHON=/path/of/python3)
+endif
+EVENT ?= events/schedule.json
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test build check invoke deploy bench lock clean
+
+export PATH := $(CURDIR)/.tools/sam/bin:$(PATH)
+# cargo, and the cargo-lambda that `sam build` starts, share one folder whatever the caller's settings are.
+export CARGO_TARGET_DIR := $(CURDIR)/target
+export SAM_CLI_TELEMETRY := 0
+
+# Only `make deploy` sees the caller's AWS account.
+ifeq ($(filter deploy,$(MAKECMDGOALS)),)
+unexport AWS_PROFILE AWS_DEFAULT_PROFILE AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_ENDPOINT_URL
+export AWS_CONFIG_FILE := /dev/null
+export AWS_SHARED_CREDENTIALS_FILE := /dev/null
+export AWS_EC2_METADATA_DISABLED := true
+export AWS_DEFAULT_REGION := us-east-1
+endif
+
+STEP := $(PYTHON) tools/step.py
+TOOLS := .tools/sam/installed
+LOCAL_AWS := .tools/ministack/installed
+BUILT := .aws-sam/build/template.yaml
+
+help:
+	@echo "make TARGET, where TARGET is one of"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(BUILT) $(LOCAL_AWS) ## Deploy into a local AWS, rotate once, and show what happened
+	@.tools/sam/bin/python tools/run.py
+
+test: check $(BUILT) $(LOCAL_AWS) ## Everything that `check` does, and all tests
+	@$(STEP) --show 'test result' 'cargo test' -- cargo test --locked
+	@.tools/sam/bin/python -m pytest tests
+
+build: $(BUILT) ## Build the function with sam, if its sources changed
+
+check: $(TOOLS) ## Format, lints, docs, licences and the template
+	@$(STEP) 'cargo fmt' -- cargo fmt --check
+	@$(STEP) 'cargo clippy' -- cargo clippy --all-targets --locked -- -D warnings
+	@RUSTDOCFLAGS=-Dwarnings $(STEP) 'cargo doc' -- cargo doc --no-deps --locked
+	@$(STEP) 'cargo deny' -- cargo deny --locked check licenses bans sources
+	@$(STEP) 'sam validate' -- sam validate --lint
+	@$(STEP) 'cfn-lint' -- cfn-lint template.yaml
+
+invoke: $(BUILT) $(LOCAL_AWS) ## Send EVENT (events/schedule.json) to the function under Lambda's emulator
+	@.tools/sam/bin/python tools/invoke.py $(EVENT)
+
+deploy: $(BUILT) ## Deploy to your AWS account; asks for the parameters
+	@sam deploy --guided
+
+bench: $(BUILT) $(LOCAL_AWS) ## Measure cold start, size, memory and rotations
+	@.tools/sam/bin/python bench/bench.py
+
+lock: ## Resolve tools/*.in anew into tools/*.lock
+	@$(STEP) 'install pip-tools' -- sh -c '$(PYTHON) -m venv --clear .tools/lock && .tools/lock/bin/pip install pip-tools==7.6.2'
+	@for name in sam ministack; do \
+	  CUSTOM_COMPILE_COMMAND='make lock' $(STEP) "resolve $$name.in" -- env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL \
+	    .tools/lock/bin/pip-compile --upgrade --generate-hashes --allow-unsafe --strip-extras --no-emit-options \
+	    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links -o tools/$$name.lock tools/$$name.in || exit 1; \
+	done
+
+clean: ## Remove the build and the tools
+	@rm -rf .aws-sam .tools target .pytest_cache
+	@find tests tools bench -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A virtual environment is made anew when its lock file changed. --no-deps: the lock names every package.
+.tools/%/installed: tools/%.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/of/python3")'
+	@$(STEP) 'install $<' -- sh -c '$(PYTHON) -m venv --clear .tools/$* && .tools/$*/bin/pip install \
+	  --disable-pip-version-check --require-hashes --no-deps --only-binary :all: -r $<'
+	@touch $@
+
+# The folders are among the sources because deleting a file changes only its folder's time.
+# cargo-lambda runs first by itself, with the arguments that `sam build` gives it, because sam keeps cargo's output
+# to itself until the end; sam then finds the work done.
+# RUSTUP: cargo-lambda runs `rustup target list` and `add` where there is a program of that name. Cargo itself says
+# what to do when the target is missing.
+$(BUILT): template.yaml Cargo.toml Cargo.lock $(shell find src -type d -o -name '*.rs') | $(TOOLS)
+	@$(STEP) 'build the function' -- env $(BUILD_ENV) cargo lambda build --release --bin bootstrap --locked
+	@$(STEP) 'sam build' -- env $(BUILD_ENV) sam build
+	@touch $@
+
+BUILD_ENV := RUSTUP=none CARGO_BUILD_TARGET=x86_64-unknown-linux-gnu
