@@ -1,5 +1,6 @@
 """What a tick does when a service is slow, busy, broken or gone, and when a credential is not known yet."""
 
+import itertools
 import time
 
 import pytest
@@ -69,11 +70,14 @@ def test_braintrust_recovers_from(bench, call, fault):
     assert bench.holds_working_credentials(ai_secret)
 
 
-@pytest.mark.parametrize("call", ["sts:AssumeRole", "secretsmanager:GetSecretValue", "bedrock:ListFoundationModels"])
-@pytest.mark.parametrize("fault", ["500", "503", "dropped before", "dropped after", "truncated"])
+AWS_CALLS = ["sts:AssumeRole", "secretsmanager:GetSecretValue", "bedrock:ListFoundationModels"]
+AWS_FAULTS = ["500", "503", "dropped before", "dropped after", "truncated"]
+# The probe reads nothing of a good answer, so a truncated one is as good as a whole one.
+CASES = [case for case in itertools.product(AWS_CALLS, AWS_FAULTS) if case != (AWS_CALLS[2], "truncated")]
+
+
+@pytest.mark.parametrize(("call", "fault"), CASES)
 def test_aws_recovers_from(bench, call, fault):
-    if (call, fault) == ("bedrock:ListFoundationModels", "truncated"):
-        pytest.skip("the probe reads nothing of a good answer")
     ai_secret = bench.ai_secret()
     bench.aws.fail(call, FAULTS[fault], times=2)
     bench.rotate(bench.target(ai_secret))

@@ -14,7 +14,7 @@ MINISTACK = ROOT / ".tools/ministack/bin/ministack"
 STACK_NAME = "bedrock-braintrust-rotator"
 TEMPLATE = ROOT / ".aws-sam/build/template.yaml"
 OLD = {"auth_type": "iam_credentials", "access_key": "ASIAOLDOLDOLDOLDOLD0", "region": "us-east-1"}
-OLD |= {"session_token": "a session token that expired long ago"}
+OLD |= {"session_token": "IQoJb3JpZ2luOfASessionThatExpiredLongAgo"}
 SECRET = ("secret", "session_token", "aws_secret_access_key", "aws_session_token")
 
 
@@ -75,7 +75,7 @@ def show_report(report):
 
 
 def rotate(stack, started):
-    ai_secret = stack.braintrust.add_ai_secret("AWS Bedrock", metadata=dict(OLD), secret="an old secret access key")
+    ai_secret = stack.braintrust.add_ai_secret("AWS Bedrock", metadata=dict(OLD), secret="0ldS3cretAccessKeyThatNoLongerWorks00000")
     before = contents(stack, ai_secret)
     parameters = {
         "BraintrustApiKey": stack.braintrust_api_key,

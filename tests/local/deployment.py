@@ -26,7 +26,8 @@ def deploy(stack: Stack, template: Path, name: str, parameters: dict[str, str], 
     command = [str(Path(sys.executable).with_name("sam")), "deploy", "--config-env", "local", "--stack-name", name]
     command += ["--template-file", str(template), "--s3-bucket", _BUCKET, "--capabilities", "CAPABILITY_IAM"]
     command += ["--no-confirm-changeset", "--no-progressbar"]
-    command += ["--parameter-overrides", *(f"{name}={value}" for name, value in parameters.items())]
+    # In quotes, because sam splits each at its spaces.
+    command += ["--parameter-overrides", *(f'{name}="{value}"' for name, value in parameters.items())]
     run(command, environment)
     [deployed] = stack.client("cloudformation").describe_stacks(StackName=name)["Stacks"]
     return {output["OutputKey"]: output["OutputValue"] for output in deployed["Outputs"]}
