@@ -7,7 +7,7 @@ use std::path::Path;
 use reqwest::Url;
 
 use crate::error::Error;
-pub use target::{AiSecret, AssumeRole, Kind, LayoutChoice, Lookup, Probe, Target};
+pub use target::{AiSecret, AssumeRole, Kind, LayoutChoice, Lookup, Probe, Standing, Target};
 
 const TARGETS: &str = "TARGETS";
 const TARGETS_SECRET_ID: &str = "TARGETS_SECRET_ID";

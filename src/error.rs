@@ -38,6 +38,8 @@ pub enum Cause {
 pub enum Service {
     /// This function: its configuration and its events.
     Function,
+    /// AWS Identity and Access Management.
+    Iam,
     /// AWS Security Token Service.
     Sts,
     /// AWS Secrets Manager.
@@ -52,6 +54,7 @@ impl fmt::Display for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Function => "function",
+            Self::Iam => "IAM",
             Self::Sts => "STS",
             Self::SecretsManager => "Secrets Manager",
             Self::Bedrock => "Bedrock",

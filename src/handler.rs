@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::plan;
 use crate::report::{self, Failure, Report, TargetReport};
 use crate::rotation::Rotation;
-use crate::trigger::Tick;
+use crate::trigger::{Origin, RotationStep, Tick, Trigger};
 
 /// Targets under way at once: enough that the services' latency is not added up, few enough that neither a data plane's
 /// rate limit nor the function's memory suffers.
@@ -37,7 +37,7 @@ impl Handler {
     /// # Errors
     /// If the event is refused, or any target failed or was deferred; the others are done then.
     pub async fn handle(&self, event: LambdaEvent<Value>) -> Result<Report, Failure> {
-        let result = match self.tick(event).await {
+        let result = match self.answer(event).await {
             Ok(report) if report.has_failed() => Err(Failure::Targets(report)),
             Ok(report) => Ok(report),
             Err(error) => Err(Failure::Refused(error)),
@@ -49,33 +49,67 @@ impl Handler {
         result
     }
 
-    async fn tick(&self, event: LambdaEvent<Value>) -> Result<Report, Error> {
+    async fn answer(&self, event: LambdaEvent<Value>) -> Result<Report, Error> {
         let started_at = (self.clock)();
         let started = Instant::now();
         let deadline = Deadline::after(remaining(started_at, event.context.deadline));
-        let tick = Tick::from_event(event.payload, &event.context.request_id)?;
+        let trigger = Trigger::from_event(event.payload, &event.context.request_id)?;
+        let report = match trigger {
+            Trigger::Tick(tick) => Report {
+                targets: self.tick(&tick, deadline).await?,
+                trigger: tick.origin,
+                token: tick.token,
+                step: None,
+                dry_run: tick.dry_run,
+                started_at: report::iso8601(started_at),
+                duration_ms: 0,
+            },
+            Trigger::Step(step) => Report {
+                targets: vec![self.step(&step, deadline).await?],
+                trigger: Origin::Rotation,
+                token: step.client_request_token,
+                step: Some(step.step),
+                dry_run: false,
+                started_at: report::iso8601(started_at),
+                duration_ms: 0,
+            },
+        };
+        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(Report { duration_ms, ..report })
+    }
+
+    /// One step, of the target or of the Braintrust API key whose secret it names.
+    async fn step(&self, step: &RotationStep, deadline: Deadline) -> Result<TargetReport, Error> {
+        let is_named = |id: &str| plan::is_same_secret(id, &step.secret_id);
+        if let Some(target) = self.targets.iter().find(|target| target.secret_id.as_deref().is_some_and(is_named)) {
+            return Ok(self.rotation.step(target, step, deadline).await);
+        }
+        let mut ai_secrets = self.targets.iter().flat_map(|target| &target.ai_secrets);
+        match ai_secrets.find(|ai_secret| is_named(&ai_secret.api_key_secret_id)) {
+            Some(ai_secret) => Ok(self.rotation.step_of_the_api_key(ai_secret, step, deadline).await),
+            None => Err(Error::configuration(
+                "event",
+                "the SecretId is neither a target's secret_id nor a Braintrust API key's secret",
+                "Configure a target with that secret_id, or take this function from the secret's rotation",
+            )),
+        }
+    }
+
+    async fn tick(&self, tick: &Tick, deadline: Deadline) -> Result<Vec<TargetReport>, Error> {
         let selected = plan::select(&self.targets, &tick.targets)?;
-        let dry_run = tick.dry_run;
-        let run = |(place, target)| async move { (place, self.run(target, dry_run, deadline).await) };
+        let run = |(place, target)| async move { (place, self.run(target, tick, deadline).await) };
         // Not `buffered`, where a slow target would keep the finished ones behind it from making room.
         let mut targets: Vec<_> =
             stream::iter(selected.into_iter().enumerate().map(run)).buffer_unordered(SIDE_BY_SIDE).collect().await;
         targets.sort_unstable_by_key(|(place, _)| *place);
-        Ok(Report {
-            trigger: tick.origin,
-            token: tick.token,
-            dry_run,
-            started_at: report::iso8601(started_at),
-            duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            targets: targets.into_iter().map(|(_, report)| report).collect(),
-        })
+        Ok(targets.into_iter().map(|(_, report)| report).collect())
     }
 
-    async fn run(&self, target: &Target, dry_run: bool, deadline: Deadline) -> TargetReport {
-        match (deadline.allows_a_start(), dry_run) {
-            (false, _) => TargetReport::deferred(target),
-            (true, true) => self.rotation.rehearse(target, deadline).await,
-            (true, false) => self.rotation.rotate(target, deadline).await,
+    async fn run(&self, target: &Target, tick: &Tick, deadline: Deadline) -> TargetReport {
+        match (deadline.allows_a_start(), tick.dry_run) {
+            (false, _) => TargetReport::new(target),
+            (true, true) => self.rotation.rehearse(target, tick.force, deadline).await,
+            (true, false) => self.rotation.rotate(target, &tick.token, tick.force, deadline).await,
         }
     }
 }

@@ -1,7 +1,202 @@
 //! Decides what a tick does with which target; pure, and it must never know a service.
 
-use crate::config::Target;
-use crate::error::Error;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::config::{Standing, Target};
+use crate::credentials::KindName;
+use crate::error::{Cause, Error, Service};
+use crate::mint;
+
+/// Credentials with less life than this are as good as dead: they would end soon after they arrive.
+const WORTH_SETTING: SignedDuration = SignedDuration::from_mins(5);
+
+/// Whether a configured secret, by name or ARN, is the one with this ARN. An ARN ends in six random characters, which a
+/// name and a partial ARN lack.
+pub fn is_same_secret(configured: &str, arn: &str) -> bool {
+    let without_suffix = arn.rsplit_once('-').filter(|(_, suffix)| suffix.len() == 6).map_or(arn, |(arn, _)| arn);
+    let name = |arn: &str| arn.splitn(7, ':').nth(6).map(str::to_owned);
+    configured == arn || configured == without_suffix || name(without_suffix).as_deref() == Some(configured)
+}
+
+/// What a staged secret says of one version's credentials: no secret part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// How they were made.
+    pub kind: KindName,
+    /// Their id.
+    pub id: String,
+    /// When they were made.
+    pub minted_at: Timestamp,
+    /// When they end by themselves.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A version with `AWSPENDING` that is not current.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pending {
+    /// It holds no value: a rotation that was begun and minted nothing that it could stage.
+    Empty,
+    /// It holds credentials.
+    Holds(Known),
+}
+
+/// What a tick knows of a staged target before it acts.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// Secrets Manager rotates it.
+    pub rotation_enabled: bool,
+    /// This very event has been carried out: its version is current.
+    pub event_is_done: bool,
+    /// The rotation that has not ended.
+    pub pending: Option<Pending>,
+    /// What consumers read, if those are Bedrock credentials.
+    pub current: Option<Known>,
+    /// The IAM user's credentials, for standing kinds.
+    pub listed: Vec<mint::Standing>,
+}
+
+/// What a tick does with a staged target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing but retirement: Secrets Manager rotates it.
+    LeaveToSecretsManager,
+    /// Nothing but retirement.
+    NotDue,
+    /// Go on with the pending version.
+    Resume,
+    /// Drop the pending version, whose credentials are dead, and begin another.
+    StartAfresh,
+    /// Begin a rotation.
+    Start,
+}
+
+/// Decides for one staged target. `force` ignores the age.
+pub fn decide(now: Timestamp, target: &Target, force: bool, state: &State) -> Decision {
+    if state.rotation_enabled {
+        return Decision::LeaveToSecretsManager;
+    }
+    match &state.pending {
+        Some(Pending::Empty) => return Decision::Resume,
+        Some(Pending::Holds(known)) if is_alive(now, target, known, &state.listed) => return Decision::Resume,
+        Some(Pending::Holds(_)) => return Decision::StartAfresh,
+        None if state.event_is_done => return Decision::NotDue,
+        None => {}
+    }
+    let due = match (&state.current, target.kind.standing()) {
+        (None, _) | (_, None) => true,
+        (Some(current), Some(standing)) => {
+            current.kind != target.kind.name() || now >= later(current.minted_at, standing.rotate_after)
+        }
+    };
+    if due || force { Decision::Start } else { Decision::NotDue }
+}
+
+/// Whether pending credentials are worth going on with: they have not ended, and IAM still has them.
+pub fn is_alive(now: Timestamp, target: &Target, known: &Known, listed: &[mint::Standing]) -> bool {
+    let lasts = known.expires_at.is_none_or(|end| end.duration_since(now) > WORTH_SETTING);
+    let exists = target.kind.standing().is_none() || listed.iter().any(|found| found.id == known.id && found.active);
+    lasts && exists && known.kind == target.kind.name()
+}
+
+/// Which credentials the staged secret names, and since when it exists.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// Of `AWSCURRENT`.
+    pub current: Option<String>,
+    /// When those were made.
+    pub current_minted_at: Option<Timestamp>,
+    /// Of `AWSPENDING`.
+    pub pending: Option<String>,
+    /// Of `AWSPREVIOUS`.
+    pub previous: Option<String>,
+    /// When the secret was made.
+    pub secret_created_at: Option<Timestamp>,
+}
+
+impl Names {
+    fn is_in_use(&self, id: &str) -> bool {
+        [&self.current, &self.pending].into_iter().any(|named| named.as_deref() == Some(id))
+    }
+
+    /// One that a rotation made and nothing uses: the previous, or an orphan of a crashed run. What is older than the
+    /// secret was made by a human. IAM tells seconds.
+    fn is_retirable(&self, found: &mint::Standing) -> bool {
+        let is_orphan = match (found.created_at, self.secret_created_at) {
+            (Some(created), Some(secret)) => created.as_second() >= secret.as_second(),
+            _ => false,
+        };
+        !self.is_in_use(&found.id) && (is_orphan || self.is_previous(&found.id))
+    }
+
+    fn is_previous(&self, id: &str) -> bool {
+        self.previous.as_deref() == Some(id)
+    }
+
+    fn overlap_ends_at(&self, standing: &Standing) -> Option<Timestamp> {
+        self.current_minted_at.map(|minted| later(minted, standing.overlap))
+    }
+}
+
+/// One act of retirement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Retirement {
+    /// It can be activated again, should somebody miss it.
+    Deactivate(String),
+    /// A tick later.
+    Delete(String),
+}
+
+/// What to retire: nothing before the overlap has passed since the current credentials were made.
+pub fn retirements(now: Timestamp, standing: &Standing, names: &Names, listed: &[mint::Standing]) -> Vec<Retirement> {
+    if names.overlap_ends_at(standing).is_none_or(|end| now < end) {
+        return Vec::new();
+    }
+    let retirable = listed.iter().filter(|found| names.is_retirable(found));
+    retirable
+        .map(|found| match found.active {
+            true => Retirement::Deactivate(found.id.clone()),
+            false => Retirement::Delete(found.id.clone()),
+        })
+        .collect()
+}
+
+/// IAM's limit, inactive ones included.
+const SLOTS: usize = 2;
+
+/// The credential that must go before another can be made; none, if there is a free slot. An orphan goes first.
+///
+/// # Errors
+/// `conflict`, if both are in use, made by a human, or still in their overlap.
+pub fn in_the_way(
+    now: Timestamp,
+    standing: &Standing,
+    names: &Names,
+    listed: &[mint::Standing],
+) -> Result<Option<String>, Error> {
+    if listed.len() < SLOTS {
+        return Ok(None);
+    }
+    let refuse = |remedy: String| {
+        let problem = format!("the IAM user {} has two credentials, and neither may be deleted", standing.user_name);
+        Err(Error::new(Cause::Conflict, Service::Iam, "create", problem, remedy))
+    };
+    let mut retirable: Vec<_> = listed.iter().filter(|found| names.is_retirable(found)).collect();
+    retirable.sort_by_key(|found| names.is_previous(&found.id));
+    match (retirable.first(), names.overlap_ends_at(standing)) {
+        (Some(previous), Some(end)) if names.is_previous(&previous.id) && previous.active && now < end => {
+            refuse(format!("The previous one, {}, is in its overlap until {end:.0}: rotate after that", previous.id))
+        }
+        (Some(found), _) => Ok(Some(found.id.clone())),
+        (None, _) => {
+            let ids: Vec<_> = listed.iter().map(|found| found.id.as_str()).filter(|id| !names.is_in_use(id)).collect();
+            refuse(format!("{} was not made by this function: delete it if nothing uses it", ids.join(", ")))
+        }
+    }
+}
+
+fn later(time: Timestamp, period: std::time::Duration) -> Timestamp {
+    time.saturating_add(period).unwrap_or(Timestamp::MAX)
+}
 
 /// The targets that a tick names, in the configured order; all, if it names none.
 ///
@@ -21,23 +216,170 @@ pub fn select<'a>(targets: &'a [Target], names: &[String]) -> Result<Vec<&'a Tar
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::config::{AssumeRole, Kind, Probe};
 
-    fn target(name: &str) -> Target {
-        let role_arn = "arn:aws:iam::123456789012:role/x".to_owned();
+    fn with_kind(name: &str, kind: Kind) -> Target {
         Target {
             name: name.to_owned(),
-            kind: Kind::Temporary(AssumeRole {
-                role_arn,
-                external_id: None,
-                duration_seconds: 3_600,
-                session_policy: None,
-            }),
+            kind,
             region: "us-east-1".to_owned(),
+            secret_id: Some("staged".to_owned()),
             probe: Probe::Models,
             ai_secrets: Vec::new(),
         }
+    }
+
+    fn target(name: &str) -> Target {
+        let role_arn = "arn:aws:iam::123456789012:role/x".to_owned();
+        let role = AssumeRole { role_arn, external_id: None, duration_seconds: 3_600, session_policy: None };
+        with_kind(name, Kind::Temporary(role))
+    }
+
+    fn standing() -> Standing {
+        Standing {
+            user_name: "braintrust".to_owned(),
+            role: None,
+            rotate_after: Duration::from_secs(30 * 86_400),
+            overlap: Duration::from_secs(3_600),
+        }
+    }
+
+    /// Hours since some midnight.
+    fn at(hours: i64) -> Timestamp {
+        Timestamp::from_second(1_767_225_600 + hours * 3_600).unwrap()
+    }
+
+    fn known(kind: KindName, minted: i64, expires: Option<i64>) -> Known {
+        Known { kind, id: "PENDING".to_owned(), minted_at: at(minted), expires_at: expires.map(at) }
+    }
+
+    fn listed(id: &str, active: bool, created: i64) -> mint::Standing {
+        mint::Standing { id: id.to_owned(), active, created_at: Some(at(created)) }
+    }
+
+    #[test]
+    fn a_tick_decides() {
+        use Decision::{LeaveToSecretsManager, NotDue, Resume, Start, StartAfresh};
+        use KindName::{AccessKey, Temporary};
+        let expiring = target("expiring");
+        let user = with_kind("standing", Kind::AccessKey(standing()));
+        let idle = State {
+            rotation_enabled: false,
+            event_is_done: false,
+            pending: None,
+            current: None,
+            listed: vec![listed("PENDING", true, 0)],
+        };
+        let current = |kind, minted| State { current: Some(known(kind, minted, None)), ..idle.clone() };
+        let pending = |known| State { pending: Some(Pending::Holds(known)), ..idle.clone() };
+        let empty = State { pending: Some(Pending::Empty), ..idle.clone() };
+        let month = 30 * 24;
+        for (case, target, force, state, decision) in [
+            (
+                "rotated by Secrets Manager",
+                &user,
+                true,
+                State { rotation_enabled: true, ..empty.clone() },
+                LeaveToSecretsManager,
+            ),
+            ("a new secret", &user, false, idle.clone(), Start),
+            ("expiring ones are always due", &expiring, false, current(Temporary, 0), Start),
+            ("an hour too early", &user, false, current(AccessKey, 1 - month), NotDue),
+            ("just due", &user, false, current(AccessKey, -month), Start),
+            ("forced", &user, true, current(AccessKey, 0), Start),
+            ("the kind was changed", &user, false, current(Temporary, 0), Start),
+            ("a begun rotation", &user, false, empty, Resume),
+            ("a staged one", &user, false, pending(known(AccessKey, 0, None)), Resume),
+            (
+                "one that IAM lost",
+                &user,
+                false,
+                State { listed: vec![], ..pending(known(AccessKey, 0, None)) },
+                StartAfresh,
+            ),
+            (
+                "one that is inactive",
+                &user,
+                false,
+                State { listed: vec![listed("PENDING", false, 0)], ..pending(known(AccessKey, 0, None)) },
+                StartAfresh,
+            ),
+            ("one of another kind", &user, false, pending(known(Temporary, 0, Some(1))), StartAfresh),
+            ("one that lives", &expiring, false, pending(known(Temporary, 0, Some(1))), Resume),
+            ("one that ended", &expiring, false, pending(known(Temporary, -1, Some(0))), StartAfresh),
+            (
+                "an event that comes twice",
+                &expiring,
+                false,
+                State { event_is_done: true, ..current(Temporary, 0) },
+                NotDue,
+            ),
+            (
+                "an event that comes twice, forced",
+                &user,
+                true,
+                State { event_is_done: true, ..current(AccessKey, 0) },
+                NotDue,
+            ),
+        ] {
+            assert_eq!(decide(at(0), target, force, &state), decision, "{case}");
+        }
+    }
+
+    fn names() -> Names {
+        Names {
+            current: Some("CURRENT".to_owned()),
+            current_minted_at: Some(at(0)),
+            pending: Some("PENDING".to_owned()),
+            previous: Some("PREVIOUS".to_owned()),
+            secret_created_at: Some(at(-100)),
+        }
+    }
+
+    #[test]
+    fn only_what_rotations_made_and_nothing_uses_is_retired_and_only_after_the_overlap() {
+        let deactivate = |id: &str| vec![Retirement::Deactivate(id.to_owned())];
+        for (case, found, hours, expected) in [
+            ("the previous", listed("PREVIOUS", true, -50), 1, deactivate("PREVIOUS")),
+            ("the previous, older than the secret", listed("PREVIOUS", true, -200), 1, deactivate("PREVIOUS")),
+            (
+                "the previous, a tick later",
+                listed("PREVIOUS", false, -50),
+                2,
+                vec![Retirement::Delete("PREVIOUS".to_owned())],
+            ),
+            ("the previous, in its overlap", listed("PREVIOUS", true, -50), 0, vec![]),
+            ("an orphan", listed("ORPHAN", true, -1), 1, deactivate("ORPHAN")),
+            ("a human's", listed("HUMAN", true, -101), 1, vec![]),
+            ("a human's, inactive", listed("HUMAN", false, -101), 1, vec![]),
+            ("one of unknown age", mint::Standing { created_at: None, ..listed("ODD", true, 0) }, 1, vec![]),
+            ("the current", listed("CURRENT", true, 0), 9, vec![]),
+            ("the pending", listed("PENDING", true, 0), 9, vec![]),
+        ] {
+            assert_eq!(retirements(at(hours), &standing(), &names(), &[found]), expected, "{case}");
+        }
+        let nothing_current = Names { current: None, current_minted_at: None, ..names() };
+        assert!(retirements(at(9), &standing(), &nothing_current, &[listed("ORPHAN", true, 0)]).is_empty());
+    }
+
+    #[test]
+    fn a_slot_is_freed_without_touching_what_is_in_use_or_a_humans() {
+        let current = || listed("CURRENT", true, 0);
+        let way = |hours, others: &[mint::Standing]| in_the_way(at(hours), &standing(), &names(), others);
+        assert_eq!(way(1, &[current()]).unwrap(), None);
+        assert_eq!(way(1, &[current(), listed("PREVIOUS", true, -9)]).unwrap().as_deref(), Some("PREVIOUS"));
+        assert_eq!(way(0, &[current(), listed("PREVIOUS", false, -9)]).unwrap().as_deref(), Some("PREVIOUS"));
+        assert_eq!(way(0, &[current(), listed("ORPHAN", true, -9)]).unwrap().as_deref(), Some("ORPHAN"));
+        let both = [listed("PREVIOUS", true, -9), listed("ORPHAN", true, -9)];
+        assert_eq!(way(0, &both).unwrap().as_deref(), Some("ORPHAN"));
+        let overlap = way(0, &[current(), listed("PREVIOUS", true, -9)]).unwrap_err();
+        assert!(overlap.to_string().contains("in its overlap until 2026-01-01T01:00:00Z"), "{overlap}");
+        let human = way(1, &[current(), listed("HUMAN", true, -101)]).unwrap_err();
+        assert!(human.to_string().contains("HUMAN was not made by this function"), "{human}");
+        assert!(way(1, &[current(), listed("PENDING", true, 0)]).is_err());
     }
 
     #[test]
@@ -47,6 +389,21 @@ mod tests {
             let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
             let selected: String = select(&targets, &names).unwrap().iter().map(|t| t.name.as_str()).collect();
             assert_eq!(selected, expected);
+        }
+    }
+
+    #[test]
+    fn a_secret_is_known_by_its_arn_its_partial_arn_and_its_name() {
+        let arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:team/braintrust-keys-AbCdEf";
+        for (configured, same) in [
+            (arn, true),
+            ("arn:aws:secretsmanager:us-east-1:123456789012:secret:team/braintrust-keys", true),
+            ("team/braintrust-keys", true),
+            ("braintrust-keys", false),
+            ("team/braintrust", false),
+            ("arn:aws:secretsmanager:eu-west-1:123456789012:secret:team/braintrust-keys-AbCdEf", false),
+        ] {
+            assert_eq!(is_same_secret(configured, arn), same, "{configured}");
         }
     }
 

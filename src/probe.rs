@@ -5,14 +5,16 @@ use std::time::Duration;
 use aws_credential_types::Credentials as SigningCredentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
+use aws_smithy_runtime_api::client::identity::Identity;
 use backon::ExponentialBuilder;
 use jiff::Timestamp;
 use reqwest::{Client, StatusCode, Url};
 use secrecy::ExposeSecret;
+use secrecy::zeroize::Zeroizing;
 use serde::Deserialize;
 
 use crate::config::Probe;
-use crate::credentials::Credentials;
+use crate::credentials::{Credentials, Secret};
 use crate::deadline::Deadline;
 use crate::error::{Cause, Error, Service};
 use crate::transport;
@@ -26,6 +28,9 @@ const UNTIL_KNOWN: ExponentialBuilder = ExponentialBuilder::new()
     .with_max_delay(Duration::from_secs(4))
     .without_max_times()
     .with_jitter();
+
+/// Between two successes that are to count as two.
+const BETWEEN: Duration = Duration::from_millis(500);
 
 /// The least that a model can be asked for.
 const ONE_TOKEN: &str = r#"{"messages":[{"role":"user","content":[{"text":"."}]}],"inferenceConfig":{"maxTokens":1}}"#;
@@ -52,7 +57,8 @@ struct Question {
 }
 
 impl Bedrock {
-    /// Asks until the credentials are known and work, for at most a minute.
+    /// Asks until the credentials work `in_a_row` times, for at most a minute. IAM spreads new credentials to one host
+    /// after another, so that one success may be followed by a failure.
     ///
     /// # Errors
     /// `invalid_credentials` if they are still unknown at the end; `permission` if they are known and may not do this,
@@ -62,14 +68,20 @@ impl Bedrock {
         credentials: &Credentials,
         region: &str,
         probe: &Probe,
+        in_a_row: u32,
         deadline: Deadline,
     ) -> Result<(), Error> {
         let question = self.question(region, probe)?;
         let may_change = |error: &Error| error.is_transient() || error.cause == Cause::InvalidCredentials;
         deadline
             .at_most(PATIENCE)
-            .repeat(Service::Bedrock, question.call, UNTIL_KNOWN, may_change, || {
-                self.ask(&question, credentials, region)
+            .repeat(Service::Bedrock, question.call, UNTIL_KNOWN, may_change, || async {
+                self.ask(&question, credentials, region).await?;
+                for _ in 1..in_a_row {
+                    tokio::time::sleep(BETWEEN).await;
+                    self.ask(&question, credentials, region).await?;
+                }
+                Ok(())
             })
             .await
     }
@@ -156,39 +168,57 @@ impl Bedrock {
         credentials: &Credentials,
         region: &str,
     ) -> Result<reqwest::Request, Box<dyn std::error::Error>> {
-        // Security: the parts are exposed to the signer, which keeps them in zeroized memory.
-        let identity = SigningCredentials::new(
-            &credentials.access_key_id,
-            credentials.secret_access_key.expose_secret(),
-            Some(credentials.session_token.expose_secret().to_owned()),
-            None,
-            "minted",
-        )
-        .into();
-        let parameters = v4::SigningParams::builder()
-            .identity(&identity)
-            .region(region)
-            .name("bedrock")
-            .time((self.clock)().into())
-            .settings(SigningSettings::default())
-            .build()?
-            .into();
         let mut request =
             http::Request::builder().method(question.method.clone()).uri(question.url.as_str()).body(question.body)?;
         if !question.body.is_empty() {
             let json = http::HeaderValue::from_static("application/json");
             request.headers_mut().insert(http::header::CONTENT_TYPE, json);
         }
-        let headers = request.headers().iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
-        let signable = SignableRequest::new(
-            question.method.as_str(),
-            question.url.as_str(),
-            headers,
-            SignableBody::Bytes(question.body.as_bytes()),
-        )?;
-        // Security: the signer marks the session token's header as sensitive.
-        sign(signable, &parameters)?.into_parts().0.apply_to_request_http1x(&mut request);
+        match &credentials.secret {
+            Secret::ApiKey(key) => {
+                // Security: exposed into the header, which is marked sensitive.
+                let text = Zeroizing::new(format!("Bearer {}", key.expose_secret()));
+                let mut value = http::HeaderValue::from_str(&text)?;
+                value.set_sensitive(true);
+                request.headers_mut().insert(http::header::AUTHORIZATION, value);
+            }
+            Secret::AccessKey { secret_access_key, session_token } => {
+                // Security: the parts are exposed to the signer, which keeps them in zeroized memory.
+                let identity = SigningCredentials::new(
+                    &credentials.id,
+                    secret_access_key.expose_secret(),
+                    session_token.as_ref().map(|token| token.expose_secret().to_owned()),
+                    None,
+                    "minted",
+                )
+                .into();
+                self.sign(&mut request, &identity, question, region)?;
+            }
+        }
         Ok(reqwest::Request::try_from(request)?)
+    }
+
+    fn sign(
+        &self,
+        request: &mut http::Request<&'static str>,
+        identity: &Identity,
+        question: &Question,
+        region: &str,
+    ) -> Result<(), Box<dyn std::error::Error>> {
+        let parameters = v4::SigningParams::builder()
+            .identity(identity)
+            .region(region)
+            .name("bedrock")
+            .time((self.clock)().into())
+            .settings(SigningSettings::default())
+            .build()?
+            .into();
+        let headers = request.headers().iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+        let body = SignableBody::Bytes(question.body.as_bytes());
+        let signable = SignableRequest::new(question.method.as_str(), question.url.as_str(), headers, body)?;
+        // Security: the signer marks the session token's header as sensitive.
+        sign(signable, &parameters)?.into_parts().0.apply_to_request_http1x(request);
+        Ok(())
     }
 }
 

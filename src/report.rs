@@ -7,6 +7,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::braintrust::layout::Layout;
+use crate::credentials::KindName;
 use crate::error::Error;
 use crate::trigger::Origin;
 
@@ -17,6 +18,9 @@ pub struct Report {
     pub trigger: Origin,
     /// What makes a repeated event recognizable.
     pub token: String,
+    /// The step that Secrets Manager asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
     /// Whether nothing was to be changed.
     pub dry_run: bool,
     /// When it began, ISO 8601 in UTC.
@@ -34,18 +38,24 @@ pub struct TargetReport {
     pub name: String,
     /// In one word.
     pub outcome: Outcome,
-    /// How its credentials are made.
-    pub kind: &'static str,
+    /// How its credentials are made; none for the Braintrust API key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<KindName>,
     /// The Bedrock region.
-    pub region: String,
-    /// The access key id of the new credentials: an identifier, no secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// The id of the credentials: an identifier, no secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credential_id: Option<String>,
     /// When the new credentials stop working, ISO 8601 in UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
     /// Where they went.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ai_secrets: Vec<AiSecretReport>,
+    /// The credentials that were retired.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<Retired>,
     /// What the operator should know.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -62,12 +72,39 @@ pub struct TargetReport {
 pub enum Outcome {
     /// All its `ai_secret`s hold new credentials.
     Rotated,
+    /// A rotation that was begun before was carried to its end.
+    Resumed,
+    /// The credentials are young enough, or this event was carried out before.
+    NotDue,
+    /// The staged secret has rotation turned on, and Secrets Manager does it.
+    LeftToSecretsManager,
+    /// One step of Secrets Manager's rotation is done.
+    StepDone,
     /// A dry run: nothing was changed, and nothing stands in the way.
     WouldRotate,
     /// There was no time left to start it.
     Deferred,
     /// See `error`.
     Failed,
+}
+
+/// A credential that was retired.
+#[derive(Clone, Debug, Serialize)]
+pub struct Retired {
+    /// Its id.
+    pub credential_id: String,
+    /// Deactivated first, deleted a tick later.
+    pub how: Retirement,
+}
+
+/// How a credential was retired.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Retirement {
+    /// It can be activated again.
+    Deactivated,
+    /// It is gone.
+    Deleted,
 }
 
 /// What happened to one `ai_secret`.

@@ -1,145 +1,129 @@
-//! The steps of a rotation (create, set, test), joining the services; it must never write credentials that were not proven.
+//! A rotation, joining the services; it must never write credentials that were not proven.
+//!
+//! A target without a staged secret is rotated in memory, here; one with a staged secret in `staged`, by the same four
+//! steps that Secrets Manager asks for in `hook`.
 
+mod hook;
+mod places;
+mod retirement;
+mod service_token;
+mod staged;
+
+use aws_sdk_iam as iam;
+use aws_sdk_secretsmanager as secretsmanager;
 use aws_sdk_sts as sts;
-use futures_util::future::{join, join_all};
+use futures_util::future::join;
+use jiff::Timestamp;
 use reqwest::Client;
 use secrecy::SecretString;
 use tokio::time::Instant;
 
 use crate::api_keys::ApiKeys;
 use crate::braintrust::client::Braintrust;
-use crate::braintrust::layout::{self, Layout};
-use crate::braintrust::{AiSecret, client};
 use crate::config::{self, Kind, Target};
 use crate::credentials::Credentials;
 use crate::deadline::Deadline;
-use crate::error::{Cause, Error, Service};
+use crate::error::{Cause, Error};
 use crate::mint;
 use crate::probe::Bedrock;
-use crate::report::{AiSecretReport, Outcome, TargetReport, iso8601};
+use crate::report::{Outcome, TargetReport, iso8601};
 
 /// The services that a rotation calls.
 pub struct Rotation {
     /// Mints.
     pub sts: sts::Client,
+    /// Mints and retires standing credentials.
+    pub iam: iam::Client,
+    /// Holds the staged secrets.
+    pub secrets_manager: secretsmanager::Client,
     /// Proves.
     pub bedrock: Bedrock,
     /// The one HTTP client, for Braintrust.
     pub http: Client,
     /// The Braintrust API keys.
     pub api_keys: ApiKeys,
-}
-
-/// An `ai_secret` that may be written, as it was before.
-struct Place<'a> {
-    configured: &'a config::AiSecret,
-    before: AiSecret,
-    layout: Layout,
+    /// The wall clock.
+    pub clock: fn() -> Timestamp,
 }
 
 impl Rotation {
-    /// Rotates one target: mints and proves while the `ai_secret`s are read, then writes to all of them side by side.
-    /// One `ai_secret` that cannot be written does not keep the others from fresh credentials.
-    pub async fn rotate(&self, target: &Target, deadline: Deadline) -> TargetReport {
+    /// One tick of one target. `token` names the version of a staged secret, so that a repeated event goes on with its
+    /// own rotation.
+    pub async fn rotate(&self, target: &Target, token: &str, force: bool, deadline: Deadline) -> TargetReport {
         let started = Instant::now();
-        let (minted, places) = join(self.create(target, deadline), self.find_all(target, deadline)).await;
-        let mut report = TargetReport::new(target, &places);
-        match minted {
-            Ok(credentials) => {
-                report.credential_id = Some(credentials.access_key_id.clone());
-                report.expires_at = Some(iso8601(credentials.expires_at));
-                let writes = report.ai_secrets.iter_mut().zip(&places).filter_map(|(entry, place)| {
-                    let place = place.as_ref().ok()?;
-                    Some(self.write(entry, place, &credentials, &target.region, deadline))
-                });
-                join_all(writes).await;
-            }
-            Err(error) => report.error = Some(error),
-        }
-        report.conclude(Outcome::Rotated, started)
-    }
-
-    /// Reads what a rotation would read, and says what it would do.
-    pub async fn rehearse(&self, target: &Target, deadline: Deadline) -> TargetReport {
-        let started = Instant::now();
-        let places = self.find_all(target, deadline).await;
-        TargetReport::new(target, &places).conclude(Outcome::WouldRotate, started)
-    }
-
-    /// Mints credentials and proves them against Bedrock.
-    async fn create(&self, target: &Target, deadline: Deadline) -> Result<Credentials, Error> {
-        let credentials = match &target.kind {
-            Kind::Temporary(role) => mint::temporary::mint(&self.sts, role, &target.name, deadline).await?,
+        let mut report = TargetReport::new(target);
+        let done = match &target.secret_id {
+            None => self.rotate_in_memory(target, &mut report, deadline).await,
+            Some(id) => self.staged(target, id, None, deadline).tick(token, force, &mut report).await,
         };
-        self.bedrock.prove(&credentials, &target.region, &target.probe, deadline).await?;
-        tracing::debug!(name = target.name, "minted and proven");
+        report.conclude(done, started)
+    }
+
+    /// Reads what a tick would read, and says what it would do.
+    pub async fn rehearse(&self, target: &Target, force: bool, deadline: Deadline) -> TargetReport {
+        let started = Instant::now();
+        let mut report = TargetReport::new(target);
+        let plan = async {
+            match &target.secret_id {
+                None => Ok(Outcome::WouldRotate),
+                Some(id) => self.staged(target, id, None, deadline).rehearse(force).await,
+            }
+        };
+        let (planned, places) = join(plan, self.find_all(target, deadline)).await;
+        report.enter(&places);
+        report.conclude(planned, started)
+    }
+
+    /// Mints and proves while the `ai_secret`s are read, then writes to all of them side by side. One that cannot be
+    /// written does not keep the others from fresh credentials.
+    async fn rotate_in_memory(
+        &self,
+        target: &Target,
+        report: &mut TargetReport,
+        deadline: Deadline,
+    ) -> Result<Outcome, Error> {
+        let (minted, places) = join(self.mint_and_prove(target, deadline), self.find_all(target, deadline)).await;
+        report.enter(&places);
+        let credentials = minted?;
+        report.name(&credentials);
+        self.set_all(&places, &credentials, &target.region, report, deadline).await;
+        Ok(Outcome::Rotated)
+    }
+
+    async fn mint_and_prove(&self, target: &Target, deadline: Deadline) -> Result<Credentials, Error> {
+        let credentials = self.mint(target, deadline).await?;
+        self.prove(target, &credentials, ONCE, deadline).await?;
         Ok(credentials)
     }
 
-    async fn find_all<'a>(&self, target: &'a Target, deadline: Deadline) -> Vec<Result<Place<'a>, Error>> {
-        join_all(target.ai_secrets.iter().map(|configured| async move {
-            let before = self.braintrust(configured, deadline, async |api| api.find(&configured.lookup).await).await?;
-            let layout = layout::choose(configured.layout, &before)?;
-            Ok(Place { configured, before, layout })
-        }))
-        .await
-    }
-
-    /// Sets and tests one `ai_secret`, and enters what became of it.
-    async fn write(
-        &self,
-        entry: &mut AiSecretReport,
-        place: &Place<'_>,
-        credentials: &Credentials,
-        region: &str,
-        deadline: Deadline,
-    ) {
-        let done = async {
-            let answer = self.set(place, credentials, region, deadline).await?;
-            self.test(place, credentials, answer, deadline).await
-        };
-        match done.await {
-            Ok(()) => entry.updated = true,
-            Err(error) => entry.error = Some(error),
+    /// Mints. For standing kinds the caller sees to a free slot first.
+    async fn mint(&self, target: &Target, deadline: Deadline) -> Result<Credentials, Error> {
+        let now = (self.clock)();
+        match &target.kind {
+            Kind::Temporary(role) => mint::temporary::mint(&self.sts, role, &target.name, now, deadline).await,
+            Kind::ShortTermApiKey(role) => {
+                let session = mint::temporary::mint(&self.sts, role, &target.name, now, deadline).await?;
+                mint::short_term_api_key::sign_with(&session, &target.region, (self.clock)())
+            }
+            Kind::AccessKey(standing) => {
+                let iam = self.iam_for(target, standing, deadline).await?;
+                mint::access_key::mint(&iam, &standing.user_name, now).await
+            }
+            Kind::LongTermApiKey { standing, age_days } => {
+                let iam = self.iam_for(target, standing, deadline).await?;
+                mint::long_term_api_key::mint(&iam, &standing.user_name, *age_days, now).await
+            }
         }
     }
 
-    /// PATCHes all parts in one request; Braintrust answers with the changed object.
-    async fn set(
+    async fn prove(
         &self,
-        place: &Place<'_>,
+        target: &Target,
         credentials: &Credentials,
-        region: &str,
-        deadline: Deadline,
-    ) -> Result<AiSecret, Error> {
-        let body = layout::patch(place.layout, credentials, region, &place.before.metadata)?;
-        self.braintrust(place.configured, deadline, async |api| api.patch(place.before.id, body.clone()).await).await
-    }
-
-    /// Proves that the credentials arrived: by the PATCH's answer, or if that does not show it by one more reading.
-    async fn test(
-        &self,
-        place: &Place<'_>,
-        credentials: &Credentials,
-        answer: AiSecret,
+        in_a_row: u32,
         deadline: Deadline,
     ) -> Result<(), Error> {
-        let arrived = |after| layout::arrived(place.layout, &credentials.access_key_id, &place.before, after);
-        if arrived(&answer).is_ok() {
-            return Ok(());
-        }
-        let read_again =
-            self.braintrust(place.configured, deadline, async |api| api.get(place.before.id).await).await?;
-        arrived(&read_again).map_err(|problem| {
-            Error::new(
-                Cause::VerificationFailed,
-                Service::Braintrust,
-                client::PATCH,
-                format!("the ai_secret {} was accepted, but {problem}", place.before.id),
-                "Its credentials may be the old ones, which work until they expire; the next tick tries again. If it goes \
-                 on, check that nothing else writes to this ai_secret, and that api_url is the data plane that holds it",
-            )
-        })
+        self.bedrock.prove(credentials, &target.region, &target.probe, in_a_row, deadline).await
     }
 
     /// One call to Braintrust with the key from Secrets Manager, which is read again once if it is refused: it may have
@@ -167,41 +151,38 @@ impl Rotation {
     }
 }
 
-impl TargetReport {
-    fn new(target: &Target, places: &[Result<Place<'_>, Error>]) -> Self {
-        let entries = target.ai_secrets.iter().zip(places).map(|(configured, place)| AiSecretReport {
-            ai_secret: configured.lookup.to_string(),
-            id: place.as_ref().ok().map(|place| place.before.id),
-            layout: place.as_ref().ok().map(|place| place.layout),
-            updated: false,
-            error: place.as_ref().err().cloned(),
-        });
-        let found = places.iter().flatten();
-        Self {
-            ai_secrets: entries.collect(),
-            warnings: found.flat_map(|place| layout::warnings(place.layout, &place.before)).collect(),
-            ..Self::deferred(target)
-        }
-    }
+/// Successes that prove credentials which are known at once.
+const ONCE: u32 = 1;
 
+impl TargetReport {
     /// A target that was not started.
-    pub fn deferred(target: &Target) -> Self {
+    pub fn new(target: &Target) -> Self {
         Self {
             name: target.name.clone(),
             outcome: Outcome::Deferred,
-            kind: target.kind.name(),
-            region: target.region.clone(),
+            kind: Some(target.kind.name()),
+            region: Some(target.region.clone()),
             credential_id: None,
             expires_at: None,
             ai_secrets: Vec::new(),
+            retired: Vec::new(),
             warnings: Vec::new(),
             duration_ms: 0,
             error: None,
         }
     }
 
-    fn conclude(self, success: Outcome, started: Instant) -> Self {
-        let error = self.error.or_else(|| self.ai_secrets.iter().find_map(|entry| entry.error.clone()));
+    fn name(&mut self, credentials: &Credentials) {
+        self.credential_id = Some(credentials.id.clone());
+        self.expires_at = credentials.expires_at.map(iso8601);
+    }
+
+    /// The outcome, or the first error of the target or of one of its `ai_secret`s.
+    fn conclude(self, done: Result<Outcome, Error>, started: Instant) -> Self {
+        let (success, error) = match done {
+            Ok(outcome) => (outcome, self.ai_secrets.iter().find_map(|entry| entry.error.clone())),
+            Err(error) => (Outcome::Failed, Some(error)),
+        };
         Self {
             outcome: if error.is_some() { Outcome::Failed } else { success },
             duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),

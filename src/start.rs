@@ -6,6 +6,7 @@ use aws_config::BehaviorVersion;
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
+use aws_sdk_iam as iam;
 use aws_sdk_secretsmanager as secretsmanager;
 use aws_sdk_sts as sts;
 use jiff::Timestamp;
@@ -61,6 +62,9 @@ pub async fn start(variable: impl Fn(&str) -> Option<String>, clock: fn() -> Tim
         targets,
         rotation: Rotation {
             sts: sts::Client::new(&aws),
+            iam: iam::Client::new(&aws),
+            secrets_manager: secrets_manager.clone(),
+            clock,
             bedrock: Bedrock {
                 http: http.clone(),
                 endpoint: config.bedrock_endpoint,

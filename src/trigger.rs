@@ -1,13 +1,25 @@
 //! What an event asks for; an event may name targets, and must never define them.
 
 use aws_lambda_events::event::eventbridge::EventBridgeEvent;
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::Error;
 
 const ACCEPTED: &str = "Accepted: an EventBridge \"Scheduled Event\" of a rule or of EventBridge Scheduler, \
-     or {\"action\":\"rotate\",\"targets\":[\"name\", …],\"dry_run\":true|false}, where targets and dry_run may be left out";
+     a Secrets Manager rotation step, \
+     or {\"action\":\"rotate\",\"targets\":[\"name\", …],\"force\":true|false,\"dry_run\":true|false}, where all but action \
+     may be left out";
+
+/// What an event asks for.
+#[derive(Debug)]
+pub enum Trigger {
+    /// All due targets, or those that are named.
+    Tick(Tick),
+    /// One step of one secret's rotation.
+    Step(RotationStep),
+}
 
 /// One tick over the targets.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,9 +33,28 @@ pub struct Tick {
     pub targets: Vec<String>,
     /// Read and report, and change nothing anywhere.
     pub dry_run: bool,
+    /// Rotate what is not due, too.
+    pub force: bool,
 }
 
-/// Who asked for a tick.
+/// What Secrets Manager asks of a rotation function.
+///
+/// An own type: `aws_lambda_events` drops `RotationToken`, and would print it.
+/// <https://docs.aws.amazon.com/secretsmanager/latest/userguide/rotate-secrets_lambda-functions.html>
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct RotationStep {
+    /// `createSecret`, `setSecret`, `testSecret` or `finishSecret`.
+    pub step: String,
+    /// The secret's ARN.
+    pub secret_id: String,
+    /// The version that is rotated in.
+    pub client_request_token: String,
+    /// Needed by `PutSecretValue` across accounts.
+    pub rotation_token: Option<SecretString>,
+}
+
+/// Who asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
@@ -31,6 +62,8 @@ pub enum Origin {
     Schedule,
     /// A person or a script, by an action.
     Action,
+    /// Secrets Manager.
+    Rotation,
 }
 
 #[derive(Deserialize)]
@@ -41,10 +74,12 @@ enum Action {
         targets: Vec<String>,
         #[serde(default)]
         dry_run: bool,
+        #[serde(default)]
+        force: bool,
     },
 }
 
-impl Tick {
+impl Trigger {
     /// Reads an event.
     ///
     /// # Errors
@@ -53,22 +88,29 @@ impl Tick {
         let refuse = |problem: &str| Error::configuration("event", problem, ACCEPTED);
         if event.get("action").is_some() {
             return match serde_json::from_value(event) {
-                Ok(Action::Rotate { targets, dry_run }) => {
-                    Ok(Self { origin: Origin::Action, token: request_id.to_owned(), targets, dry_run })
+                Ok(Action::Rotate { targets, dry_run, force }) => {
+                    let token = request_id.to_owned();
+                    Ok(Self::Tick(Tick { origin: Origin::Action, token, targets, dry_run, force }))
                 }
                 Err(_) => Err(refuse("an unknown action, or fields that it does not have")),
             };
+        }
+        if event.get("Step").is_some() {
+            let step = serde_json::from_value(event).map_err(|_| refuse("a rotation step that lacks a field"))?;
+            return Ok(Self::Step(step));
         }
         // The `detail` of a rule is an object, that of EventBridge Scheduler a string: nothing in it is read.
         let event: EventBridgeEvent =
             serde_json::from_value(event).map_err(|_| refuse("this is no event that the function knows"))?;
         match (event.source.as_str(), event.detail_type.as_str()) {
-            ("aws.events" | "aws.scheduler", "Scheduled Event") => Ok(Self {
+            ("aws.events" | "aws.scheduler", "Scheduled Event") => Ok(Self::Tick(Tick {
                 origin: Origin::Schedule,
-                token: event.id.unwrap_or_else(|| request_id.to_owned()),
+                // It names a version in Secrets Manager, which takes 32 to 64 characters.
+                token: event.id.filter(|id| (32..=64).contains(&id.len())).unwrap_or_else(|| request_id.to_owned()),
                 targets: Vec::new(),
                 dry_run: false,
-            }),
+                force: false,
+            })),
             _ => Err(refuse("an EventBridge event that is no schedule")),
         }
     }
@@ -81,7 +123,29 @@ mod tests {
     use super::*;
 
     fn file(json: &str) -> Tick {
-        Tick::from_event(serde_json::from_str(json).unwrap(), "request").unwrap()
+        match Trigger::from_event(serde_json::from_str(json).unwrap(), "request").unwrap() {
+            Trigger::Tick(tick) => tick,
+            Trigger::Step(step) => panic!("{step:?}"),
+        }
+    }
+
+    #[test]
+    fn a_rotation_step_is_understood_and_its_token_not_shown() {
+        for json in [
+            include_str!("../events/create_secret.json"),
+            include_str!("../events/set_secret.json"),
+            include_str!("../events/test_secret.json"),
+            include_str!("../events/finish_secret.json"),
+        ] {
+            let event: Value = serde_json::from_str(json).unwrap();
+            let trigger = Trigger::from_event(event.clone(), "request").unwrap();
+            assert!(!format!("{trigger:?}").contains(event["RotationToken"].as_str().unwrap()));
+            let Trigger::Step(step) = trigger else { panic!() };
+            assert_eq!(
+                (step.step, step.secret_id),
+                (event["Step"].as_str().unwrap().into(), event["SecretId"].as_str().unwrap().into())
+            );
+        }
     }
 
     #[test]
@@ -111,6 +175,8 @@ mod tests {
             json!("rotate"),
             json!({}),
             json!({"action": "destroy"}),
+            json!({"Step": "createSecret", "SecretId": "arn:aws:secretsmanager:us-east-1:123456789012:secret:x"}),
+            json!({"Step": 1, "SecretId": "x", "ClientRequestToken": "x"}),
             json!({"action": 1}),
             json!({"action": "rotate", "force_it": true}),
             json!({"action": "rotate", "targets": "prod"}),
@@ -118,7 +184,7 @@ mod tests {
             json!({"source": "aws.ec2", "detail-type": "Scheduled Event", "detail": {}}),
             json!({"source": "aws.events", "detail-type": "EC2 Instance State-change Notification", "detail": {}}),
         ] {
-            let error = Tick::from_event(event.clone(), "request").unwrap_err();
+            let error = Trigger::from_event(event.clone(), "request").unwrap_err();
             assert!(error.to_string().contains("Accepted: an EventBridge"), "{event}: {error}");
         }
     }

@@ -1,14 +1,14 @@
 //! Where Bedrock credentials go inside an `ai_secret`, and whether they arrived; pure, and it must never touch an `ai_secret` that is not Bedrock's.
 
 use bytes::Bytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret;
 use secrecy::zeroize::Zeroizing;
 use serde::Serialize;
 
 use super::{AiSecret, Metadata};
 use crate::config::LayoutChoice;
-use crate::credentials::Credentials;
+use crate::credentials::{Credentials, KindName, Secret};
 use crate::error::{Cause, Error, Service};
 
 const CALL: &str = "PATCH /v1/ai_secret/{id}";
@@ -16,6 +16,11 @@ const CALL: &str = "PATCH /v1/ai_secret/{id}";
 /// Room for a secret access key, a session token of STS's usual one kilobyte and the names, without a reallocation
 /// that would leave a copy behind.
 const BODY: usize = 8 << 10;
+
+const API_KEY: &str = "api_key";
+
+/// Clocks differ: a change this long before the credentials were made still counts as theirs.
+const LEEWAY: SignedDuration = SignedDuration::from_mins(5);
 
 /// The two known ways to keep AWS credentials in an `ai_secret`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -31,7 +36,7 @@ pub enum Layout {
 ///
 /// # Errors
 /// `conflict`, if it must not be touched: another type, or `auth_type` `assume_role`.
-pub fn choose(choice: LayoutChoice, ai_secret: &AiSecret) -> Result<Layout, Error> {
+pub fn choose(choice: LayoutChoice, kind: KindName, ai_secret: &AiSecret) -> Result<Layout, Error> {
     let refuse =
         |problem: String, remedy: &str| Err(Error::new(Cause::Conflict, Service::Braintrust, CALL, problem, remedy));
     let (id, metadata) = (ai_secret.id, &ai_secret.metadata);
@@ -58,6 +63,7 @@ pub fn choose(choice: LayoutChoice, ai_secret: &AiSecret) -> Result<Layout, Erro
     let has_documented_keys =
         metadata.aws_access_key_id.is_some() || metadata.has_aws_secret_access_key || metadata.has_aws_session_token;
     Ok(match choice {
+        _ if matches!(kind, KindName::ShortTermApiKey | KindName::LongTermApiKey) => Layout::Gateway,
         LayoutChoice::Gateway => Layout::Gateway,
         LayoutChoice::Documented => Layout::Documented,
         LayoutChoice::Auto if has_gateway_keys(metadata) || !has_documented_keys => Layout::Gateway,
@@ -93,6 +99,7 @@ pub fn warnings(layout: Layout, ai_secret: &AiSecret) -> Vec<String> {
 #[serde(untagged)]
 enum Body<'a> {
     Gateway { secret: &'a str, metadata: GatewayMetadata<'a> },
+    ApiKey { secret: &'a str, metadata: ApiKeyMetadata<'a> },
     Documented { metadata: DocumentedMetadata<'a> },
 }
 
@@ -106,6 +113,13 @@ struct GatewayMetadata<'a> {
 }
 
 #[derive(Serialize)]
+struct ApiKeyMetadata<'a> {
+    auth_type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    region: Option<&'a str>,
+}
+
+#[derive(Serialize)]
 struct DocumentedMetadata<'a> {
     aws_access_key_id: &'a str,
     aws_secret_access_key: &'a str,
@@ -113,32 +127,36 @@ struct DocumentedMetadata<'a> {
 }
 
 /// The body of the one PATCH that carries all parts, since a pair in two requests is mismatched for a moment. No other
-/// key is added: gateways parse the metadata strictly. Zeroized once it is sent.
+/// key is added: gateways parse the metadata strictly. Without a session token an empty one is sent, since leaving it out
+/// would keep a stale one. Zeroized once it is sent.
 ///
 /// # Errors
 /// `configuration`, if it cannot be serialized, which would be a bug.
 pub fn patch(layout: Layout, credentials: &Credentials, region: &str, current: &Metadata) -> Result<Bytes, Error> {
+    let region = (current.region.as_deref() != Some(region)).then_some(region);
     // Security: the parts are exposed into the request body only.
-    let secret_access_key = credentials.secret_access_key.expose_secret();
-    let session_token = credentials.session_token.expose_secret();
-    let access_key_id = &credentials.access_key_id;
-    let body = match layout {
-        Layout::Gateway => Body::Gateway {
-            secret: secret_access_key,
-            metadata: GatewayMetadata {
-                auth_type: "iam_credentials",
-                access_key: access_key_id,
-                session_token,
-                region: (current.region.as_deref() != Some(region)).then_some(region),
-            },
-        },
-        Layout::Documented => Body::Documented {
-            metadata: DocumentedMetadata {
-                aws_access_key_id: access_key_id,
-                aws_secret_access_key: secret_access_key,
-                aws_session_token: session_token,
-            },
-        },
+    let body = match (&credentials.secret, layout) {
+        (Secret::ApiKey(key), _) => {
+            Body::ApiKey { secret: key.expose_secret(), metadata: ApiKeyMetadata { auth_type: API_KEY, region } }
+        }
+        (Secret::AccessKey { secret_access_key, session_token }, layout) => {
+            let secret = secret_access_key.expose_secret();
+            let session_token = session_token.as_ref().map(ExposeSecret::expose_secret).unwrap_or_default();
+            let access_key = &credentials.id;
+            match layout {
+                Layout::Gateway => Body::Gateway {
+                    secret,
+                    metadata: GatewayMetadata { auth_type: "iam_credentials", access_key, session_token, region },
+                },
+                Layout::Documented => Body::Documented {
+                    metadata: DocumentedMetadata {
+                        aws_access_key_id: access_key,
+                        aws_secret_access_key: secret,
+                        aws_session_token: session_token,
+                    },
+                },
+            }
+        }
     };
     let mut json = Zeroizing::new(Vec::with_capacity(BODY));
     serde_json::to_writer(&mut *json, &body).map_err(|_| {
@@ -147,27 +165,35 @@ pub fn patch(layout: Layout, credentials: &Credentials, region: &str, current: &
     Ok(Bytes::from_owner(json))
 }
 
-/// Whether `after` holds what was sent: the access key id reads back, and `secret_updated_at` moved forward where the
-/// data plane has it.
-pub fn arrived(layout: Layout, access_key_id: &str, before: &AiSecret, after: &AiSecret) -> Result<(), &'static str> {
-    let read_back = match layout {
-        Layout::Gateway => &after.metadata.access_key,
-        Layout::Documented => &after.metadata.aws_access_key_id,
+/// Whether `after` holds what was sent: the access key id (or the auth type) reads back, and where the data plane has
+/// `secret_updated_at`, it moved since `before`, or is not before the credentials were made where `before` is not known.
+pub fn arrived(
+    layout: Layout,
+    credentials: &Credentials,
+    before: Option<&AiSecret>,
+    after: &AiSecret,
+) -> Result<(), &'static str> {
+    let metadata = &after.metadata;
+    let reads_back = match (&credentials.secret, layout) {
+        (Secret::ApiKey(_), _) => metadata.auth_type.as_deref() == Some(API_KEY),
+        (_, Layout::Gateway) => metadata.access_key.as_ref() == Some(&credentials.id),
+        (_, Layout::Documented) => metadata.aws_access_key_id.as_ref() == Some(&credentials.id),
     };
-    if read_back.as_deref() != Some(access_key_id) {
-        return Err("another access key id reads back than was sent");
+    if !reads_back {
+        return Err("something else reads back than was sent");
     }
     // The documented layout does not touch the encrypted value.
-    if layout == Layout::Gateway && !moved(before.secret_updated_at.as_deref(), after.secret_updated_at.as_deref()) {
-        return Err("the access key id reads back, but secret_updated_at did not move, so the secret did not change");
+    if layout == Layout::Gateway && !moved(credentials.minted_at, before, after) {
+        return Err("secret_updated_at did not move, so the secret did not change");
     }
     Ok(())
 }
 
-fn moved(before: Option<&str>, after: Option<&str>) -> bool {
-    let time = |text: Option<&str>| text.and_then(|text| text.parse::<Timestamp>().ok());
-    match (time(before), time(after)) {
-        (Some(before), Some(after)) => after > before,
+fn moved(minted_at: Timestamp, before: Option<&AiSecret>, after: &AiSecret) -> bool {
+    let time = |ai_secret: &AiSecret| ai_secret.secret_updated_at.as_ref()?.parse::<Timestamp>().ok();
+    match (before.map(time), time(after)) {
+        (Some(Some(before)), Some(after)) => after > before,
+        (None, Some(after)) => after >= minted_at - LEEWAY,
         // An older data plane, or a first secret: there is nothing to compare.
         _ => true,
     }
@@ -186,13 +212,19 @@ mod tests {
         serde_json::from_value(json).unwrap()
     }
 
+    fn made(kind: KindName, secret: Secret) -> Credentials {
+        let minted_at = "2026-01-01T00:00:00Z".parse().unwrap();
+        Credentials { kind, id: "ASIANEW".to_owned(), secret, minted_at, expires_at: None }
+    }
+
     fn credentials() -> Credentials {
-        Credentials {
-            access_key_id: "ASIANEW".to_owned(),
-            secret_access_key: SecretString::from("key"),
-            session_token: SecretString::from("token"),
-            expires_at: Timestamp::UNIX_EPOCH,
-        }
+        made(
+            KindName::Temporary,
+            Secret::AccessKey {
+                secret_access_key: SecretString::from("key"),
+                session_token: Some(SecretString::from("token")),
+            },
+        )
     }
 
     #[test]
@@ -209,16 +241,22 @@ mod tests {
             (json!({"aws_secret_access_key": "x"}), Layout::Documented),
             (json!({"aws_session_token": "x"}), Layout::Documented),
         ] {
-            assert_eq!(choose(LayoutChoice::Auto, &ai_secret(&metadata)).unwrap(), layout, "{metadata}");
+            assert_eq!(
+                choose(LayoutChoice::Auto, KindName::Temporary, &ai_secret(&metadata)).unwrap(),
+                layout,
+                "{metadata}"
+            );
         }
     }
 
     #[test]
     fn an_explicit_layout_wins_over_the_metadata() {
         let documented = ai_secret(&json!({"aws_access_key_id": "AKIA"}));
-        assert_eq!(choose(LayoutChoice::Gateway, &documented).unwrap(), Layout::Gateway);
+        assert_eq!(choose(LayoutChoice::Gateway, KindName::Temporary, &documented).unwrap(), Layout::Gateway);
+        let api_key = choose(LayoutChoice::Auto, KindName::ShortTermApiKey, &documented);
+        assert_eq!(api_key.unwrap(), Layout::Gateway);
         let gateway = ai_secret(&json!({"access_key": "AKIA"}));
-        assert_eq!(choose(LayoutChoice::Documented, &gateway).unwrap(), Layout::Documented);
+        assert_eq!(choose(LayoutChoice::Documented, KindName::Temporary, &gateway).unwrap(), Layout::Documented);
     }
 
     #[test]
@@ -226,10 +264,15 @@ mod tests {
         for choice in [LayoutChoice::Auto, LayoutChoice::Gateway, LayoutChoice::Documented] {
             for provider in [None, Some("openai".to_owned())] {
                 let other = AiSecret { provider, ..ai_secret(&json!({})) };
-                assert_eq!(choose(choice, &other).unwrap_err().cause, Cause::Conflict);
+                assert_eq!(choose(choice, KindName::Temporary, &other).unwrap_err().cause, Cause::Conflict);
             }
             let assume_role = ai_secret(&json!({"auth_type": "assume_role"}));
-            assert!(choose(choice, &assume_role).unwrap_err().to_string().contains("needs no rotation"));
+            assert!(
+                choose(choice, KindName::Temporary, &assume_role)
+                    .unwrap_err()
+                    .to_string()
+                    .contains("needs no rotation")
+            );
         }
     }
 
@@ -268,10 +311,21 @@ mod tests {
             (at(old(), early), at(old(), late), false),
             (at(old(), early), at(json!({"aws_access_key_id": "ASIANEW"}), late), false),
         ] {
-            assert_eq!(arrived(Layout::Gateway, "ASIANEW", &before, &after).is_ok(), holds, "{after:?}");
+            assert_eq!(arrived(Layout::Gateway, &credentials(), Some(&before), &after).is_ok(), holds, "{after:?}");
         }
         let documented = at(json!({"aws_access_key_id": "ASIANEW"}), early);
-        assert!(arrived(Layout::Documented, "ASIANEW", &at(json!({}), early), &documented).is_ok());
+        assert!(arrived(Layout::Documented, &credentials(), Some(&at(json!({}), early)), &documented).is_ok());
+        let key = made(KindName::LongTermApiKey, Secret::ApiKey(SecretString::from("key")));
+        for (after, holds) in [
+            (at(json!({"auth_type": "api_key"}), early), true),
+            (at(json!({"auth_type": "api_key"}), Some("2025-12-31T23:55:00Z")), true),
+            (at(json!({"auth_type": "api_key"}), Some("2025-12-31T23:54:59Z")), false),
+            (at(json!({"auth_type": "api_key"}), None), true),
+            (at(json!({"auth_type": "iam_credentials"}), early), false),
+            (at(json!({}), early), false),
+        ] {
+            assert_eq!(arrived(Layout::Gateway, &key, None, &after).is_ok(), holds, "{after:?}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::time::Duration;
 
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{ACCEPTED_URL, Defaults, braintrust_url};
+use crate::credentials::KindName;
 
 /// STS accepts 900 s to the role's maximum, and role chaining (a Lambda's role that assumes another) at most 3,600 s.
 /// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
@@ -29,6 +31,8 @@ pub struct Target {
     pub kind: Kind,
     /// The Bedrock region, never empty.
     pub region: String,
+    /// The Secrets Manager secret that holds the credentials too: standing ones are lost without it.
+    pub secret_id: Option<String>,
     /// What proves the credentials.
     pub probe: Probe,
     /// At least one.
@@ -40,15 +44,50 @@ pub struct Target {
 pub enum Kind {
     /// STS temporary credentials.
     Temporary(AssumeRole),
+    /// A presigned API key.
+    ShortTermApiKey(AssumeRole),
+    /// An access key of an IAM user.
+    AccessKey(Standing),
+    /// An API key of an IAM user.
+    LongTermApiKey {
+        /// The user and its times.
+        standing: Standing,
+        /// After how many days the key expires, should nobody rotate it.
+        age_days: u16,
+    },
 }
 
 impl Kind {
     /// The word for it in the configuration and the report.
-    pub fn name(&self) -> &'static str {
+    pub fn name(&self) -> KindName {
         match self {
-            Self::Temporary(_) => "temporary",
+            Self::Temporary(_) => KindName::Temporary,
+            Self::ShortTermApiKey(_) => KindName::ShortTermApiKey,
+            Self::AccessKey(_) => KindName::AccessKey,
+            Self::LongTermApiKey { .. } => KindName::LongTermApiKey,
         }
     }
+
+    /// The IAM user and its times, if the credentials do not expire by themselves.
+    pub fn standing(&self) -> Option<&Standing> {
+        match self {
+            Self::Temporary(_) | Self::ShortTermApiKey(_) => None,
+            Self::AccessKey(standing) | Self::LongTermApiKey { standing, .. } => Some(standing),
+        }
+    }
+}
+
+/// An IAM user whose credentials are rotated.
+#[derive(Debug)]
+pub struct Standing {
+    /// The IAM user.
+    pub user_name: String,
+    /// A role that may manage it, in this account or another; the function's own role if there is none.
+    pub role: Option<AssumeRole>,
+    /// When the current credentials are due.
+    pub rotate_after: Duration,
+    /// How long the previous ones stay valid: longer than any gateway's cache.
+    pub overlap: Duration,
 }
 
 /// The parameters of STS `AssumeRole`.
@@ -143,6 +182,9 @@ impl Wrong {
 #[serde(rename_all = "snake_case")]
 enum WrittenKind {
     Temporary,
+    AccessKey,
+    ShortTermApiKey,
+    LongTermApiKey,
 }
 
 #[derive(Deserialize)]
@@ -154,6 +196,11 @@ struct Written {
     external_id: Option<String>,
     duration_seconds: Option<Value>,
     session_policy: Option<Map<String, Value>>,
+    user_name: Option<String>,
+    rotate_after: Option<String>,
+    overlap: Option<String>,
+    credential_age_days: Option<Value>,
+    secret_id: Option<String>,
     region: String,
     #[serde(default)]
     probe: Probe,
@@ -181,6 +228,7 @@ pub(super) fn read_all(json: &str, defaults: &Defaults) -> Result<Vec<Target>, W
     }
     let mut targets: Vec<Target> = Vec::with_capacity(entries.len());
     let (mut names, mut written_to) = (HashSet::new(), HashSet::new());
+    let (mut users, mut secrets) = (HashSet::new(), HashSet::new());
     for (index, entry) in entries.into_iter().enumerate() {
         let target = read(index, entry, defaults)?;
         if !names.insert(target.name.clone()) {
@@ -191,6 +239,17 @@ pub(super) fn read_all(json: &str, defaults: &Defaults) -> Result<Vec<Target>, W
                 let problem = format!("ai_secrets: {} is named twice, so two would write to it", ai_secret.lookup);
                 return Err(Wrong::new(format!("target {:?}", target.name), problem));
             }
+        }
+        if let Some(standing) = target.kind.standing() {
+            let account = standing.role.as_ref().and_then(|role| role.role_arn.split(':').nth(4)).map(str::to_owned);
+            if !users.insert((account, standing.user_name.clone())) {
+                let problem = "user_name: another target rotates this IAM user, and each would retire the other's key";
+                return Err(Wrong::new(format!("target {:?}", target.name), problem));
+            }
+        }
+        if target.secret_id.as_ref().is_some_and(|id| !secrets.insert(id.clone())) {
+            let problem = "secret_id: another target keeps its credentials there";
+            return Err(Wrong::new(format!("target {:?}", target.name), problem));
         }
         targets.push(target);
     }
@@ -226,19 +285,85 @@ impl Written {
         if self.ai_secrets.is_empty() {
             return Err("ai_secrets: at least one is needed".to_owned());
         }
+        self.refuse_fields_of_other_kinds()?;
+        if self.secret_id.as_deref() == Some("") {
+            return Err("secret_id: it may not be empty".to_owned());
+        }
         let kind = match self.kind {
-            WrittenKind::Temporary => Kind::Temporary(AssumeRole {
-                role_arn: role_arn(self.role_arn)?,
-                external_id: self.external_id.map(external_id).transpose()?,
-                duration_seconds: duration_seconds(self.duration_seconds)?,
-                session_policy: self.session_policy.map(session_policy).transpose()?,
-            }),
+            WrittenKind::Temporary => Kind::Temporary(self.assume_role()?.ok_or(NEEDS_ROLE)?),
+            WrittenKind::ShortTermApiKey => Kind::ShortTermApiKey(self.assume_role()?.ok_or(NEEDS_ROLE)?),
+            WrittenKind::AccessKey => Kind::AccessKey(self.standing()?),
+            WrittenKind::LongTermApiKey => Kind::LongTermApiKey {
+                standing: self.standing()?,
+                age_days: age_days(self.credential_age_days.as_ref())?,
+            },
         };
+        let is_api_key = matches!(kind, Kind::ShortTermApiKey(_) | Kind::LongTermApiKey { .. });
+        if is_api_key && self.ai_secrets.iter().any(|written| written.layout == LayoutChoice::Documented) {
+            return Err(
+                "ai_secrets: the documented layout cannot hold an API key; accepted are auto and gateway".to_owned()
+            );
+        }
         let ai_secrets = self.ai_secrets.into_iter().enumerate();
         let ai_secrets = ai_secrets
             .map(|(n, written)| written.check(defaults).map_err(|problem| format!("ai_secrets[{n}]{problem}")))
             .collect::<Result<_, _>>()?;
-        Ok(Target { name: self.name, kind, region: self.region, probe: self.probe, ai_secrets })
+        let Self { name, region, secret_id, probe, .. } = self;
+        Ok(Target { name, kind, region, secret_id, probe, ai_secrets })
+    }
+
+    fn is_standing(&self) -> bool {
+        matches!(self.kind, WrittenKind::AccessKey | WrittenKind::LongTermApiKey)
+    }
+
+    /// A field that would be ignored is a misunderstanding.
+    fn refuse_fields_of_other_kinds(&self) -> Result<(), String> {
+        let standing = self.is_standing();
+        let long_term = matches!(self.kind, WrittenKind::LongTermApiKey);
+        for (field, given, fits) in [
+            ("user_name", self.user_name.is_some(), standing),
+            ("rotate_after", self.rotate_after.is_some(), standing),
+            ("overlap", self.overlap.is_some(), standing),
+            ("credential_age_days", self.credential_age_days.is_some(), long_term),
+            ("duration_seconds", self.duration_seconds.is_some(), !standing),
+            ("session_policy", self.session_policy.is_some(), !standing),
+        ] {
+            if given && !fits {
+                return Err(format!("{field}: this kind does not take it"));
+            }
+        }
+        Ok(())
+    }
+
+    fn assume_role(&self) -> Result<Option<AssumeRole>, String> {
+        let Some(arn) = &self.role_arn else { return Ok(None) };
+        Ok(Some(AssumeRole {
+            role_arn: role_arn(arn)?,
+            external_id: self.external_id.as_deref().map(external_id).transpose()?,
+            duration_seconds: duration_seconds(self.duration_seconds.as_ref())?,
+            session_policy: self.session_policy.as_ref().map(session_policy).transpose()?,
+        }))
+    }
+
+    fn standing(&self) -> Result<Standing, String> {
+        let user_name = self.user_name.clone().ok_or("user_name: this kind needs it")?;
+        let fits = |c: char| c.is_ascii_alphanumeric() || "_+=,.@-".contains(c);
+        if user_name.is_empty() || user_name.len() > 64 || !user_name.chars().all(fits) {
+            return Err(format!("user_name: found {user_name:?}; accepted is an IAM user's name, without its path"));
+        }
+        if self.secret_id.is_none() {
+            return Err("secret_id: this kind needs it, because a key that is lost cannot be read again".to_owned());
+        }
+        let standing = Standing {
+            user_name,
+            role: self.assume_role()?,
+            rotate_after: period("rotate_after", self.rotate_after.as_deref(), "30d")?,
+            overlap: period("overlap", self.overlap.as_deref(), "1h")?,
+        };
+        if standing.overlap >= standing.rotate_after {
+            return Err("overlap: it must be shorter than rotate_after".to_owned());
+        }
+        Ok(standing)
     }
 }
 
@@ -269,8 +394,34 @@ impl WrittenAiSecret {
     }
 }
 
-fn role_arn(arn: Option<String>) -> Result<String, String> {
-    let arn = arn.ok_or("role_arn: kind \"temporary\" needs it")?;
+const NEEDS_ROLE: &str = "role_arn: this kind needs it";
+
+/// `90m`, `12h` or `30d`.
+fn period(field: &str, found: Option<&str>, default: &str) -> Result<Duration, String> {
+    let text = found.unwrap_or(default);
+    let wrong =
+        || format!("{field}: found {text:?}; accepted are minutes, hours or days, such as \"90m\", \"12h\", \"30d\"");
+    let unit = match text.chars().last() {
+        Some('m') => 60,
+        Some('h') => 3_600,
+        Some('d') => 86_400,
+        _ => return Err(wrong()),
+    };
+    let count: u32 = text.get(..text.len() - 1).and_then(|digits| digits.parse().ok()).ok_or_else(wrong)?;
+    if count == 0 && field == "rotate_after" {
+        return Err(wrong());
+    }
+    Ok(Duration::from_secs(u64::from(count) * unit))
+}
+
+/// IAM takes 1 to 36,600 days, and makes a key that never expires where none are given.
+fn age_days(found: Option<&Value>) -> Result<u16, String> {
+    let Some(found) = found else { return Ok(90) };
+    let days = found.as_u64().and_then(|days| u16::try_from(days).ok()).filter(|days| (1..=36_600).contains(days));
+    days.ok_or_else(|| format!("credential_age_days: found {found}; accepted is a whole number from 1 to 36600"))
+}
+
+fn role_arn(arn: &str) -> Result<String, String> {
     let mut parts = arn.splitn(6, ':');
     let fits = parts.next() == Some("arn")
         && parts.next().is_some_and(|partition| partition.starts_with("aws"))
@@ -278,19 +429,23 @@ fn role_arn(arn: Option<String>) -> Result<String, String> {
         && parts.next() == Some("")
         && parts.next().is_some_and(|account| account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit()))
         && parts.next().is_some_and(|role| role.strip_prefix("role/").is_some_and(|name| !name.is_empty()));
-    if fits { Ok(arn) } else { Err(format!("role_arn: found {arn:?}; accepted is arn:aws:iam::<account>:role/<name>")) }
+    if fits {
+        Ok(arn.to_owned())
+    } else {
+        Err(format!("role_arn: found {arn:?}; accepted is arn:aws:iam::<account>:role/<name>"))
+    }
 }
 
-fn external_id(id: String) -> Result<String, String> {
+fn external_id(id: &str) -> Result<String, String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "_+=,.@:/-".contains(c);
     if (2..=1_224).contains(&id.len()) && id.chars().all(fits) {
-        Ok(id)
+        Ok(id.to_owned())
     } else {
         Err("external_id: accepted are 2 to 1,224 letters, digits and the characters _+=,.@:/-".to_owned())
     }
 }
 
-fn duration_seconds(found: Option<Value>) -> Result<u16, String> {
+fn duration_seconds(found: Option<&Value>) -> Result<u16, String> {
     let Some(found) = found else { return Ok(3_600) };
     match found.as_u64() {
         Some(seconds) if DURATION_SECONDS.contains(&seconds) => {
@@ -304,8 +459,8 @@ fn duration_seconds(found: Option<Value>) -> Result<u16, String> {
     }
 }
 
-fn session_policy(policy: Map<String, Value>) -> Result<String, String> {
-    let policy = Value::Object(policy).to_string();
+fn session_policy(policy: &Map<String, Value>) -> Result<String, String> {
+    let policy = Value::Object(policy.clone()).to_string();
     let length = policy.chars().count();
     if length > LONGEST_SESSION_POLICY {
         return Err(format!("session_policy: it has {length} characters; STS takes {LONGEST_SESSION_POLICY}"));
@@ -348,6 +503,12 @@ mod tests {
         target
     }
 
+    fn standing(change: Value) -> Value {
+        let mut target = json!({"kind": "access_key", "user_name": "braintrust", "secret_id": "staged"});
+        target.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        target
+    }
+
     fn read(targets: &Value) -> Result<Vec<Target>, Wrong> {
         read_all(&targets.to_string(), &defaults())
     }
@@ -356,7 +517,7 @@ mod tests {
     fn a_minimal_target_gets_the_defaults() {
         let targets = read(&json!([minimal()])).unwrap();
         let target = &targets[0];
-        let Kind::Temporary(role) = &target.kind;
+        let Kind::Temporary(role) = &target.kind else { panic!("{:?}", target.kind) };
         assert_eq!((role.duration_seconds, &target.probe), (3_600, &Probe::Models));
         assert_eq!(target.ai_secrets[0].layout, LayoutChoice::Auto);
         assert_eq!(target.ai_secrets[0].api_key_secret_id, "braintrust");
@@ -370,10 +531,10 @@ mod tests {
             (json!({"name": null}), "target number 1: missing field `name`"),
             (json!({"name": "a b"}), "target \"a b\": name: accepted are"),
             (json!({"name": "x".repeat(49)}), "name: accepted are 1 to 48"),
-            (json!({"kind": "forever"}), "kind: unknown variant `forever`, expected `temporary`"),
+            (json!({"kind": "forever"}), "kind: unknown variant `forever`, expected one of `temporary`"),
             (json!({"region": ""}), "region: found \"\""),
             (json!({"region": "us-east-1/x"}), "region: found"),
-            (json!({"role_arn": null}), "role_arn: kind \"temporary\" needs it"),
+            (json!({"role_arn": null}), "role_arn: this kind needs it"),
             (json!({"role_arn": "arn:aws:iam::123:role/x"}), "role_arn: found \"arn:aws:iam::123:role/x\""),
             (json!({"role_arn": "arn:aws:iam::123456789012:user/x"}), "role_arn: found"),
             (json!({"duration_seconds": 7200}), "found 7200; accepted is 900 to 3600, because a Lambda's role"),
@@ -382,6 +543,23 @@ mod tests {
             (json!({"duration_seconds": "3600"}), "duration_seconds: found \"3600\""),
             (json!({"external_id": "a b"}), "external_id: accepted are"),
             (json!({"session_policy": {"x": "y".repeat(2_048)}}), "session_policy: it has 2056 characters"),
+            (json!({"user_name": "x"}), "user_name: this kind does not take it"),
+            (json!({"kind": "access_key"}), "user_name: this kind needs it"),
+            (json!({"kind": "access_key", "user_name": "x"}), "secret_id: this kind needs it"),
+            (json!({"kind": "access_key", "user_name": "/x"}), "user_name: found \"/x\""),
+            (json!({"kind": "access_key", "duration_seconds": 900}), "duration_seconds: this kind does not take it"),
+            (standing(json!({"rotate_after": "30"})), "rotate_after: found \"30\""),
+            (standing(json!({"rotate_after": "0d"})), "rotate_after: found \"0d\""),
+            (standing(json!({"rotate_after": "€"})), "rotate_after: found"),
+            (standing(json!({"overlap": "-1h"})), "overlap: found \"-1h\""),
+            (standing(json!({"overlap": "30d"})), "overlap: it must be shorter than rotate_after"),
+            (standing(json!({"credential_age_days": 30})), "credential_age_days: this kind does not take it"),
+            (json!({"kind": "short_term_api_key", "role_arn": null}), "role_arn: this kind needs it"),
+            (
+                json!({"kind": "short_term_api_key", "ai_secrets": [{"name": "x", "layout": "documented"}]}),
+                "cannot hold an API key",
+            ),
+            (json!({"secret_id": ""}), "secret_id: it may not be empty"),
             (json!({"probe": {"converse": " "}}), "probe: converse needs a model id"),
             (json!({"probe": "ping"}), "probe: unknown variant `ping`"),
             (json!({"ai_secrets": []}), "ai_secrets: at least one is needed"),
@@ -414,6 +592,29 @@ mod tests {
         assert_eq!(error, "target \"prod\": name: another target has it already");
         let error = read(&json!([minimal(), with(&json!({"name": "other"}))])).unwrap_err().to_string();
         assert!(error.contains("is named twice"), "{error}");
+    }
+
+    #[test]
+    fn a_standing_target_gets_the_defaults() {
+        let long_term = json!({"kind": "long_term_api_key", "user_name": "x", "secret_id": "staged"});
+        let targets = read(&json!([with(&long_term)])).unwrap();
+        let Kind::LongTermApiKey { standing, age_days } = &targets[0].kind else { panic!() };
+        assert_eq!((standing.rotate_after.as_secs(), standing.overlap.as_secs(), *age_days), (2_592_000, 3_600, 90));
+    }
+
+    #[test]
+    fn two_targets_may_not_share_an_iam_user_or_a_staged_secret() {
+        let other = |change: Value| {
+            let ai_secrets = json!({"name": "other", "ai_secrets": [{"name": "other"}]});
+            let mut target = with(&standing(ai_secrets));
+            target.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+            target
+        };
+        let first = with(&standing(json!({})));
+        let error = read(&json!([first, other(json!({"secret_id": "another"}))])).unwrap_err().to_string();
+        assert!(error.contains("user_name: another target rotates this IAM user"), "{error}");
+        let error = read(&json!([first, other(json!({"user_name": "another"}))])).unwrap_err().to_string();
+        assert!(error.contains("secret_id: another target keeps"), "{error}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use crate::config::AssumeRole;
-use crate::credentials::Credentials;
+use crate::credentials::{Credentials, KindName, Secret};
 use crate::deadline::Deadline;
 use crate::error::{Cause, Error, Service};
 
@@ -18,7 +18,13 @@ const CALL: &str = "AssumeRole";
 /// # Errors
 /// `permission` with the trust policy's likely cause, `configuration` for a duration or policy that STS refuses.
 /// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
-pub async fn mint(sts: &Client, role: &AssumeRole, target: &str, deadline: Deadline) -> Result<Credentials, Error> {
+pub async fn mint(
+    sts: &Client,
+    role: &AssumeRole,
+    target: &str,
+    now: Timestamp,
+    deadline: Deadline,
+) -> Result<Credentials, Error> {
     let request = sts
         .assume_role()
         .role_arn(&role.role_arn)
@@ -35,10 +41,14 @@ pub async fn mint(sts: &Client, role: &AssumeRole, target: &str, deadline: Deadl
     let expires_at =
         Timestamp::from_second(minted.expiration.secs()).map_err(|_| unreadable("an impossible expiry"))?;
     Ok(Credentials {
-        access_key_id: minted.access_key_id,
-        secret_access_key: SecretString::from(minted.secret_access_key),
-        session_token: SecretString::from(minted.session_token),
-        expires_at,
+        kind: KindName::Temporary,
+        id: minted.access_key_id,
+        secret: Secret::AccessKey {
+            secret_access_key: SecretString::from(minted.secret_access_key),
+            session_token: Some(SecretString::from(minted.session_token)),
+        },
+        minted_at: now,
+        expires_at: Some(expires_at),
     })
 }
 

@@ -1,0 +1,82 @@
+//! The calls on service tokens, by which a Braintrust API key is rotated; it must never show a key.
+//!
+//! <https://www.braintrust.dev/docs/reference/api/ServiceTokens>
+
+use bytes::Bytes;
+use reqwest::Method;
+use secrecy::SecretString;
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::client::Braintrust;
+use crate::error::{Cause, Error};
+
+/// A service token as it is listed.
+#[derive(Deserialize)]
+pub struct ServiceToken {
+    /// Its id.
+    pub id: Uuid,
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+}
+
+/// A service token as it is made: the only time that its key is shown.
+#[derive(Deserialize)]
+pub struct NewServiceToken {
+    /// Its id.
+    pub id: Uuid,
+    /// The key.
+    pub key: SecretString,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    objects: Vec<ServiceToken>,
+}
+
+impl Braintrust<'_> {
+    /// Makes a service token. Not repeated: a lost answer is a token whose key nobody knows.
+    ///
+    /// # Errors
+    /// Those of a call; `permission`, if the key has no owner permission.
+    pub async fn create_service_token(
+        &self,
+        name: &str,
+        account: &str,
+        org_name: Option<&str>,
+    ) -> Result<NewServiceToken, Error> {
+        const CALL: &str = "POST /v1/service_token";
+        let mut body = serde_json::json!({"name": name, "service_account_id": account});
+        if let Some(org_name) = org_name {
+            body["org_name"] = org_name.into();
+        }
+        self.send_once(CALL, Method::POST, self.at(&["v1", "service_token"]), Some(Bytes::from(body.to_string()))).await
+    }
+
+    /// Lists the service tokens that the key sees.
+    ///
+    /// # Errors
+    /// Those of a call.
+    pub async fn list_service_tokens(&self) -> Result<Vec<ServiceToken>, Error> {
+        const CALL: &str = "GET /v1/service_token";
+        let page: Page = self.send(CALL, Method::GET, self.at(&["v1", "service_token"]), None).await?;
+        Ok(page.objects)
+    }
+
+    /// Deletes a service token; its key is refused from then on.
+    ///
+    /// # Errors
+    /// Those of a call; one that is gone already is none.
+    pub async fn delete_service_token(&self, id: Uuid) -> Result<(), Error> {
+        const CALL: &str = "DELETE /v1/service_token/{id}";
+        let id = id.to_string();
+        let deleted = self
+            .send::<serde::de::IgnoredAny>(CALL, Method::DELETE, self.at(&["v1", "service_token", &id]), None)
+            .await;
+        match deleted {
+            Err(error) if error.cause != Cause::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The rotation function that Secrets Manager calls, step by step; it must never act before the guards have passed.
+//!
+//! <https://docs.aws.amazon.com/secretsmanager/latest/userguide/rotate-secrets_lambda-functions.html>
+
+use secrecy::ExposeSecret;
+use tokio::time::Instant;
+
+use super::Rotation;
+use super::staged::Staged;
+use crate::config::Target;
+use crate::deadline::Deadline;
+use crate::error::{Cause, Error, Service};
+use crate::report::{Outcome, TargetReport};
+use crate::staging::{Description, Held, Stages};
+use crate::trigger::RotationStep;
+
+impl Rotation {
+    /// One step for the target with that secret.
+    pub async fn step(&self, target: &Target, step: &RotationStep, deadline: Deadline) -> TargetReport {
+        let started = Instant::now();
+        let mut report = TargetReport::new(target);
+        // Security: exposed into the PutSecretValue that needs it.
+        let rotation_token = step.rotation_token.as_ref().map(ExposeSecret::expose_secret);
+        let staged = self.staged(target, &step.secret_id, rotation_token, deadline);
+        let done = staged.step(&step.step, &step.client_request_token, &mut report).await;
+        report.conclude(done, started)
+    }
+}
+
+impl Staged<'_> {
+    async fn step(&self, step: &str, version: &str, report: &mut TargetReport) -> Result<Outcome, Error> {
+        let contents = self.read().await?;
+        if !guard(&contents.description, version)? {
+            return Ok(Outcome::StepDone);
+        }
+        match step {
+            "createSecret" => {
+                // Dead credentials of an earlier attempt are found out before they are kept.
+                if !matches!(self.staging.read(version).await?, Held::Nothing) {
+                    self.pending(version).await?;
+                }
+                self.create(version, &contents, report).await?;
+            }
+            "setSecret" => {
+                let credentials = self.pending(version).await?;
+                report.name(&credentials);
+                self.set(&credentials, report).await?;
+            }
+            "testSecret" => match (self.staging.read(version).await?, &contents.current) {
+                // RotateImmediately=false: testSecret alone, on a version that nobody fills. What there is is tested.
+                (Held::Nothing, Some(current)) => self.holds(current, report).await?,
+                _ => {
+                    let credentials = self.pending(version).await?;
+                    report.name(&credentials);
+                    self.test(&credentials, &contents, report).await?;
+                }
+            },
+            "finishSecret" => {
+                let credentials = self.pending(version).await?;
+                report.name(&credentials);
+                self.finish(version, &contents).await?;
+            }
+            _ => return Err(unknown(step)),
+        }
+        Ok(Outcome::StepDone)
+    }
+}
+
+/// The contract's guards, in its order. False if the version is current already, so that there is nothing left to do.
+pub(super) fn guard(description: &Description, version: &str) -> Result<bool, Error> {
+    let refuse = |problem: &str, remedy: &str| {
+        Err(Error::new(Cause::Conflict, Service::SecretsManager, "rotation", problem, remedy))
+    };
+    if description.rotation_enabled == Some(false) {
+        return refuse("the secret has no rotation turned on", "Turn it on, or leave the secret to the schedule");
+    }
+    match description.stages(version) {
+        Stages::Unknown => refuse("the secret has no such version", "Start the rotation anew with RotateSecret"),
+        Stages::Current => Ok(false),
+        Stages::Other => refuse("the version is not AWSPENDING", "Start the rotation anew with RotateSecret"),
+        Stages::Pending => Ok(true),
+    }
+}
+
+pub(super) fn unknown(step: &str) -> Error {
+    Error::configuration(
+        "event",
+        format!("an unknown step, {step:?}"),
+        "Accepted: createSecret, setSecret, testSecret, finishSecret",
+    )
+}

@@ -1,0 +1,133 @@
+//! The IAM user's credentials: listed, made room for, and retired as `plan` says; it must never choose one itself.
+
+use aws_sdk_iam as iam;
+use aws_sdk_iam::config::{Credentials as IamCredentials, SharedCredentialsProvider};
+use secrecy::ExposeSecret;
+
+use super::Rotation;
+use crate::config::{Kind, Standing, Target};
+use crate::credentials::{Credentials, Secret};
+use crate::deadline::Deadline;
+use crate::error::{Error, Service};
+use crate::mint;
+use crate::plan::{self, Names, Retirement};
+use crate::report::{self, Retired};
+
+impl Rotation {
+    /// IAM, as the function's own role or as the one that may manage the user.
+    pub(super) async fn iam_for(
+        &self,
+        target: &Target,
+        standing: &Standing,
+        deadline: Deadline,
+    ) -> Result<iam::Client, Error> {
+        let Some(role) = &standing.role else { return Ok(self.iam.clone()) };
+        let session = mint::temporary::mint(&self.sts, role, &target.name, (self.clock)(), deadline).await?;
+        let Secret::AccessKey { secret_access_key, session_token } = &session.secret else {
+            return Ok(self.iam.clone());
+        };
+        // Security: exposed to the SDK, which keeps them in zeroized memory.
+        let credentials = IamCredentials::new(
+            &session.id,
+            secret_access_key.expose_secret(),
+            session_token.as_ref().map(|token| token.expose_secret().to_owned()),
+            None,
+            "assumed",
+        );
+        let provider = SharedCredentialsProvider::new(credentials);
+        Ok(iam::Client::from_conf(self.iam.config().to_builder().credentials_provider(provider).build()))
+    }
+
+    /// The IAM user's credentials of the target's kind; none for kinds that expire by themselves.
+    pub(super) async fn list(&self, target: &Target, deadline: Deadline) -> Result<Vec<mint::Standing>, Error> {
+        let Some(standing) = target.kind.standing() else { return Ok(Vec::new()) };
+        let iam = self.iam_for(target, standing, deadline).await?;
+        deadline.bound(Service::Iam, "list", list(&iam, target, &standing.user_name)).await
+    }
+
+    /// Makes room if there is none, and mints. Begins again after a lost answer, whose credential is an orphan then, and
+    /// makes room for the next.
+    pub(super) async fn mint_into_a_free_slot(
+        &self,
+        target: &Target,
+        standing: &Standing,
+        names: &Names,
+        deadline: Deadline,
+    ) -> Result<(Credentials, Vec<Retired>), Error> {
+        let iam = self.iam_for(target, standing, deadline).await?;
+        let attempt = || async {
+            let mut retired = Vec::new();
+            let listed = list(&iam, target, &standing.user_name).await?;
+            if let Some(id) = plan::in_the_way((self.clock)(), standing, names, &listed)? {
+                delete(&iam, target, &standing.user_name, &id).await?;
+                retired.push(Retired { credential_id: id, how: report::Retirement::Deleted });
+            }
+            Ok((self.mint(target, deadline).await?, retired))
+        };
+        deadline.repeat_a_few_times(Service::Iam, "create", attempt).await
+    }
+
+    /// Deletes what could not be staged. If that fails too, it is an orphan, and retired later.
+    pub(super) async fn discard(&self, target: &Target, credentials: &Credentials, deadline: Deadline) {
+        let Some(standing) = target.kind.standing() else { return };
+        let discard = async {
+            let iam = self.iam_for(target, standing, deadline).await?;
+            delete(&iam, target, &standing.user_name, &credentials.id).await
+        };
+        if deadline.bound(Service::Iam, "delete", discard).await.is_err() {
+            tracing::warn!(credential_id = credentials.id, "could not be staged nor deleted; it is retired later");
+        }
+    }
+
+    /// Retires what `plan` says, as far as it goes.
+    pub(super) async fn retire(
+        &self,
+        target: &Target,
+        names: &Names,
+        deadline: Deadline,
+    ) -> (Vec<Retired>, Result<(), Error>) {
+        let mut retired = Vec::new();
+        let Some(standing) = target.kind.standing() else { return (retired, Ok(())) };
+        let all = async {
+            let iam = self.iam_for(target, standing, deadline).await?;
+            let listed = list(&iam, target, &standing.user_name).await?;
+            for retirement in plan::retirements((self.clock)(), standing, names, &listed) {
+                let (id, how) = match retirement {
+                    Retirement::Deactivate(id) => {
+                        deactivate(&iam, target, &standing.user_name, &id).await?;
+                        (id, report::Retirement::Deactivated)
+                    }
+                    Retirement::Delete(id) => {
+                        delete(&iam, target, &standing.user_name, &id).await?;
+                        (id, report::Retirement::Deleted)
+                    }
+                };
+                retired.push(Retired { credential_id: id, how });
+            }
+            Ok(())
+        };
+        let done = deadline.bound(Service::Iam, "retire", all).await;
+        (retired, done)
+    }
+}
+
+async fn list(iam: &iam::Client, target: &Target, user: &str) -> Result<Vec<mint::Standing>, Error> {
+    match target.kind {
+        Kind::LongTermApiKey { .. } => mint::long_term_api_key::list(iam, user).await,
+        _ => mint::access_key::list(iam, user).await,
+    }
+}
+
+async fn deactivate(iam: &iam::Client, target: &Target, user: &str, id: &str) -> Result<(), Error> {
+    match target.kind {
+        Kind::LongTermApiKey { .. } => mint::long_term_api_key::deactivate(iam, user, id).await,
+        _ => mint::access_key::deactivate(iam, user, id).await,
+    }
+}
+
+async fn delete(iam: &iam::Client, target: &Target, user: &str, id: &str) -> Result<(), Error> {
+    match target.kind {
+        Kind::LongTermApiKey { .. } => mint::long_term_api_key::delete(iam, user, id).await,
+        _ => mint::access_key::delete(iam, user, id).await,
+    }
+}

@@ -1,0 +1,291 @@
+//! A target with a staged secret: one tick, and the four steps that a tick and Secrets Manager share; it must never lose a credential that was minted.
+
+use futures_util::future::join;
+use jiff::Timestamp;
+
+use super::{ONCE, Rotation};
+use crate::config::Target;
+use crate::credentials::Credentials;
+use crate::deadline::Deadline;
+use crate::error::{Cause, Error, Service};
+use crate::plan::{self, Decision, Known, Names, Pending, State};
+use crate::report::{Outcome, TargetReport};
+use crate::staging::{Description, Held, Staging};
+
+/// New IAM credentials are spread from host to host: one success may be followed by a failure.
+const TWICE: u32 = 2;
+
+/// One target's rotation through its staged secret.
+pub(super) struct Staged<'a> {
+    pub(super) rotation: &'a Rotation,
+    pub(super) target: &'a Target,
+    pub(super) staging: Staging<'a>,
+    pub(super) rotation_token: Option<&'a str>,
+    pub(super) deadline: Deadline,
+}
+
+/// What the staged secret holds, read once.
+pub(super) struct Contents {
+    pub(super) description: Description,
+    /// What consumers read, if those are Bedrock credentials.
+    pub(super) current: Option<Credentials>,
+    pending: Option<Held>,
+    previous: Option<Known>,
+}
+
+impl Rotation {
+    pub(super) fn staged<'a>(
+        &'a self,
+        target: &'a Target,
+        secret_id: &'a str,
+        rotation_token: Option<&'a str>,
+        deadline: Deadline,
+    ) -> Staged<'a> {
+        let staging = Staging { client: &self.secrets_manager, secret_id, deadline };
+        Staged { rotation: self, target, staging, rotation_token, deadline }
+    }
+}
+
+impl Staged<'_> {
+    /// One tick: what is due is rotated by the four steps, in order; what nothing uses is retired.
+    pub(super) async fn tick(&self, token: &str, force: bool, report: &mut TargetReport) -> Result<Outcome, Error> {
+        let contents = self.read().await?;
+        if let Some(current) = &contents.current {
+            report.name(current);
+        }
+        let pending = contents.description.pending();
+        let (version, outcome) = match self.decide(token, force, &contents).await? {
+            Decision::LeaveToSecretsManager => (None, Outcome::LeftToSecretsManager),
+            Decision::NotDue => (None, Outcome::NotDue),
+            Decision::Resume => (pending, Outcome::Resumed),
+            Decision::Start => (Some(token), Outcome::Rotated),
+            Decision::StartAfresh if pending == Some(token) => {
+                self.staging.abandon(token).await?;
+                return Err(self.dead("the next tick starts afresh"));
+            }
+            Decision::StartAfresh => {
+                if let Some(pending) = pending {
+                    self.staging.abandon(pending).await?;
+                }
+                (Some(token), Outcome::Rotated)
+            }
+        };
+        if let Some(version) = version {
+            let credentials = self.create(version, &contents, report).await?;
+            self.set(&credentials, report).await?;
+            self.test(&credentials, &contents, report).await?;
+            self.finish(version, &contents).await?;
+        }
+        self.retire(report).await?;
+        Ok(outcome)
+    }
+
+    /// What a tick would do.
+    pub(super) async fn rehearse(&self, force: bool) -> Result<Outcome, Error> {
+        let contents = self.read().await?;
+        Ok(match self.decide("", force, &contents).await? {
+            Decision::LeaveToSecretsManager => Outcome::LeftToSecretsManager,
+            Decision::NotDue => Outcome::NotDue,
+            Decision::Resume | Decision::Start | Decision::StartAfresh => Outcome::WouldRotate,
+        })
+    }
+
+    /// Reads the secret's stages and what they hold.
+    pub(super) async fn read(&self) -> Result<Contents, Error> {
+        let description = self.staging.describe().await?;
+        let read = async |version: Option<&str>| match version {
+            Some(version) => self.staging.read(version).await.map(Some),
+            None => Ok(None),
+        };
+        let (current, (pending, previous)) =
+            join(read(description.current()), join(read(description.pending()), read(description.previous()))).await;
+        let credentials = |held| match held {
+            Some(Held::Credentials(credentials)) => Some(credentials),
+            _ => None,
+        };
+        let (current, pending) = (credentials(current?), pending?);
+        let previous = credentials(previous?).as_ref().map(known);
+        Ok(Contents { current, pending, previous, description })
+    }
+
+    async fn decide(&self, token: &str, force: bool, contents: &Contents) -> Result<Decision, Error> {
+        let pending = match &contents.pending {
+            None => None,
+            Some(Held::Nothing) => Some(Pending::Empty),
+            Some(Held::Credentials(credentials)) => Some(Pending::Holds(known(credentials))),
+            Some(Held::Foreign) => return Err(self.foreign()),
+        };
+        let state = State {
+            rotation_enabled: contents.description.rotation_enabled == Some(true),
+            event_is_done: contents.description.current() == Some(token),
+            pending,
+            current: contents.current.as_ref().map(known),
+            listed: self.rotation.list(self.target, self.deadline).await?,
+        };
+        Ok(plan::decide(self.now(), self.target, force, &state))
+    }
+
+    /// createSecret: keeps what the version holds, or mints and stages at once; then proves it. What could not be staged
+    /// is deleted.
+    pub(super) async fn create(
+        &self,
+        version: &str,
+        contents: &Contents,
+        report: &mut TargetReport,
+    ) -> Result<Credentials, Error> {
+        let credentials = match self.staging.read(version).await? {
+            Held::Credentials(credentials) => credentials,
+            Held::Foreign => return Err(self.foreign()),
+            Held::Nothing => self.mint_and_stage(version, contents, report).await?,
+        };
+        report.name(&credentials);
+        let in_a_row = if self.target.kind.standing().is_some() { TWICE } else { ONCE };
+        self.rotation.prove(self.target, &credentials, in_a_row, self.deadline).await?;
+        Ok(credentials)
+    }
+
+    async fn mint_and_stage(
+        &self,
+        version: &str,
+        contents: &Contents,
+        report: &mut TargetReport,
+    ) -> Result<Credentials, Error> {
+        let (target, deadline) = (self.target, self.deadline);
+        let credentials = match target.kind.standing() {
+            None => self.rotation.mint(target, deadline).await?,
+            Some(standing) => {
+                let names = contents.names();
+                let minted = self.rotation.mint_into_a_free_slot(target, standing, &names, deadline);
+                let (credentials, retired) = minted.await?;
+                report.retired.extend(retired);
+                credentials
+            }
+        };
+        let staged = self.staging.stage(version, self.rotation_token, &credentials, &target.name, &target.region).await;
+        if let Err(error) = staged {
+            self.rotation.discard(target, &credentials, deadline).await;
+            return Err(error);
+        }
+        Ok(credentials)
+    }
+
+    /// setSecret: writes to all `ai_secret`s, side by side.
+    pub(super) async fn set(&self, credentials: &Credentials, report: &mut TargetReport) -> Result<(), Error> {
+        let places = self.rotation.find_all(self.target, self.deadline).await;
+        report.enter(&places);
+        self.rotation.set_all(&places, credentials, &self.target.region, report, self.deadline).await;
+        report.first_error().cloned().map_or(Ok(()), Err)
+    }
+
+    /// testSecret: the credentials work, and Braintrust reads them back. If not, the current ones are put back; the
+    /// pending version stays, for the retry.
+    pub(super) async fn test(
+        &self,
+        credentials: &Credentials,
+        contents: &Contents,
+        report: &mut TargetReport,
+    ) -> Result<(), Error> {
+        let tested = self.holds(credentials, report).await;
+        let (Err(error), Some(current)) = (&tested, &contents.current) else { return tested };
+        let mut put_back = TargetReport::new(self.target);
+        let remedy = match self.set(current, &mut put_back).await {
+            Ok(()) => format!("The current credentials ({}) were put back. {}", current.id, error.remedy),
+            Err(_) => format!("The current credentials ({}) could not be put back. {}", current.id, error.remedy),
+        };
+        Err(error.clone().with_remedy(remedy))
+    }
+
+    /// Whether the credentials work and every `ai_secret` reads them back.
+    pub(super) async fn holds(&self, credentials: &Credentials, report: &mut TargetReport) -> Result<(), Error> {
+        let (proven, places) = join(
+            self.rotation.prove(self.target, credentials, ONCE, self.deadline),
+            self.rotation.find_all(self.target, self.deadline),
+        )
+        .await;
+        report.enter(&places);
+        Rotation::read_back(&places, credentials, report);
+        proven?;
+        report.first_error().cloned().map_or(Ok(()), Err)
+    }
+
+    /// finishSecret: moves `AWSCURRENT`.
+    pub(super) async fn finish(&self, version: &str, contents: &Contents) -> Result<(), Error> {
+        self.staging.promote(version, contents.description.current()).await
+    }
+
+    /// Retires what nothing uses, by what the secret names now.
+    async fn retire(&self, report: &mut TargetReport) -> Result<(), Error> {
+        if self.target.kind.standing().is_none() {
+            return Ok(());
+        }
+        let names = self.read().await?.names();
+        let (retired, done) = self.rotation.retire(self.target, &names, self.deadline).await;
+        report.retired.extend(retired);
+        done
+    }
+
+    /// The pending version's credentials, if a step may go on with them. Dead ones are abandoned.
+    pub(super) async fn pending(&self, version: &str) -> Result<Credentials, Error> {
+        match self.staging.read(version).await? {
+            Held::Credentials(credentials) => {
+                let listed = self.rotation.list(self.target, self.deadline).await?;
+                if plan::is_alive(self.now(), self.target, &known(&credentials), &listed) {
+                    return Ok(credentials);
+                }
+                self.staging.abandon(version).await?;
+                Err(self.dead("the next rotation starts afresh"))
+            }
+            Held::Foreign => Err(self.foreign()),
+            Held::Nothing => Err(self.conflict(
+                "the pending version holds no value",
+                "createSecret comes first; Secrets Manager tries the whole rotation again",
+            )),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        (self.rotation.clock)()
+    }
+
+    fn dead(&self, what_next: &str) -> Error {
+        self.conflict("the pending credentials have ended or are gone, so the version was abandoned", what_next)
+    }
+
+    fn foreign(&self) -> Error {
+        self.conflict(
+            "the pending version holds something that this function did not write",
+            "Remove the AWSPENDING stage from it, or give this target a secret of its own",
+        )
+    }
+
+    fn conflict(&self, problem: &str, remedy: &str) -> Error {
+        let problem = format!("{problem} (the secret {:?})", self.staging.secret_id);
+        Error::new(Cause::Conflict, Service::SecretsManager, "rotation", problem, remedy)
+    }
+}
+
+impl Contents {
+    /// The ids that the secret names.
+    fn names(&self) -> Names {
+        let pending = match &self.pending {
+            Some(Held::Credentials(credentials)) => Some(credentials.id.clone()),
+            _ => None,
+        };
+        Names {
+            current: self.current.as_ref().map(|current| current.id.clone()),
+            current_minted_at: self.current.as_ref().map(|current| current.minted_at),
+            pending,
+            previous: self.previous.as_ref().map(|previous| previous.id.clone()),
+            secret_created_at: self.description.created_at,
+        }
+    }
+}
+
+fn known(credentials: &Credentials) -> Known {
+    Known {
+        kind: credentials.kind,
+        id: credentials.id.clone(),
+        minted_at: credentials.minted_at,
+        expires_at: credentials.expires_at,
+    }
+}
