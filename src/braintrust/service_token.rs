@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use reqwest::Method;
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::client::Braintrust;
@@ -43,15 +43,19 @@ impl Braintrust<'_> {
     pub async fn create_service_token(
         &self,
         name: &str,
-        account: &str,
+        service_account_id: &str,
         org_name: Option<&str>,
     ) -> Result<NewServiceToken, Error> {
         const CALL: &str = "POST /v1/service_token";
-        let mut body = serde_json::json!({"name": name, "service_account_id": account});
-        if let Some(org_name) = org_name {
-            body["org_name"] = org_name.into();
+        #[derive(Serialize)]
+        struct Body<'a> {
+            name: &'a str,
+            service_account_id: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            org_name: Option<&'a str>,
         }
-        self.send_once(CALL, Method::POST, self.at(&["v1", "service_token"]), Some(Bytes::from(body.to_string()))).await
+        let body = serde_json::to_vec(&Body { name, service_account_id, org_name }).unwrap_or_default();
+        self.send_once(CALL, Method::POST, self.at(&["v1", "service_token"]), Some(Bytes::from(body))).await
     }
 
     /// Lists the service tokens that the key sees.
