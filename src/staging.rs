@@ -49,9 +49,10 @@ impl Description {
         self.with_stage(PREVIOUS)
     }
 
-    /// A rotation that has not ended. Secrets Manager leaves `AWSPENDING` on a version that became current.
+    /// A rotation that has not ended. A rotation by Secrets Manager leaves `AWSPENDING` on the version that it made
+    /// current, where it stays when somebody puts another value: such a version must not come back.
     pub fn pending(&self) -> Option<&str> {
-        self.with_stage(PENDING).filter(|version| self.current() != Some(version))
+        self.with_stage(PENDING).filter(|version| ![self.current(), self.previous()].contains(&Some(version)))
     }
 
     /// The stages of a version; none if it has none or does not exist.
@@ -212,11 +213,13 @@ impl Staging<'_> {
         self.bound(CALL, request.send()).await.map(drop)
     }
 
-    /// Takes `AWSPENDING` from a version whose credentials are dead, so that another rotation can start.
+    /// Takes `AWSPENDING` from a version that is dead or has become current. Secrets Manager takes a removal for a failed
+    /// rotation, so in its own rotations the stage stays.
+    /// <https://docs.aws.amazon.com/secretsmanager/latest/userguide/rotate-secrets_lambda-functions.html>
     ///
     /// # Errors
     /// Those of an AWS call.
-    pub async fn abandon(self, version: &str) -> Result<(), Error> {
+    pub async fn end_pending(self, version: &str) -> Result<(), Error> {
         const CALL: &str = "UpdateSecretVersionStage";
         let request = self
             .client

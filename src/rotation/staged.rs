@@ -60,12 +60,12 @@ impl Staged<'_> {
             Decision::Resume => (pending, Outcome::Resumed),
             Decision::Start => (Some(token), Outcome::Rotated),
             Decision::StartAfresh if pending == Some(token) => {
-                self.staging.abandon(token).await?;
+                self.staging.end_pending(token).await?;
                 return Err(self.dead("the next tick starts afresh"));
             }
             Decision::StartAfresh => {
                 if let Some(pending) = pending {
-                    self.staging.abandon(pending).await?;
+                    self.staging.end_pending(pending).await?;
                 }
                 (Some(token), Outcome::Rotated)
             }
@@ -75,6 +75,7 @@ impl Staged<'_> {
             self.set(&credentials, report).await?;
             self.test(&credentials, &contents, report).await?;
             self.finish(version, &contents).await?;
+            self.staging.end_pending(version).await?;
         }
         self.retire(report).await?;
         Ok(outcome)
@@ -232,7 +233,7 @@ impl Staged<'_> {
                 if plan::is_alive(self.now(), self.target, &known(&credentials), &listed) {
                     return Ok(credentials);
                 }
-                self.staging.abandon(version).await?;
+                self.staging.end_pending(version).await?;
                 Err(self.dead("the next rotation starts afresh"))
             }
             Held::Foreign => Err(self.foreign()),
