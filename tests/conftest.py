@@ -1,5 +1,7 @@
 """What every test of the function has: the local stack, a Braintrust of its own, and the real bootstrap under Lambda's runtime API."""
 
+import datetime
+import json
 import os
 import uuid
 from pathlib import Path
@@ -65,6 +67,60 @@ class Bench:
         }
         return {field: value for field, value in target.items() if value is not None}
 
+    def user(self):
+        """An IAM user that may use Bedrock, and has no credentials yet."""
+        name = f"user-{uuid.uuid4().hex[:12]}"
+        iam = self.stack.client("iam")
+        iam.create_user(UserName=name)
+        actions = ["bedrock:ListFoundationModels", "bedrock:CallWithBearerToken"]
+        policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": actions, "Resource": "*"}]}
+        iam.put_user_policy(UserName=name, PolicyName="bedrock", PolicyDocument=json.dumps(policy))
+        return name
+
+    def staged_secret(self):
+        """A secret that holds nothing yet."""
+        return self.stack.client("secretsmanager").create_secret(Name=f"staged-{uuid.uuid4().hex[:12]}")["ARN"]
+
+    def staged_target(self, kind, ai_secret, **fields):
+        """A target of any kind with a staged secret."""
+        standing = kind in ("access_key", "long_term_api_key")
+        fields = {"kind": kind, "secret_id": self.staged_secret(), **fields}
+        if standing:
+            # Without overlap, so that one tick deactivates and the next deletes.
+            fields = {"role_arn": None, "user_name": self.user(), "overlap": "0m", **fields}
+        return self.target(ai_secret, **fields)
+
+    def staged(self, target, stage="AWSCURRENT"):
+        """What consumers of the staged secret read."""
+        answer = self.stack.client("secretsmanager").get_secret_value(SecretId=target["secret_id"], VersionStage=stage)
+        return json.loads(answer["SecretString"])
+
+    def stages(self, target):
+        """The versions by stage."""
+        answer = self.stack.client("secretsmanager").describe_secret(SecretId=target["secret_id"])
+        versions = answer.get("VersionIdsToStages", {})
+        return {stage: version for version, stages in versions.items() for stage in stages}
+
+    def age(self, target, days=40):
+        """Makes the current credentials older than they are."""
+        held = self.staged(target)
+        minted = datetime.datetime.fromisoformat(held["minted_at"]) - datetime.timedelta(days=days)
+        held["minted_at"] = minted.strftime("%Y-%m-%dT%H:%M:%SZ")
+        self.stack.client("secretsmanager").put_secret_value(
+            SecretId=target["secret_id"], SecretString=json.dumps(held)
+        )
+
+    def listed(self, target):
+        """The IAM user's credentials: id and whether it is active."""
+        iam, user = self.stack.client("iam"), target.get("user_name")
+        if user is None:
+            return {}
+        if target["kind"] == "access_key":
+            found = iam.list_access_keys(UserName=user)["AccessKeyMetadata"]
+            return {key["AccessKeyId"]: key["Status"] == "Active" for key in found}
+        found = iam.list_service_specific_credentials(UserName=user)["ServiceSpecificCredentials"]
+        return {key["ServiceSpecificCredentialId"]: key["Status"] == "Active" for key in found}
+
     def environment(self, *targets, **extra):
         return self.stack.environment(
             list(targets),
@@ -95,6 +151,8 @@ class Bench:
     def holds_working_credentials(self, ai_secret, server=None):
         """Whether a gateway that reads this ai_secret could call Bedrock."""
         found = (server or self.braintrust).credentials(ai_secret)
+        if found["auth_type"] == "api_key":
+            return self.aws.key_works(found["secret"], found["region"])
         return self.aws.works(found["access_key"], found["secret"], found["session_token"], found["region"])
 
     def patches(self):
@@ -116,8 +174,6 @@ class Bench:
 
 def refused(result):
     """The report in the error's message, or the message itself."""
-    import json
-
     message = result.body["errorMessage"]
     try:
         return json.loads(message)

@@ -11,6 +11,8 @@ from pathlib import Path
 from .ports import free_port
 from .processes import kill_tree
 
+_MAIN = Path(__file__).with_name("ministack_main.py")
+
 
 class Ministack:
     root = {
@@ -22,7 +24,7 @@ class Ministack:
 
     def __init__(self, executable: str, port: int | None = None):
         self.port = port or free_port()
-        self._executable = str(executable)
+        self._executable = Path(executable)
         self._process: subprocess.Popen | None = None
         self._directory: tempfile.TemporaryDirectory | None = None
 
@@ -53,7 +55,7 @@ class Ministack:
         }
         with open(self.log, "wb") as log:
             self._process = subprocess.Popen(
-                [self._executable],
+                [str(self._executable.with_name("python")), "-P", str(_MAIN)],
                 env=environment,
                 cwd=home,
                 stdin=subprocess.DEVNULL,

@@ -76,7 +76,15 @@ class Endless:
     content_type: str = "application/json"
 
 
-Fault = Answer | Delay | DropBefore | DropAfter | Truncate | Endless
+@dataclass(frozen=True)
+class Kill:
+    """Kills the client with `kill()`, before acting or after, and closes the connection."""
+
+    kill: Callable[[], None]
+    acts: bool
+
+
+Fault = Answer | Delay | DropBefore | DropAfter | Truncate | Endless | Kill
 
 
 @dataclass
@@ -237,6 +245,12 @@ class _Connection(BaseHTTPRequestHandler):
         if isinstance(fault, Delay):
             time.sleep(fault.seconds)
         elif isinstance(fault, DropBefore):
+            self.close_connection = True
+            return
+        elif isinstance(fault, Kill):
+            if fault.acts:
+                owner._act(request)
+            fault.kill()
             self.close_connection = True
             return
         elif isinstance(fault, Endless):

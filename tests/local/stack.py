@@ -104,7 +104,15 @@ class Stack:
         self._execution_role = self.role(
             _EXECUTION_ROLE,
             trust="arn:aws:iam::000000000000:root",
-            allow=("sts:AssumeRole", "secretsmanager:GetSecretValue"),
+            allow=(
+                "sts:AssumeRole",
+                "iam:*AccessKey*",
+                "iam:*ServiceSpecificCredential*",
+                "secretsmanager:DescribeSecret",
+                "secretsmanager:GetSecretValue",
+                "secretsmanager:PutSecretValue",
+                "secretsmanager:UpdateSecretVersionStage",
+            ),
             max_session=43200,
         )
         session = self.client("sts").assume_role(

@@ -1,0 +1,195 @@
+"""What ministack's IAM lacks: the limit of two access keys, and service-specific credentials for Bedrock."""
+
+import base64
+import itertools
+import secrets
+import threading
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+from .answers import Refused, xml_error, xml_result
+from .minted import Minted, MintedCredentials
+from .server import Answer, Request
+from .upstream import Upstream, form, signer
+
+ACCOUNT = "000000000000"
+_BEDROCK = "bedrock.amazonaws.com"
+_LIMIT = 2
+
+
+@dataclass
+class ApiKey:
+    """A long-term Bedrock API key; `secret` is the key itself."""
+
+    id: str
+    user: str
+    alias: str
+    secret: str
+    created: datetime
+    expires: datetime | None
+    active: bool = True
+
+    @property
+    def expired(self) -> bool:
+        return self.expires is not None and self.expires <= _now()
+
+    @property
+    def status(self) -> str:
+        if self.expired:
+            return "Expired"
+        return "Active" if self.active else "Inactive"
+
+    def shown(self) -> dict:
+        return {
+            "CreateDate": _iso(self.created),
+            "ExpirationDate": self.expires and _iso(self.expires),
+            "ServiceName": _BEDROCK,
+            "ServiceUserName": f"{self.user}-at-{ACCOUNT}",
+            "ServiceCredentialAlias": self.alias,
+            "ServiceSpecificCredentialId": self.id,
+            "UserName": self.user,
+            "Status": self.status,
+        }
+
+
+class Iam:
+    def __init__(self, upstream: Upstream, minted: MintedCredentials):
+        self.api_keys: dict[str, ApiKey] = {}
+        self._upstream = upstream
+        self._minted = minted
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+
+    def answer(self, request: Request) -> Answer | None:
+        """The answer to what is added here; None for what ministack does right."""
+        action = request.call.removeprefix("iam:")
+        call = {
+            "CreateServiceSpecificCredential": self._create,
+            "ListServiceSpecificCredentials": self._list,
+            "UpdateServiceSpecificCredential": self._update,
+            "DeleteServiceSpecificCredential": self._delete,
+            "ResetServiceSpecificCredential": self._reset,
+        }.get(action)
+        try:
+            if action == "CreateAccessKey":
+                return self._create_access_key(request)
+            if call is None:
+                return None
+            asked = form(request)
+            if refusal := self._upstream.refusal(request, _condition_keys(asked)):
+                return refusal
+            asked.setdefault("UserName", self._user_of(request))
+            with self._lock:
+                return xml_result("iam", action, call(asked))
+        except Refused as refused:
+            return refused.answer
+
+    def named_by(self, secret: str) -> ApiKey | None:
+        with self._lock:
+            return next((key for key in self.api_keys.values() if key.secret == secret), None)
+
+    def _create_access_key(self, request: Request) -> Answer:
+        if refusal := self._upstream.refusal(request):
+            return refusal
+        with self._lock:
+            user = {name: value for name, value in form(request).items() if name == "UserName"}
+            listed = self._upstream.root_query("iam", Action="ListAccessKeys", Version="2010-05-08", **user)
+            if len(listed.findall(".//AccessKeyMetadata/member")) >= _LIMIT:
+                raise Refused(_limit_exceeded("AccessKeysPerUser"))
+            return self._upstream.forward(request)
+
+    def _create(self, asked: dict) -> dict:
+        user = _named_user(asked)
+        self._upstream.root_query("iam", Action="GetUser", Version="2010-05-08", UserName=user)
+        if asked.get("ServiceName") != _BEDROCK:
+            message = f"No such service {asked.get('ServiceName')} is supported for Service Specific Credentials"
+            raise Refused(xml_error("iam", 404, "NotSupportedService", message))
+        days = asked.get("CredentialAgeDays")
+        if days is not None and not (days.isdigit() and 1 <= int(days) <= 36600):
+            raise _invalid("CredentialAgeDays must be between 1 and 36600")
+        if len([key for key in self.api_keys.values() if key.user == user]) >= _LIMIT:
+            raise Refused(_limit_exceeded("ServiceSpecificCredentialsPerUser"))
+        now = _now()
+        key = ApiKey(
+            id="ACCA" + secrets.token_hex(8).upper(),
+            user=user,
+            alias=f"{user}+{next(self._numbers)}-at-{ACCOUNT}",
+            secret="",
+            created=now,
+            expires=now + timedelta(days=int(days)) if days else None,
+        )
+        self.api_keys[key.id] = key
+        return self._with_new_secret(key)
+
+    def _list(self, asked: dict) -> dict:
+        wanted = asked.get("ServiceName", _BEDROCK)
+        all_users = asked.get("AllUsers") == "true"
+        user = None if all_users else _named_user(asked)
+        if user:
+            self._upstream.root_query("iam", Action="GetUser", Version="2010-05-08", UserName=user)
+        found = [key.shown() for key in self.api_keys.values() if user in (None, key.user) and wanted == _BEDROCK]
+        size, start = asked.get("MaxItems", "100"), asked.get("Marker", "0")
+        if not (size.isdigit() and 1 <= int(size) <= 1000 and start.isdigit()):
+            raise _invalid("Invalid MaxItems or Marker")
+        end = int(start) + int(size)
+        more = end < len(found)
+        return {
+            "ServiceSpecificCredentials": found[int(start) : end],
+            "IsTruncated": more,
+            "Marker": str(end) if more else None,
+        }
+
+    def _update(self, asked: dict):
+        if asked.get("Status") not in ("Active", "Inactive"):
+            raise _invalid("Status must be Active or Inactive")
+        self._existing(asked).active = asked["Status"] == "Active"
+
+    def _delete(self, asked: dict):
+        del self.api_keys[self._existing(asked).id]
+
+    def _reset(self, asked: dict) -> dict:
+        return self._with_new_secret(self._existing(asked))
+
+    def _existing(self, asked: dict) -> ApiKey:
+        key = self.api_keys.get(asked.get("ServiceSpecificCredentialId"))
+        # Without a name, the caller's own or the account's: the id alone says which.
+        if key is None or asked["UserName"] not in ("", key.user):
+            message = f"Service specific credential {asked.get('ServiceSpecificCredentialId')} cannot be found."
+            raise Refused(xml_error("iam", 404, "NoSuchEntity", message))
+        return key
+
+    def _with_new_secret(self, key: ApiKey) -> dict:
+        key.secret = "ABSK" + base64.b64encode(f"{key.alias}:{secrets.token_urlsafe(24)}".encode()).decode()
+        self._minted.add(key.id, Minted(key.secret))
+        return {"ServiceSpecificCredential": {**key.shown(), "ServiceCredentialSecret": key.secret}}
+
+    def _user_of(self, request: Request) -> str:
+        minted = self._minted.get(signer(request)[0])
+        return minted.user or "" if minted else ""
+
+
+def _condition_keys(asked: dict) -> dict[str, str]:
+    keys = {"ServiceSpecificCredentialServiceName": "ServiceName", "ServiceSpecificCredentialAgeDays": "CredentialAgeDays"}
+    return {f"iam:{key}": asked[parameter] for key, parameter in keys.items() if parameter in asked}
+
+
+def _named_user(asked: dict) -> str:
+    if not asked["UserName"]:
+        raise _invalid("Must specify userName when calling with non-User credentials")
+    return asked["UserName"]
+
+
+def _limit_exceeded(quota: str) -> Answer:
+    return xml_error("iam", 409, "LimitExceeded", f"Cannot exceed quota for {quota}: {_LIMIT}")
+
+
+def _invalid(message: str) -> Refused:
+    return Refused(xml_error("iam", 400, "ValidationError", message))
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def _iso(time: datetime) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")

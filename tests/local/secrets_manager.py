@@ -1,0 +1,111 @@
+"""What ministack's Secrets Manager lacks: versions without a value, values that stay, stages that move, and rotation."""
+
+import json
+import threading
+
+from .answers import Refused, json_error, json_result
+from .secret_rotation import Rotations
+from .secret_versions import SecretVersions
+from .server import Answer, Request
+from .upstream import Upstream, signer
+
+
+class SecretsManager:
+    def __init__(self, upstream: Upstream):
+        self._upstream = upstream
+        self._versions = SecretVersions(upstream)
+        self._lock = threading.RLock()
+        self._tidied: set[str] = set()
+        self.rotation = Rotations(upstream, self._versions, self._lock)
+
+    def answer(self, request: Request) -> Answer | None:
+        """The answer to what is added here; None for what ministack does right."""
+        call = {
+            "CreateSecret": self._create,
+            "DescribeSecret": self._describe,
+            "GetSecretValue": self._get,
+            "PutSecretValue": self._put,
+            "UpdateSecretVersionStage": self._move_stage,
+            "RotateSecret": self.rotation.rotate,
+            "CancelRotateSecret": self.rotation.cancel,
+        }.get(request.call.removeprefix("secretsmanager:"))
+        if call is None:
+            return None
+        if refusal := self._upstream.refusal(request):
+            return refusal
+        try:
+            asked, region = request.json(), signer(request)[1]
+            with self._lock:
+                self._tidy(asked.get("SecretId"), region)
+                return call(request, asked, region)
+        except Refused as refused:
+            return refused.answer
+
+    def _create(self, request: Request, asked: dict, region: str) -> Answer:
+        answer = self._upstream.forward(request)
+        if answer.status == 200 and not _value(asked):
+            created = json.loads(answer.body)
+            self._tidy(created["ARN"], region)
+            return json_result({name: value for name, value in created.items() if name != "VersionId"})
+        return answer
+
+    def _tidy(self, secret_id: str | None, region: str):
+        """ministack gives a secret that was made without a value an AWSCURRENT version, CloudFormation's included."""
+        if secret_id is None or (secret_id, region) in self._tidied:
+            return
+        try:
+            current = self._versions.read(secret_id, region, VersionStage="AWSCURRENT")
+        except Refused:
+            return
+        if not _value(current):
+            self._versions.take("AWSCURRENT", current["VersionId"], secret_id, region)
+        self._tidied.add((secret_id, region))
+
+    def _describe(self, request: Request, asked: dict, region: str) -> Answer:
+        answer = self._upstream.forward(request)
+        if answer.status != 200:
+            return answer
+        described = json.loads(answer.body)
+        # Both are left out until there is something to say.
+        del described["RotationEnabled"]
+        if not described["VersionIdsToStages"]:
+            del described["VersionIdsToStages"]
+        return json_result(described | self.rotation.shown(described["ARN"]))
+
+    def _get(self, request: Request, asked: dict, region: str) -> Answer:
+        answer = self._upstream.forward(request)
+        if answer.status != 200 or _value(json.loads(answer.body)):
+            return answer
+        sought = f"VersionId: {asked['VersionId']}" if "VersionId" in asked else None
+        sought = sought or f"staging label: {asked.get('VersionStage', 'AWSCURRENT')}"
+        message = f"Secrets Manager can't find the specified secret value for {sought}"
+        return json_error(400, "ResourceNotFoundException", message)
+
+    def _put(self, request: Request, asked: dict, region: str) -> Answer:
+        secret_id, token = asked["SecretId"], asked.get("ClientRequestToken")
+        if not _value(asked):
+            message = "You must provide either SecretString or SecretBinary."
+            return json_error(400, "InvalidRequestException", message)
+        held = self._versions.find(secret_id, region, token) if token else None
+        if held and _value(held) == _value(asked):
+            return json_result({name: held[name] for name in ("ARN", "Name", "VersionId", "VersionStages")})
+        if held and _value(held):
+            message = f"You can't use ClientRequestToken {token} because that value is already in use for a version of secret {held['ARN']}."
+            return json_error(400, "ResourceExistsException", message)
+        for stage in asked.get("VersionStages", []):
+            # ministack moves AWSCURRENT by itself, with AWSPREVIOUS behind it.
+            if stage != "AWSCURRENT":
+                self._versions.free(stage, secret_id, region)
+        return self._upstream.forward(request)
+
+    def _move_stage(self, request: Request, asked: dict, region: str) -> Answer:
+        if asked.get("VersionStage") == "AWSCURRENT" and not asked.get("MoveToVersionId"):
+            message = "You can only move staging label AWSCURRENT to a different secret version. It can't be completely removed."
+            return json_error(400, "InvalidParameterException", message)
+        return self._upstream.forward(request)
+
+
+def _value(version: dict) -> tuple | None:
+    """CloudFormation in ministack writes an empty string for no value, which Secrets Manager would not take."""
+    value = version.get("SecretString"), version.get("SecretBinary")
+    return value if any(value) else None
