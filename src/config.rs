@@ -127,7 +127,11 @@ impl Logging {
                     ));
                 }
             },
-            json: variable(LOG_FORMAT).is_some_and(|format| format.eq_ignore_ascii_case("JSON")),
+            json: match variable(LOG_FORMAT).unwrap_or_default().to_ascii_uppercase().as_str() {
+                "JSON" => true,
+                "" | "TEXT" => false,
+                _ => return Err(Error::configuration(LOG_FORMAT, "found another format", "Accepted: JSON, Text")),
+            },
         })
     }
 }

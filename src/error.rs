@@ -134,7 +134,11 @@ impl Error {
                 (Cause::Unavailable, format!("answered {} and nothing that can be read", refused.raw().status()))
             }
             // The SDK could not even make the request: no region or no credentials.
-            _ => (Cause::Configuration, "the request could not be made".to_owned()),
+            _ => {
+                let remedy =
+                    "Check AWS_REGION, AWS_ENDPOINT_URL and its siblings, and that the function has credentials";
+                return Self::new(Cause::Configuration, service, call, "the request could not be made", remedy);
+            }
         };
         Self::new(cause, service, call, problem, remedy_for(cause))
     }

@@ -76,8 +76,8 @@ pub async fn start(variable: impl Fn(&str) -> Option<String>, clock: fn() -> Tim
 
 /// Tells why the function cannot start: in the log, and to Lambda, which answers the invocations with it.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-initerror>
-pub async fn report_failed_start(error: &Error, runtime_api: Option<&str>) {
-    report::log_error(error);
+pub async fn report_failed_start(error: &Error, now: Timestamp, runtime_api: Option<&str>) {
+    report::log_error(error, now);
     let (Some(runtime_api), Ok(http)) = (runtime_api, transport::client(None)) else { return };
     let url = format!("http://{runtime_api}/2018-06-01/runtime/init/error");
     let body = serde_json::json!({"errorType": "StartRefused", "errorMessage": error.to_string()}).to_string();

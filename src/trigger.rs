@@ -34,14 +34,19 @@ pub enum Origin {
 }
 
 #[derive(Deserialize)]
-#[serde(tag = "action", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    action: Action,
+    #[serde(default)]
+    targets: Vec<String>,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Action {
-    Rotate {
-        #[serde(default)]
-        targets: Vec<String>,
-        #[serde(default)]
-        dry_run: bool,
-    },
+    Rotate,
 }
 
 impl Tick {
@@ -52,12 +57,11 @@ impl Tick {
     pub fn from_event(event: Value, request_id: &str) -> Result<Self, Error> {
         let refuse = |problem: &str| Error::configuration("event", problem, ACCEPTED);
         if event.get("action").is_some() {
-            return match serde_json::from_value(event) {
-                Ok(Action::Rotate { targets, dry_run }) => {
-                    Ok(Self { origin: Origin::Action, token: request_id.to_owned(), targets, dry_run })
-                }
-                Err(_) => Err(refuse("an unknown action, or fields that it does not have")),
-            };
+            let Request { action: Action::Rotate, targets, dry_run } = serde_path_to_error::deserialize(event)
+                .map_err(|error| {
+                    refuse(&format!("the field {:?} is unknown or has a wrong value", error.path().to_string()))
+                })?;
+            return Ok(Self { origin: Origin::Action, token: request_id.to_owned(), targets, dry_run });
         }
         // The `detail` of a rule is an object, that of EventBridge Scheduler a string: nothing in it is read.
         let event: EventBridgeEvent =
@@ -120,6 +124,19 @@ mod tests {
         ] {
             let error = Tick::from_event(event.clone(), "request").unwrap_err();
             assert!(error.to_string().contains("Accepted: an EventBridge"), "{event}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_wrong_field_of_an_action_is_named() {
+        for (event, field) in [
+            (json!({"action": "destroy"}), "action"),
+            (json!({"action": "rotate", "dry_run": "yes"}), "dry_run"),
+            (json!({"action": "rotate", "targets": ["a", 5]}), "targets[1]"),
+            (json!({"action": "rotate", "verbose": true}), "verbose"),
+        ] {
+            let error = Tick::from_event(event, "request").unwrap_err().to_string();
+            assert!(error.contains(&format!("the field {field:?} is unknown or has a wrong value")), "{error}");
         }
     }
 }

@@ -23,7 +23,8 @@ const LIST: &str = "GET /v1/ai_secret";
 const GET: &str = "GET /v1/ai_secret/{id}";
 pub const PATCH: &str = "PATCH /v1/ai_secret/{id}";
 
-const UNKNOWN_ID: &str = "Check the id, and that the API key belongs to the ai_secret's organization and data plane";
+const UNKNOWN_ID: &str = "Check the id, that the Braintrust URL is the data plane without a path, and that the \
+                          API key belongs to the ai_secret's organization";
 
 /// Objects asked for in a page.
 const PAGE: &str = "100";

@@ -146,7 +146,7 @@ enum WrittenKind {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct Written {
     name: String,
     kind: WrittenKind,
@@ -161,7 +161,7 @@ struct Written {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct WrittenAiSecret {
     id: Option<Uuid>,
     name: Option<String>,
@@ -202,6 +202,9 @@ fn read(index: usize, entry: Value, defaults: &Defaults) -> Result<Target, Wrong
         Some(name) => format!("target {name:?}"),
         None => format!("target number {}", index + 1),
     };
+    if !entry.is_object() {
+        return Err(Wrong::new(at, "it is no object"));
+    }
     let written: Written = serde_path_to_error::deserialize(entry).map_err(|error| {
         let path = error.path().to_string();
         let problem = error.into_inner().to_string();
@@ -418,7 +421,7 @@ mod tests {
 
     #[test]
     fn what_is_no_array_of_targets_is_refused() {
-        for json in ["", "{}", "[", "[]", "null"] {
+        for json in ["", "{}", "[", "[]", "null", "[5]", "[[\"prod\"]]"] {
             assert!(read_all(json, &defaults()).is_err(), "{json}");
         }
     }
