@@ -162,6 +162,8 @@ fn cause_of_code(code: &str, status: u16) -> Cause {
         | "InvalidSignatureException"
         | "SignatureDoesNotMatch"
         | "UnrecognizedClientException" => Cause::InvalidCredentials,
+        _ if status == 403 => Cause::Permission,
+        _ if status == 429 => Cause::Throttled,
         _ if status >= 500 => Cause::Unavailable,
         _ => Cause::Configuration,
     }
@@ -184,6 +186,15 @@ fn remedy_for(cause: Cause) -> &'static str {
     }
 }
 
+/// A name that somebody else chose, short enough for an error: a report has a bound, names may have none.
+pub fn shortened(name: &str) -> String {
+    const LONGEST: usize = 100;
+    match name.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", name.get(..end).unwrap_or_default()),
+        None => name.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,6 +208,8 @@ mod tests {
             ("ExpiredTokenException", 403, Cause::InvalidCredentials),
             ("ValidationError", 400, Cause::Configuration),
             ("InternalFailure", 500, Cause::Unavailable),
+            ("RegionDisabledException", 403, Cause::Permission),
+            ("SlowDown", 429, Cause::Throttled),
         ] {
             assert_eq!(cause_of_code(code, status), cause, "{code}");
         }

@@ -1,5 +1,7 @@
 //! The steps of a rotation (create, set, test), joining the services; it must never write credentials that were not proven.
 
+use std::time::Duration;
+
 use aws_sdk_sts as sts;
 use futures_util::future::{join, join_all};
 use reqwest::Client;
@@ -35,7 +37,11 @@ struct Place<'a> {
     configured: &'a config::AiSecret,
     before: AiSecret,
     layout: Layout,
+    read_at: Instant,
 }
+
+/// A reading older than this is repeated before the PATCH: somebody may have changed the `ai_secret` since.
+const STALE: Duration = Duration::from_secs(2);
 
 impl Rotation {
     /// Rotates one target: mints and proves while the `ai_secret`s are read, then writes to all of them side by side.
@@ -77,12 +83,13 @@ impl Rotation {
     }
 
     async fn find_all<'a>(&self, target: &'a Target, deadline: Deadline) -> Vec<Result<Place<'a>, Error>> {
-        join_all(target.ai_secrets.iter().map(|configured| async move {
-            let before = self.braintrust(configured, deadline, async |api| api.find(&configured.lookup).await).await?;
-            let layout = layout::choose(configured.layout, &before)?;
-            Ok(Place { configured, before, layout })
-        }))
-        .await
+        join_all(target.ai_secrets.iter().map(|configured| self.find(configured, deadline))).await
+    }
+
+    async fn find<'a>(&self, configured: &'a config::AiSecret, deadline: Deadline) -> Result<Place<'a>, Error> {
+        let before = self.braintrust(configured, deadline, async |api| api.find(&configured.lookup).await).await?;
+        let layout = layout::choose(configured.layout, &before)?;
+        Ok(Place { configured, before, layout, read_at: Instant::now() })
     }
 
     /// Sets and tests one `ai_secret`, and enters what became of it.
@@ -95,7 +102,14 @@ impl Rotation {
         deadline: Deadline,
     ) {
         let done = async {
-            let answer = self.set(place, credentials, region, deadline).await?;
+            let read_again;
+            let place = if place.read_at.elapsed() < STALE {
+                place
+            } else {
+                read_again = self.find(place.configured, deadline).await?;
+                &read_again
+            };
+            let answer = self.set(place, credentials, region, deadline).await;
             self.test(place, credentials, answer, deadline).await
         };
         match done.await {
@@ -116,21 +130,25 @@ impl Rotation {
         self.braintrust(place.configured, deadline, async |api| api.patch(place.before.id, body.clone()).await).await
     }
 
-    /// Proves that the credentials arrived: by the PATCH's answer, or if that does not show it by one more reading.
+    /// Proves that the credentials arrived: by the PATCH's answer, or if that does not show it, or was lost, by one more
+    /// reading.
     async fn test(
         &self,
         place: &Place<'_>,
         credentials: &Credentials,
-        answer: AiSecret,
+        answer: Result<AiSecret, Error>,
         deadline: Deadline,
     ) -> Result<(), Error> {
         let arrived = |after| layout::arrived(place.layout, &credentials.access_key_id, &place.before, after);
-        if arrived(&answer).is_ok() {
-            return Ok(());
-        }
+        let lost = match answer {
+            Ok(answer) if arrived(&answer).is_ok() => return Ok(()),
+            Ok(_) => None,
+            Err(error) if error.is_transient() => Some(error),
+            Err(refused) => return Err(refused),
+        };
         let read_again =
             self.braintrust(place.configured, deadline, async |api| api.get(place.before.id).await).await?;
-        arrived(&read_again).map_err(|problem| {
+        let not_arrived = |problem| {
             Error::new(
                 Cause::VerificationFailed,
                 Service::Braintrust,
@@ -139,7 +157,8 @@ impl Rotation {
                 "Its credentials may be the old ones, which work until they expire; the next tick tries again. If it goes \
                  on, check that nothing else writes to this ai_secret, and that api_url is the data plane that holds it",
             )
-        })
+        };
+        arrived(&read_again).map_err(|problem| lost.unwrap_or_else(|| not_arrived(problem)))
     }
 
     /// One call to Braintrust with the key from Secrets Manager, which is read again once if it is refused: it may have

@@ -40,7 +40,12 @@ const ATTEMPTS: u32 = 5;
 pub async fn start(variable: impl Fn(&str) -> Option<String>, clock: fn() -> Timestamp) -> Result<Handler, Error> {
     log_own_events(&Logging::read(&variable)?);
     let config = Config::read(&variable)?;
-    let http = transport::client(config.ca_bundle.as_deref())?;
+    let http = transport::client(None)?;
+    // A private CA is trusted for Braintrust alone: who holds it must not be able to answer for AWS.
+    let for_braintrust = match &config.ca_bundle {
+        Some(bundle) => transport::client(Some(bundle))?,
+        None => http.clone(),
+    };
     let aws = aws_config::defaults(BehaviorVersion::latest())
         .http_client(transport::for_the_sdk(http.clone()))
         // What Lambda gives a function: no files, no instance metadata.
@@ -62,12 +67,12 @@ pub async fn start(variable: impl Fn(&str) -> Option<String>, clock: fn() -> Tim
         rotation: Rotation {
             sts: sts::Client::new(&aws),
             bedrock: Bedrock {
-                http: http.clone(),
+                http,
                 endpoint: config.bedrock_endpoint,
                 runtime_endpoint: config.bedrock_runtime_endpoint,
                 clock,
             },
-            http,
+            http: for_braintrust,
             api_keys: ApiKeys::new(secrets_manager),
         },
         clock,

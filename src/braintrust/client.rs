@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::AiSecret;
 use crate::config::Lookup;
 use crate::deadline::Deadline;
-use crate::error::{Cause, Error, Service};
+use crate::error::{Cause, Error, Service, shortened};
 use crate::transport;
 
 const LIST: &str = "GET /v1/ai_secret";
@@ -252,7 +252,7 @@ fn candidates(found: &[AiSecret]) -> String {
     }
     let shown = found.iter().take(MOST_CANDIDATES).map(|ai_secret| {
         let org = ai_secret.org_id.map(|org| format!(" of organization {org}")).unwrap_or_default();
-        format!("{} ({:?}{org})", ai_secret.id, ai_secret.name)
+        format!("{} ({:?}{org})", ai_secret.id, shortened(&ai_secret.name))
     });
     let more = if found.len() > MOST_CANDIDATES { ", …" } else { "" };
     format!("{} {}{more}", if found.len() == 1 { "is" } else { "are" }, shown.collect::<Vec<_>>().join(", "))

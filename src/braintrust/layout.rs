@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{AiSecret, Metadata};
 use crate::config::LayoutChoice;
 use crate::credentials::Credentials;
-use crate::error::{Cause, Error, Service};
+use crate::error::{Cause, Error, Service, shortened};
 
 const CALL: &str = "PATCH /v1/ai_secret/{id}";
 
@@ -38,22 +38,28 @@ pub fn choose(choice: LayoutChoice, ai_secret: &AiSecret) -> Result<Layout, Erro
     match ai_secret.provider.as_deref() {
         Some("bedrock") => {}
         other => {
-            let found = other.unwrap_or("none");
+            let (name, found) = (shortened(&ai_secret.name), shortened(other.unwrap_or("none")));
             return refuse(
-                format!(
-                    "the ai_secret {id} ({:?}) has type {found:?}, not \"bedrock\"; it was not touched",
-                    ai_secret.name
-                ),
+                format!("the ai_secret {id} ({name:?}) has type {found:?}, not \"bedrock\"; it was not touched"),
                 "Name an ai_secret of type bedrock in the target's ai_secrets",
             );
         }
     }
-    if metadata.auth_type.as_deref() == Some("assume_role") {
-        return refuse(
-            format!("the ai_secret {id} has auth_type \"assume_role\"; it was not touched"),
-            "Braintrust assumes a role by itself there and needs no rotation: take it out of the targets, or make another \
-             ai_secret for this function",
-        );
+    match metadata.auth_type.as_deref() {
+        None | Some("iam_credentials" | "api_key") => {}
+        Some("assume_role") => {
+            return refuse(
+                format!("the ai_secret {id} has auth_type \"assume_role\"; it was not touched"),
+                "Braintrust assumes a role by itself there and needs no rotation: take it out of the targets, or make \
+                 another ai_secret for this function",
+            );
+        }
+        Some(other) => {
+            return refuse(
+                format!("the ai_secret {id} has auth_type {:?}; it was not touched", shortened(other)),
+                "Known are \"iam_credentials\" and \"api_key\": name another ai_secret, or change this one in Braintrust",
+            );
+        }
     }
     let has_documented_keys =
         metadata.aws_access_key_id.is_some() || metadata.has_aws_secret_access_key || metadata.has_aws_session_token;
@@ -113,7 +119,7 @@ struct DocumentedMetadata<'a> {
 }
 
 /// The body of the one PATCH that carries all parts, since a pair in two requests is mismatched for a moment. No other
-/// key is added: gateways parse the metadata strictly. Zeroized once it is sent.
+/// key is added: gateways parse the metadata strictly. This buffer is zeroized once it is sent.
 ///
 /// # Errors
 /// `configuration`, if it cannot be serialized, which would be a bug.
@@ -154,6 +160,9 @@ pub fn arrived(layout: Layout, access_key_id: &str, before: &AiSecret, after: &A
         Layout::Gateway => &after.metadata.access_key,
         Layout::Documented => &after.metadata.aws_access_key_id,
     };
+    if after.id != before.id {
+        return Err("another ai_secret was answered");
+    }
     if read_back.as_deref() != Some(access_key_id) {
         return Err("another access key id reads back than was sent");
     }
@@ -167,9 +176,9 @@ pub fn arrived(layout: Layout, access_key_id: &str, before: &AiSecret, after: &A
 fn moved(before: Option<&str>, after: Option<&str>) -> bool {
     let time = |text: Option<&str>| text.and_then(|text| text.parse::<Timestamp>().ok());
     match (time(before), time(after)) {
-        (Some(before), Some(after)) => after > before,
+        (Some(before), after) => after.is_some_and(|after| after > before),
         // An older data plane, or a first secret: there is nothing to compare.
-        _ => true,
+        (None, _) => true,
     }
 }
 
@@ -228,6 +237,10 @@ mod tests {
                 let other = AiSecret { provider, ..ai_secret(&json!({})) };
                 assert_eq!(choose(choice, &other).unwrap_err().cause, Cause::Conflict);
             }
+            for auth_type in [json!("web_identity"), json!(5), json!({})] {
+                let unknown = ai_secret(&json!({"auth_type": auth_type}));
+                assert!(choose(choice, &unknown).unwrap_err().to_string().contains("was not touched"), "{auth_type}");
+            }
             let assume_role = ai_secret(&json!({"auth_type": "assume_role"}));
             assert!(choose(choice, &assume_role).unwrap_err().to_string().contains("needs no rotation"));
         }
@@ -264,6 +277,8 @@ mod tests {
             (at(old(), None), at(new(), late), true),
             (at(old(), None), at(new(), None), true),
             (at(old(), early), at(new(), early), false),
+            (at(old(), early), at(new(), None), false),
+            (at(old(), early), AiSecret { id: Uuid::max(), ..at(new(), late) }, false),
             (at(old(), late), at(new(), early), false),
             (at(old(), early), at(old(), late), false),
             (at(old(), early), at(json!({"aws_access_key_id": "ASIANEW"}), late), false),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{ACCEPTED_URL, Defaults, braintrust_url};
+use super::{ACCEPTED_URL, Defaults, braintrust_url, secret_id};
 
 /// STS accepts 900 s to the role's maximum, and role chaining (a Lambda's role that assumes another) at most 3,600 s.
 /// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
@@ -134,6 +134,12 @@ pub(super) struct Wrong {
 }
 
 impl Wrong {
+    /// Where it is wrong, without what was found there: the target, and the field.
+    pub(super) fn place(&self) -> String {
+        let field = self.problem.split(": ").next().filter(|field| field.chars().all(|c| !c.is_whitespace()));
+        field.map_or_else(|| self.at.clone(), |field| format!("{}: {field}", self.at))
+    }
+
     fn new(at: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { at: at.into(), problem: problem.into() }
     }
@@ -174,8 +180,12 @@ struct WrittenAiSecret {
 
 /// Reads all targets and the rules between them.
 pub(super) fn read_all(json: &str, defaults: &Defaults) -> Result<Vec<Target>, Wrong> {
-    let entries: Vec<Value> = serde_json::from_str(json)
-        .map_err(|error| Wrong::new("the array", format!("not a JSON array of targets ({error})")))?;
+    let entries: Vec<Value> = serde_json::from_str(json).map_err(|error| {
+        Wrong::new(
+            "the array",
+            format!("not a JSON array of targets (line {}, column {})", error.line(), error.column()),
+        )
+    })?;
     if entries.is_empty() {
         return Err(Wrong::new("the array", "it has no target"));
     }
@@ -264,8 +274,9 @@ impl WrittenAiSecret {
             Some(url) => braintrust_url(&url).map_err(|problem| format!(".api_url: {problem}. {ACCEPTED_URL}"))?,
             None => defaults.api_url.clone(),
         };
-        let api_key_secret_id = self
-            .api_key_secret_id
+        let api_key_secret_id = self.api_key_secret_id.map(secret_id).transpose();
+        let api_key_secret_id = api_key_secret_id
+            .map_err(|problem| format!(".api_key_secret_id: {problem}"))?
             .or_else(|| defaults.api_key_secret_id.clone())
             .ok_or(".api_key_secret_id: it is not given and BRAINTRUST_API_KEY_SECRET_ID, its default, is not set")?;
         Ok(AiSecret { lookup, api_url, api_key_secret_id, layout: self.layout })
