@@ -36,7 +36,7 @@ help:
 	@echo "make TARGET, where TARGET is one of"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(BUILT) $(LOCAL_AWS) ## Deploy into a local AWS, rotate once, and show what happened
+run: $(BUILT) $(LOCAL_AWS) ## Deploy into a local AWS, rotate twice, and show what happened
 	@.tools/sam/bin/python tools/run.py
 
 test: check $(BUILT) $(LOCAL_AWS) ## Everything that `check` does, and all tests
@@ -56,8 +56,8 @@ check: $(TOOLS) ## Format, lints, docs, licences and the template
 invoke: $(BUILT) $(LOCAL_AWS) ## Send EVENT (events/schedule.json) to the function under Lambda's emulator
 	@.tools/sam/bin/python tools/invoke.py $(EVENT)
 
-deploy: $(BUILT) ## Deploy to your AWS account; asks for the parameters
-	@sam deploy --guided
+deploy: $(BUILT) ## Deploy to your AWS account; asks for the parameters, or takes ARGS
+	@sam deploy $(or $(ARGS),--guided)
 
 bench: $(BUILT) $(LOCAL_AWS) ## Measure cold start, size, memory and rotations
 	@.tools/sam/bin/python bench/bench.py

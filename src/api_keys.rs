@@ -78,6 +78,13 @@ pub async fn read(secrets_manager: &Client, id: &str, deadline: Deadline) -> Res
         .bound(Service::SecretsManager, CALL, async {
             request.send().await.map_err(|error| {
                 let error = Error::aws(Service::SecretsManager, CALL, &error);
+                let error = match error.cause {
+                    Cause::Permission => error.with_remedy(
+                        "Allow secretsmanager:GetSecretValue on it in the policy of the function's role, and kms:Decrypt if \
+                         it has a KMS key of its own",
+                    ),
+                    _ => error,
+                };
                 Error { problem: format!("{} for the secret {id:?}", error.problem), ..error }
             })
         })

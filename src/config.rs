@@ -78,7 +78,9 @@ impl Config {
             defaults: Defaults {
                 api_url: braintrust_url(set(API_URL).as_deref().unwrap_or(DEFAULT_API_URL))
                     .map_err(|problem| Error::configuration(API_URL, problem, ACCEPTED_URL))?,
-                api_key_secret_id: set(API_KEY_SECRET_ID),
+                api_key_secret_id: set(API_KEY_SECRET_ID).map(secret_id).transpose().map_err(|problem| {
+                    Error::configuration(API_KEY_SECRET_ID, problem, "Give the secret's name or ARN")
+                })?,
             },
             ca_bundle: set(CA_BUNDLE).map(|bundle| ca_bundle(&bundle)).transpose()?,
             bedrock_endpoint: endpoint("AWS_ENDPOINT_URL_BEDROCK")?,
@@ -91,16 +93,14 @@ impl Config {
     /// # Errors
     /// `configuration`, naming the target and the field.
     pub fn read_targets(&self, json: &str) -> Result<Vec<Target>, Error> {
-        let variable = match self.targets {
-            TargetsSource::Inline(_) => TARGETS,
-            TargetsSource::Secret(_) => TARGETS_SECRET_ID,
+        let (variable, is_secret) = match self.targets {
+            TargetsSource::Inline(_) => (TARGETS, false),
+            TargetsSource::Secret(_) => (TARGETS_SECRET_ID, true),
         };
         target::read_all(json, &self.defaults).map_err(|wrong| {
-            Error::configuration(
-                variable,
-                wrong.to_string(),
-                "The README's table of target fields says what is accepted",
-            )
+            // Security: it may be the wrong secret, whose content must not be repeated.
+            let wrong = if is_secret { wrong.place() } else { wrong.to_string() };
+            Error::configuration(variable, wrong, "The README's table of target fields says what is accepted")
         })
     }
 }
@@ -127,7 +127,11 @@ impl Logging {
                     ));
                 }
             },
-            json: variable(LOG_FORMAT).is_some_and(|format| format.eq_ignore_ascii_case("JSON")),
+            json: match variable(LOG_FORMAT).unwrap_or_default().to_ascii_uppercase().as_str() {
+                "JSON" => true,
+                "" | "TEXT" => false,
+                _ => return Err(Error::configuration(LOG_FORMAT, "found another format", "Accepted: JSON, Text")),
+            },
         })
     }
 }
@@ -143,6 +147,12 @@ fn targets_source(inline: Option<String>, secret: Option<String>) -> Result<Targ
 }
 
 const ACCEPTED_URL: &str = "Accepted: an https:// URL, or http:// to a loopback address; no user, query or fragment";
+
+/// The id of a secret, and not what belongs into one.
+fn secret_id(id: String) -> Result<String, &'static str> {
+    let is_key = ["sk-", "bt-st-"].iter().any(|prefix| id.starts_with(prefix));
+    if is_key { Err("found what looks like the API key itself; it should be changed now") } else { Ok(id) }
+}
 
 /// A Braintrust data plane's URL. The API key travels to it, so nothing but TLS will do.
 fn braintrust_url(text: &str) -> Result<Url, String> {
@@ -225,6 +235,30 @@ mod tests {
     fn a_url_with_a_password_is_not_repeated() {
         let error = read(&[("TARGETS", "[]"), (API_URL, "https://me:pa55@api.braintrust.dev")]).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("pa55"));
+    }
+
+    #[test]
+    fn an_api_key_in_the_place_of_its_secrets_id_is_refused_and_not_repeated() {
+        for key in ["sk-live", "bt-st-live"] {
+            let error = read(&[("TARGETS", "[]"), (API_KEY_SECRET_ID, key)]).unwrap_err();
+            assert!(error.to_string().contains("looks like the API key itself"));
+            assert!(!format!("{error} {error:?}").contains(key));
+        }
+    }
+
+    #[test]
+    fn the_content_of_a_wrong_targets_secret_is_not_repeated() {
+        let config = read(&[("TARGETS_SECRET_ID", "x"), (API_KEY_SECRET_ID, "y")]).unwrap();
+        for secret in [
+            r#""hidden""#,
+            r#"["hidden"]"#,
+            r#"{"password":"hidden"}"#,
+            r#"[{"name":"prod","kind":"hidden"}]"#,
+            r#"[{"name":"prod","kind":"temporary","region":"us-east-1","role_arn":"hidden","ai_secrets":[{"name":"x"}]}]"#,
+        ] {
+            let error = config.read_targets(secret).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("hidden"), "{error}");
+        }
     }
 
     #[test]

@@ -41,7 +41,8 @@ impl Deadline {
     }
 
     fn allows(self, wait: Duration) -> bool {
-        Instant::now() + wait < self.0
+        // Not `now + wait`, which a server's Retry-After could make overflow.
+        wait < self.0.saturating_duration_since(Instant::now())
     }
 
     /// Runs one call to its end or to the deadline.
@@ -144,6 +145,12 @@ mod tests {
         let error = failing(Cause::Throttled, Some(Duration::from_secs(60)));
         let (count, error) = attempts(Duration::from_secs(30), error).await;
         assert_eq!((count, error.cause), (1, Cause::Throttled));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_absurd_retry_after_ends_with_the_error_itself() {
+        let error = failing(Cause::Throttled, Some(Duration::from_secs(u64::MAX)));
+        assert_eq!(attempts(Duration::from_secs(30), error).await.0, 1);
     }
 
     #[tokio::test(start_paused = true)]

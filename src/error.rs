@@ -137,7 +137,11 @@ impl Error {
                 (Cause::Unavailable, format!("answered {} and nothing that can be read", refused.raw().status()))
             }
             // The SDK could not even make the request: no region or no credentials.
-            _ => (Cause::Configuration, "the request could not be made".to_owned()),
+            _ => {
+                let remedy =
+                    "Check AWS_REGION, AWS_ENDPOINT_URL and its siblings, and that the function has credentials";
+                return Self::new(Cause::Configuration, service, call, "the request could not be made", remedy);
+            }
         };
         Self::new(cause, service, call, problem, remedy_for(cause))
     }
@@ -161,6 +165,8 @@ fn cause_of_code(code: &str, status: u16) -> Cause {
         | "InvalidSignatureException"
         | "SignatureDoesNotMatch"
         | "UnrecognizedClientException" => Cause::InvalidCredentials,
+        _ if status == 403 => Cause::Permission,
+        _ if status == 429 => Cause::Throttled,
         _ if status >= 500 => Cause::Unavailable,
         _ => Cause::Configuration,
     }
@@ -183,6 +189,15 @@ fn remedy_for(cause: Cause) -> &'static str {
     }
 }
 
+/// A name that somebody else chose, short enough for an error: a report has a bound, names may have none.
+pub fn shortened(name: &str) -> String {
+    const LONGEST: usize = 100;
+    match name.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", name.get(..end).unwrap_or_default()),
+        None => name.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,6 +211,8 @@ mod tests {
             ("ExpiredTokenException", 403, Cause::InvalidCredentials),
             ("ValidationError", 400, Cause::Configuration),
             ("InternalFailure", 500, Cause::Unavailable),
+            ("RegionDisabledException", 403, Cause::Permission),
+            ("SlowDown", 429, Cause::Throttled),
         ] {
             assert_eq!(cause_of_code(code, status), cause, "{code}");
         }

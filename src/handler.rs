@@ -44,7 +44,7 @@ impl Handler {
         };
         match &result {
             Ok(report) | Err(Failure::Targets(report)) => report::log(report),
-            Err(Failure::Refused(error)) => report::log_error(error),
+            Err(Failure::Refused(error)) => report::log_error(error, (self.clock)()),
         }
         result
     }

@@ -20,7 +20,7 @@ async fn serve() -> ExitCode {
     let handler = match start::start(variable, jiff::Timestamp::now).await {
         Ok(handler) => handler,
         Err(error) => {
-            report_failed_start(&error, variable("AWS_LAMBDA_RUNTIME_API").as_deref()).await;
+            report_failed_start(&error, jiff::Timestamp::now(), variable("AWS_LAMBDA_RUNTIME_API").as_deref()).await;
             return ExitCode::FAILURE;
         }
     };

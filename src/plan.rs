@@ -203,12 +203,12 @@ fn later(time: Timestamp, period: std::time::Duration) -> Timestamp {
 /// # Errors
 /// `configuration`, listing the configured names.
 pub fn select<'a>(targets: &'a [Target], names: &[String]) -> Result<Vec<&'a Target>, Error> {
-    let configured = || targets.iter().map(|target| target.name.as_str()).collect::<Vec<_>>();
-    if let Some(unknown) = names.iter().find(|name| !configured().contains(&name.as_str())) {
+    if let Some(unknown) = names.iter().find(|name| !targets.iter().any(|target| target.name == **name)) {
+        let configured: Vec<_> = targets.iter().map(|target| target.name.as_str()).collect();
         return Err(Error::configuration(
             "event",
             format!("no target is named {unknown:?}"),
-            format!("Configured are: {}", configured().join(", ")),
+            format!("Configured are: {}", configured.join(", ")),
         ));
     }
     Ok(targets.iter().filter(|target| names.is_empty() || names.contains(&target.name)).collect())

@@ -125,7 +125,8 @@ impl Bedrock {
         })?;
         let response = self.http.execute(request).await.map_err(|failed| {
             let remedy = format!("Check that Bedrock is offered in {region} and can be reached from the function");
-            error(Cause::Unavailable, transport::unreachable_because(&failed), remedy)
+            let cause = if failed.is_timeout() { Cause::Timeout } else { Cause::Unavailable };
+            error(cause, transport::unreachable_because(&failed), remedy)
         })?;
         let status = response.status();
         if status.is_success() {
@@ -157,7 +158,9 @@ impl Bedrock {
             ("ThrottlingException", _) | (_, 429) => {
                 (Cause::Throttled, "It was retried; the next tick tries again".to_owned())
             }
-            (_, 500..) => (Cause::Unavailable, "It was retried; the next tick tries again".to_owned()),
+            ("ModelTimeoutException" | "ModelErrorException", _) | (_, 500..) => {
+                (Cause::Unavailable, "It was retried; the next tick tries again".to_owned())
+            }
             _ => (Cause::Configuration, format!("Check the target's region ({region}) and probe")),
         }
     }

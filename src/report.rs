@@ -80,7 +80,7 @@ pub enum Outcome {
     LeftToSecretsManager,
     /// One step of Secrets Manager's rotation is done.
     StepDone,
-    /// A dry run: nothing was changed, and nothing stands in the way.
+    /// A dry run: nothing was changed, and the `ai_secret`s may be written. The role and Bedrock were not tried.
     WouldRotate,
     /// There was no time left to start it.
     Deferred,
@@ -156,18 +156,41 @@ pub fn iso8601(time: Timestamp) -> String {
     format!("{time:.0}")
 }
 
-/// Writes the one log line. A log that cannot be written must not fail a rotation that succeeded.
-pub fn log(line: &impl Serialize) {
-    let _ = writeln!(std::io::stdout().lock(), "{}", json(line));
+/// Writes the report as the one log line.
+pub fn log(report: &Report) {
+    let level = if report.has_failed() { Level::Error } else { Level::Info };
+    write(&Line { timestamp: &report.started_at, level, content: report });
 }
 
 /// Writes the log line of an event or a configuration that was refused.
-pub fn log_error(error: &Error) {
+pub fn log_error(error: &Error, now: Timestamp) {
     #[derive(Serialize)]
     struct Refused<'a> {
         error: &'a Error,
     }
-    log(&Refused { error });
+    write(&Line { timestamp: &iso8601(now), level: Level::Error, content: &Refused { error } });
+}
+
+/// What Lambda's log level filter reads of a JSON line; it takes one without these for INFO.
+/// <https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html>
+#[derive(Serialize)]
+struct Line<'a, T> {
+    timestamp: &'a str,
+    level: Level,
+    #[serde(flatten)]
+    content: &'a T,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum Level {
+    Info,
+    Error,
+}
+
+/// A log that cannot be written must not fail a rotation that succeeded.
+fn write(line: &impl Serialize) {
+    let _ = writeln!(std::io::stdout().lock(), "{}", json(line));
 }
 
 /// Nothing here has a key that is no string, the one thing that JSON cannot hold.

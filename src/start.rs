@@ -41,7 +41,12 @@ const ATTEMPTS: u32 = 5;
 pub async fn start(variable: impl Fn(&str) -> Option<String>, clock: fn() -> Timestamp) -> Result<Handler, Error> {
     log_own_events(&Logging::read(&variable)?);
     let config = Config::read(&variable)?;
-    let http = transport::client(config.ca_bundle.as_deref())?;
+    let http = transport::client(None)?;
+    // A private CA is trusted for Braintrust alone: who holds it must not be able to answer for AWS.
+    let for_braintrust = match &config.ca_bundle {
+        Some(bundle) => transport::client(Some(bundle))?,
+        None => http.clone(),
+    };
     let aws = aws_config::defaults(BehaviorVersion::latest())
         .http_client(transport::for_the_sdk(http.clone()))
         // What Lambda gives a function: no files, no instance metadata.
@@ -66,12 +71,12 @@ pub async fn start(variable: impl Fn(&str) -> Option<String>, clock: fn() -> Tim
             secrets_manager: secrets_manager.clone(),
             clock,
             bedrock: Bedrock {
-                http: http.clone(),
+                http,
                 endpoint: config.bedrock_endpoint,
                 runtime_endpoint: config.bedrock_runtime_endpoint,
                 clock,
             },
-            http,
+            http: for_braintrust,
             api_keys: ApiKeys::new(secrets_manager),
         },
         clock,
@@ -80,8 +85,8 @@ pub async fn start(variable: impl Fn(&str) -> Option<String>, clock: fn() -> Tim
 
 /// Tells why the function cannot start: in the log, and to Lambda, which answers the invocations with it.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-initerror>
-pub async fn report_failed_start(error: &Error, runtime_api: Option<&str>) {
-    report::log_error(error);
+pub async fn report_failed_start(error: &Error, now: Timestamp, runtime_api: Option<&str>) {
+    report::log_error(error, now);
     let (Some(runtime_api), Ok(http)) = (runtime_api, transport::client(None)) else { return };
     let url = format!("http://{runtime_api}/2018-06-01/runtime/init/error");
     let body = serde_json::json!({"errorType": "StartRefused", "errorMessage": error.to_string()}).to_string();

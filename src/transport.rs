@@ -1,4 +1,4 @@
-//! The one HTTP client, shared by the AWS SDK, the probe and Braintrust: one TLS stack, one connection pool. It must never follow a redirect, and never read without a bound.
+//! The HTTP client, shared by the AWS SDK, the probe and Braintrust (which gets another where it has a private CA): one TLS stack. It must never follow a redirect, and never read without a bound.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -47,6 +47,8 @@ pub fn client(ca_bundle: Option<&[u8]>) -> Result<Client, Error> {
     Client::builder()
         .tls_backend_preconfigured(tls)
         .redirect(reqwest::redirect::Policy::none())
+        // HTTP_PROXY would be shown what goes to loopback in clear, the API key included.
+        .no_proxy()
         .connect_timeout(CONNECT)
         .timeout(ATTEMPT)
         // A frozen function thaws with dead connections: forget them soon.

@@ -67,16 +67,21 @@ pub enum Origin {
 }
 
 #[derive(Deserialize)]
-#[serde(tag = "action", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    action: Action,
+    #[serde(default)]
+    targets: Vec<String>,
+    #[serde(default)]
+    dry_run: bool,
+    #[serde(default)]
+    force: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Action {
-    Rotate {
-        #[serde(default)]
-        targets: Vec<String>,
-        #[serde(default)]
-        dry_run: bool,
-        #[serde(default)]
-        force: bool,
-    },
+    Rotate,
 }
 
 impl Trigger {
@@ -87,13 +92,12 @@ impl Trigger {
     pub fn from_event(event: Value, request_id: &str) -> Result<Self, Error> {
         let refuse = |problem: &str| Error::configuration("event", problem, ACCEPTED);
         if event.get("action").is_some() {
-            return match serde_json::from_value(event) {
-                Ok(Action::Rotate { targets, dry_run, force }) => {
-                    let token = request_id.to_owned();
-                    Ok(Self::Tick(Tick { origin: Origin::Action, token, targets, dry_run, force }))
-                }
-                Err(_) => Err(refuse("an unknown action, or fields that it does not have")),
-            };
+            let Request { action: Action::Rotate, targets, dry_run, force } = serde_path_to_error::deserialize(event)
+                .map_err(|error| {
+                refuse(&format!("the field {:?} is unknown or has a wrong value", error.path().to_string()))
+            })?;
+            let token = request_id.to_owned();
+            return Ok(Self::Tick(Tick { origin: Origin::Action, token, targets, dry_run, force }));
         }
         if event.get("Step").is_some() {
             let step = serde_json::from_value(event).map_err(|_| refuse("a rotation step that lacks a field"))?;
@@ -186,6 +190,19 @@ mod tests {
         ] {
             let error = Trigger::from_event(event.clone(), "request").unwrap_err();
             assert!(error.to_string().contains("Accepted: an EventBridge"), "{event}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_wrong_field_of_an_action_is_named() {
+        for (event, field) in [
+            (json!({"action": "destroy"}), "action"),
+            (json!({"action": "rotate", "dry_run": "yes"}), "dry_run"),
+            (json!({"action": "rotate", "targets": ["a", 5]}), "targets[1]"),
+            (json!({"action": "rotate", "verbose": true}), "verbose"),
+        ] {
+            let error = Trigger::from_event(event, "request").unwrap_err().to_string();
+            assert!(error.contains(&format!("the field {field:?} is unknown or has a wrong value")), "{error}");
         }
     }
 }

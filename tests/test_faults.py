@@ -93,6 +93,47 @@ def test_a_refusal_is_never_repeated(bench, status):
     assert len(bench.patches()) == 1
 
 
+def test_an_absurd_retry_after_fails_one_target_and_not_the_function(bench):
+    bad, good = bench.ai_secret("bad"), bench.ai_secret("good")
+    absurd = Answer(429, headers={"Retry-After": "18446744073709551615"})
+    bench.braintrust.fail(lambda request: bad in request.path, absurd, times=None)
+    report = bench.fail(bench.target(bad, name="bad"), bench.target(good, name="good"))
+    assert [target["outcome"] for target in report["targets"]] == ["failed", "rotated"]
+    assert report["targets"][0]["error"]["class"] == "throttled"
+
+
+def test_an_endless_name_does_not_make_an_endless_report(bench):
+    target = bench.target(bench.ai_secret("n" * 3_900_000, type="t" * 100_000))
+    report = bench.fail(target)
+    failed(report, "conflict", "braintrust", "was not touched")
+    assert len(str(report)) < 3_000
+
+
+def test_an_ai_secret_that_changed_while_the_probe_waited_is_refused(bench):
+    ai_secret = bench.ai_secret()
+    bench.aws.new_credentials_unknown_for = 4
+    function = bench.function(bench.target(ai_secret))
+
+    def changed(request):
+        if request.call == "bedrock:ListFoundationModels":
+            bench.braintrust.ai_secrets[ai_secret]["metadata"]["auth_type"] = "assume_role"
+        return False
+
+    bench.aws.fail(changed, None)
+    result = function.invoke({"action": "rotate"})
+    assert not result.ok
+    assert bench.braintrust.ai_secrets[ai_secret]["metadata"]["auth_type"] == "assume_role"
+    assert bench.patches() == []
+
+
+def test_lost_answers_to_a_patch_that_arrived_are_found_out(bench):
+    ai_secret = bench.ai_secret()
+    bench.braintrust.fail(PATCH, DropAfter(), times=5)
+    report = bench.rotate(bench.target(ai_secret))
+    assert report["targets"][0]["ai_secrets"][0]["updated"]
+    assert bench.holds_working_credentials(ai_secret)
+
+
 def test_a_braintrust_that_is_down_fails_in_seconds(bench):
     target = bench.target(bench.ai_secret())
     bench.braintrust.stop()

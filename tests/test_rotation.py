@@ -196,7 +196,16 @@ def test_the_report_is_the_answer_and_one_log_line(bench):
     function = bench.function(bench.target(bench.ai_secret()))
     result = function.invoke({"action": "rotate"})
     lines = [line for line in function.logs() if line.startswith("{")]
-    assert [json.loads(line) for line in lines] == [result.body]
+    [line] = [json.loads(line) for line in lines]
+    # Lambda's log level filter needs the first two.
+    assert line == {"timestamp": result.body["started_at"], "level": "INFO", **result.body}
+
+
+def test_a_failed_report_is_logged_as_an_error(bench):
+    function = bench.function(bench.target(bench.ai_secret(type="openai")))
+    assert not function.invoke({"action": "rotate"}).ok
+    [line] = [json.loads(line) for line in function.logs() if line.startswith("{")]
+    assert line["level"] == "ERROR"
 
 
 def test_an_older_data_plane_without_secret_updated_at_is_served(bench):

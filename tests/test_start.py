@@ -63,7 +63,7 @@ def test_the_targets_may_come_from_a_secret(bench):
 def test_a_wrong_field_in_the_secret_is_named_too(bench):
     secret = bench.stack.secret(json.dumps([bench.target(bench.ai_secret(), region="")]))
     log = started_with(bench, TARGETS="", TARGETS_SECRET_ID=secret)
-    assert "TARGETS_SECRET_ID" in log and "region: found" in log
+    assert "TARGETS_SECRET_ID" in log and 'target \\"prod\\": region' in log
 
 
 def test_a_missing_targets_secret_is_named(bench):

@@ -58,6 +58,20 @@ def test_a_private_ca_is_trusted_where_it_is_configured(bench, private, given_as
     assert bench.holds_working_credentials(ai_secret, braintrust)
 
 
+def test_a_private_ca_is_not_trusted_for_aws(bench, private):
+    braintrust, bundle = private
+    ai_secret = braintrust.add_ai_secret("AWS Bedrock", metadata={})
+    report = bench.fail(
+        bench.target(ai_secret),
+        BRAINTRUST_API_URL=braintrust.url,
+        BRAINTRUST_CA_BUNDLE=str(bundle),
+        # A server with that CA's certificate in the place of STS.
+        AWS_ENDPOINT_URL_STS=braintrust.url,
+    )
+    failed(report, "unavailable", "sts", "could not be reached")
+    assert [request.path for request in braintrust.requests if request.method == "POST"] == []
+
+
 def test_a_private_ca_is_refused_where_it_is_not(bench, private):
     braintrust, _ = private
     ai_secret = braintrust.add_ai_secret("AWS Bedrock", metadata={})

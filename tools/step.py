@@ -46,8 +46,8 @@ class Progress:
 
     def say(self, doing=""):
         text = f"{self.seconds():5.0f} s  {self.name}{': ' + doing if doing else ''}"
-        text = text[: shutil.get_terminal_size().columns - 1]  # a wrapped line could not be redrawn
         if self.terminal:
+            text = text[: shutil.get_terminal_size().columns - 1]  # a wrapped line could not be redrawn
             print("\r\x1b[K" + text, end="", flush=True)
         elif self.seconds() >= self.next_line:
             print(text, flush=True)
@@ -123,14 +123,16 @@ def run(name, command, environment=None):
 
 
 def exit_on_signals():
-    """Ctrl-C and SIGTERM unwind the program, so that all it started is stopped; a second one can't cut that short."""
+    """Ctrl-C, SIGTERM and a closed terminal unwind the program, so that all it started is stopped; a second one can't
+    cut that short."""
+    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def unwind(number, _frame):
-        for one in (signal.SIGINT, signal.SIGTERM):
+        for one in ends:
             signal.signal(one, signal.SIG_IGN)
         sys.exit(128 + number)
 
-    for one in (signal.SIGINT, signal.SIGTERM):
+    for one in ends:
         signal.signal(one, unwind)
 
 

@@ -16,14 +16,15 @@ use uuid::Uuid;
 use super::AiSecret;
 use crate::config::Lookup;
 use crate::deadline::Deadline;
-use crate::error::{Cause, Error, Service};
+use crate::error::{Cause, Error, Service, shortened};
 use crate::transport;
 
 const LIST: &str = "GET /v1/ai_secret";
 const GET: &str = "GET /v1/ai_secret/{id}";
 pub const PATCH: &str = "PATCH /v1/ai_secret/{id}";
 
-const UNKNOWN_ID: &str = "Check the id, and that the API key belongs to the ai_secret's organization and data plane";
+const UNKNOWN_ID: &str = "Check the id, that the Braintrust URL is the data plane without a path, and that the \
+                          API key belongs to the ai_secret's organization";
 
 /// Objects asked for in a page.
 const PAGE: &str = "100";
@@ -269,7 +270,7 @@ fn candidates(found: &[AiSecret]) -> String {
     }
     let shown = found.iter().take(MOST_CANDIDATES).map(|ai_secret| {
         let org = ai_secret.org_id.map(|org| format!(" of organization {org}")).unwrap_or_default();
-        format!("{} ({:?}{org})", ai_secret.id, ai_secret.name)
+        format!("{} ({:?}{org})", ai_secret.id, shortened(&ai_secret.name))
     });
     let more = if found.len() > MOST_CANDIDATES { ", …" } else { "" };
     format!("{} {}{more}", if found.len() == 1 { "is" } else { "are" }, shown.collect::<Vec<_>>().join(", "))

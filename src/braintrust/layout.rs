@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{AiSecret, Metadata};
 use crate::config::LayoutChoice;
 use crate::credentials::{Credentials, KindName, Secret};
-use crate::error::{Cause, Error, Service};
+use crate::error::{Cause, Error, Service, shortened};
 
 const CALL: &str = "PATCH /v1/ai_secret/{id}";
 
@@ -43,22 +43,28 @@ pub fn choose(choice: LayoutChoice, kind: KindName, ai_secret: &AiSecret) -> Res
     match ai_secret.provider.as_deref() {
         Some("bedrock") => {}
         other => {
-            let found = other.unwrap_or("none");
+            let (name, found) = (shortened(&ai_secret.name), shortened(other.unwrap_or("none")));
             return refuse(
-                format!(
-                    "the ai_secret {id} ({:?}) has type {found:?}, not \"bedrock\"; it was not touched",
-                    ai_secret.name
-                ),
+                format!("the ai_secret {id} ({name:?}) has type {found:?}, not \"bedrock\"; it was not touched"),
                 "Name an ai_secret of type bedrock in the target's ai_secrets",
             );
         }
     }
-    if metadata.auth_type.as_deref() == Some("assume_role") {
-        return refuse(
-            format!("the ai_secret {id} has auth_type \"assume_role\"; it was not touched"),
-            "Braintrust assumes a role by itself there and needs no rotation: take it out of the targets, or make another \
-             ai_secret for this function",
-        );
+    match metadata.auth_type.as_deref() {
+        None | Some("iam_credentials" | "api_key") => {}
+        Some("assume_role") => {
+            return refuse(
+                format!("the ai_secret {id} has auth_type \"assume_role\"; it was not touched"),
+                "Braintrust assumes a role by itself there and needs no rotation: take it out of the targets, or make \
+                 another ai_secret for this function",
+            );
+        }
+        Some(other) => {
+            return refuse(
+                format!("the ai_secret {id} has auth_type {:?}; it was not touched", shortened(other)),
+                "Known are \"iam_credentials\" and \"api_key\": name another ai_secret, or change this one in Braintrust",
+            );
+        }
     }
     let has_documented_keys =
         metadata.aws_access_key_id.is_some() || metadata.has_aws_secret_access_key || metadata.has_aws_session_token;
@@ -128,7 +134,7 @@ struct DocumentedMetadata<'a> {
 
 /// The body of the one PATCH that carries all parts, since a pair in two requests is mismatched for a moment. No other
 /// key is added: gateways parse the metadata strictly. Without a session token an empty one is sent, since leaving it out
-/// would keep a stale one. Zeroized once it is sent.
+/// would keep a stale one. This buffer is zeroized once it is sent.
 ///
 /// # Errors
 /// `configuration`, if it cannot be serialized, which would be a bug.
@@ -179,6 +185,9 @@ pub fn arrived(
         (_, Layout::Gateway) => metadata.access_key.as_ref() == Some(&credentials.id),
         (_, Layout::Documented) => metadata.aws_access_key_id.as_ref() == Some(&credentials.id),
     };
+    if before.is_some_and(|before| before.id != after.id) {
+        return Err("another ai_secret was answered");
+    }
     if !reads_back {
         return Err("something else reads back than was sent");
     }
@@ -192,10 +201,10 @@ pub fn arrived(
 fn moved(minted_at: Timestamp, before: Option<&AiSecret>, after: &AiSecret) -> bool {
     let time = |ai_secret: &AiSecret| ai_secret.secret_updated_at.as_ref()?.parse::<Timestamp>().ok();
     match (before.map(time), time(after)) {
-        (Some(Some(before)), Some(after)) => after > before,
+        (Some(Some(before)), after) => after.is_some_and(|after| after > before),
         (None, Some(after)) => after >= minted_at - LEEWAY,
         // An older data plane, or a first secret: there is nothing to compare.
-        _ => true,
+        (None | Some(None), _) => true,
     }
 }
 
@@ -266,6 +275,13 @@ mod tests {
                 let other = AiSecret { provider, ..ai_secret(&json!({})) };
                 assert_eq!(choose(choice, KindName::Temporary, &other).unwrap_err().cause, Cause::Conflict);
             }
+            for auth_type in [json!("web_identity"), json!(5), json!({})] {
+                let unknown = ai_secret(&json!({"auth_type": auth_type}));
+                assert!(
+                    choose(choice, KindName::Temporary, &unknown).unwrap_err().to_string().contains("was not touched"),
+                    "{auth_type}"
+                );
+            }
             let assume_role = ai_secret(&json!({"auth_type": "assume_role"}));
             assert!(
                 choose(choice, KindName::Temporary, &assume_role)
@@ -307,6 +323,8 @@ mod tests {
             (at(old(), None), at(new(), late), true),
             (at(old(), None), at(new(), None), true),
             (at(old(), early), at(new(), early), false),
+            (at(old(), early), at(new(), None), false),
+            (at(old(), early), AiSecret { id: Uuid::max(), ..at(new(), late) }, false),
             (at(old(), late), at(new(), early), false),
             (at(old(), early), at(old(), late), false),
             (at(old(), early), at(json!({"aws_access_key_id": "ASIANEW"}), late), false),

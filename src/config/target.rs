@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{ACCEPTED_URL, Defaults, braintrust_url};
+use super::{ACCEPTED_URL, Defaults, braintrust_url, secret_id};
 use crate::credentials::KindName;
 
 /// STS accepts 900 s to the role's maximum, and role chaining (a Lambda's role that assumes another) at most 3,600 s.
@@ -173,6 +173,12 @@ pub(super) struct Wrong {
 }
 
 impl Wrong {
+    /// Where it is wrong, without what was found there: the target, and the field.
+    pub(super) fn place(&self) -> String {
+        let field = self.problem.split(": ").next().filter(|field| field.chars().all(|c| !c.is_whitespace()));
+        field.map_or_else(|| self.at.clone(), |field| format!("{}: {field}", self.at))
+    }
+
     fn new(at: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { at: at.into(), problem: problem.into() }
     }
@@ -188,7 +194,7 @@ enum WrittenKind {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct Written {
     name: String,
     kind: WrittenKind,
@@ -208,7 +214,7 @@ struct Written {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct WrittenAiSecret {
     id: Option<Uuid>,
     name: Option<String>,
@@ -221,8 +227,12 @@ struct WrittenAiSecret {
 
 /// Reads all targets and the rules between them.
 pub(super) fn read_all(json: &str, defaults: &Defaults) -> Result<Vec<Target>, Wrong> {
-    let entries: Vec<Value> = serde_json::from_str(json)
-        .map_err(|error| Wrong::new("the array", format!("not a JSON array of targets ({error})")))?;
+    let entries: Vec<Value> = serde_json::from_str(json).map_err(|error| {
+        Wrong::new(
+            "the array",
+            format!("not a JSON array of targets (line {}, column {})", error.line(), error.column()),
+        )
+    })?;
     if entries.is_empty() {
         return Err(Wrong::new("the array", "it has no target"));
     }
@@ -261,6 +271,9 @@ fn read(index: usize, entry: Value, defaults: &Defaults) -> Result<Target, Wrong
         Some(name) => format!("target {name:?}"),
         None => format!("target number {}", index + 1),
     };
+    if !entry.is_object() {
+        return Err(Wrong::new(at, "it is no object"));
+    }
     let written: Written = serde_path_to_error::deserialize(entry).map_err(|error| {
         let path = error.path().to_string();
         let problem = error.into_inner().to_string();
@@ -386,8 +399,9 @@ impl WrittenAiSecret {
             Some(url) => braintrust_url(&url).map_err(|problem| format!(".api_url: {problem}. {ACCEPTED_URL}"))?,
             None => defaults.api_url.clone(),
         };
-        let api_key_secret_id = self
-            .api_key_secret_id
+        let api_key_secret_id = self.api_key_secret_id.map(secret_id).transpose();
+        let api_key_secret_id = api_key_secret_id
+            .map_err(|problem| format!(".api_key_secret_id: {problem}"))?
             .or_else(|| defaults.api_key_secret_id.clone())
             .ok_or(".api_key_secret_id: it is not given and BRAINTRUST_API_KEY_SECRET_ID, its default, is not set")?;
         Ok(AiSecret { lookup, api_url, api_key_secret_id, layout: self.layout })
@@ -619,7 +633,7 @@ mod tests {
 
     #[test]
     fn what_is_no_array_of_targets_is_refused() {
-        for json in ["", "{}", "[", "[]", "null"] {
+        for json in ["", "{}", "[", "[]", "null", "[5]", "[[\"prod\"]]"] {
             assert!(read_all(json, &defaults()).is_err(), "{json}");
         }
     }

@@ -60,18 +60,16 @@ fn explain(error: Error, role: &AssumeRole) -> Error {
     let arn = &role.role_arn;
     match error.cause {
         Cause::Permission => error.with_remedy(format!(
-            "The role {arn} exists only if its account has it, and can be assumed only if its trust policy names this \
-             function's role{} and the function's policy allows sts:AssumeRole on it",
+            "Check that the role {arn} exists, that its trust policy names this function's role{}, and that the function's \
+             policy allows sts:AssumeRole on it",
             match role.external_id {
-                Some(_) => ", asks for no other ExternalId than the configured one,",
-                None => ", asks for no ExternalId (none is configured),",
+                Some(_) => " and asks for the configured ExternalId",
+                None => " and asks for no ExternalId (none is configured)",
             }
         )),
-        Cause::Configuration => error.with_remedy(format!(
-            "STS does not accept the request for {arn}: duration_seconds ({}) may be over the role's maximum session \
-             duration or the hour that role chaining allows, or session_policy is malformed or too large",
-            role.duration_seconds
-        )),
+        Cause::Configuration if role.session_policy.is_some() => {
+            error.with_remedy(format!("For {arn}, STS may find session_policy malformed, or too large once it is packed"))
+        }
         _ => error,
     }
 }

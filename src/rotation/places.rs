@@ -1,12 +1,15 @@
 //! A target's `ai_secret`s: found, written and read back side by side; it must never write to one that was refused.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
+use tokio::time::Instant;
 
 use super::Rotation;
 use crate::braintrust::layout::{self, Layout};
 use crate::braintrust::{AiSecret, client};
 use crate::config::{self, Target};
-use crate::credentials::Credentials;
+use crate::credentials::{Credentials, KindName};
 use crate::deadline::Deadline;
 use crate::error::{Cause, Error, Service};
 use crate::report::{AiSecretReport, TargetReport};
@@ -16,23 +19,36 @@ pub(super) struct Place<'a> {
     configured: &'a config::AiSecret,
     before: AiSecret,
     layout: Layout,
+    read_at: Instant,
 }
+
+/// A reading older than this is repeated before the PATCH: somebody may have changed the `ai_secret` since.
+const STALE: Duration = Duration::from_secs(2);
 
 /// A place, or why there is none.
 pub(super) type Found<'a> = (&'a config::AiSecret, Result<Place<'a>, Error>);
 
 impl Rotation {
     pub(super) async fn find_all<'a>(&self, target: &'a Target, deadline: Deadline) -> Vec<Found<'a>> {
-        join_all(target.ai_secrets.iter().map(|configured| async move {
-            let find = async {
-                let before =
-                    self.braintrust(configured, deadline, async |api| api.find(&configured.lookup).await).await?;
-                let layout = layout::choose(configured.layout, target.kind.name(), &before)?;
-                Ok(Place { configured, before, layout })
-            };
-            (configured, find.await)
-        }))
+        let kind = target.kind.name();
+        join_all(
+            target
+                .ai_secrets
+                .iter()
+                .map(|configured| async move { (configured, self.find(configured, kind, deadline).await) }),
+        )
         .await
+    }
+
+    async fn find<'a>(
+        &self,
+        configured: &'a config::AiSecret,
+        kind: KindName,
+        deadline: Deadline,
+    ) -> Result<Place<'a>, Error> {
+        let before = self.braintrust(configured, deadline, async |api| api.find(&configured.lookup).await).await?;
+        let layout = layout::choose(configured.layout, kind, &before)?;
+        Ok(Place { configured, before, layout, read_at: Instant::now() })
     }
 
     /// Writes to all places, and enters what became of each.
@@ -47,7 +63,7 @@ impl Rotation {
         let writes = report.ai_secrets.iter_mut().zip(places).filter_map(|(entry, (_, place))| {
             let place = place.as_ref().ok()?;
             Some(async move {
-                match self.set(place, credentials, region, deadline).await {
+                match self.write(place, credentials, region, deadline).await {
                     Ok(()) => entry.updated = true,
                     Err(error) => entry.error = Some(error),
                 }
@@ -56,8 +72,22 @@ impl Rotation {
         join_all(writes).await;
     }
 
+    async fn write(
+        &self,
+        place: &Place<'_>,
+        credentials: &Credentials,
+        region: &str,
+        deadline: Deadline,
+    ) -> Result<(), Error> {
+        if place.read_at.elapsed() < STALE {
+            return self.set(place, credentials, region, deadline).await;
+        }
+        let read_again = self.find(place.configured, credentials.kind, deadline).await?;
+        self.set(&read_again, credentials, region, deadline).await
+    }
+
     /// PATCHes all parts in one request. Braintrust answers with the changed object, which proves that the credentials
-    /// arrived; if it does not show it, the `ai_secret` is read once more.
+    /// arrived; if it does not show it, or was lost, the `ai_secret` is read once more.
     async fn set(
         &self,
         place: &Place<'_>,
@@ -67,13 +97,16 @@ impl Rotation {
     ) -> Result<(), Error> {
         let id = place.before.id;
         let body = layout::patch(place.layout, credentials, region, &place.before.metadata)?;
-        let answer = self.braintrust(place.configured, deadline, async |api| api.patch(id, body.clone()).await).await?;
+        let answer = self.braintrust(place.configured, deadline, async |api| api.patch(id, body.clone()).await).await;
         let arrived = |after| layout::arrived(place.layout, credentials, Some(&place.before), after);
-        if arrived(&answer).is_ok() {
-            return Ok(());
-        }
+        let lost = match answer {
+            Ok(answer) if arrived(&answer).is_ok() => return Ok(()),
+            Ok(_) => None,
+            Err(error) if error.is_transient() => Some(error),
+            Err(refused) => return Err(refused),
+        };
         let read_again = self.braintrust(place.configured, deadline, async |api| api.get(id).await).await?;
-        arrived(&read_again).map_err(|problem| not_arrived(place, problem))
+        arrived(&read_again).map_err(|problem| lost.unwrap_or_else(|| not_arrived(place, problem)))
     }
 
     /// Proves that each place holds what was sent, some time ago.

@@ -168,6 +168,9 @@ class Server:
     def _act(self, request: Request) -> Answer:
         try:
             return self.handle(request)
+        except OSError:
+            # What stands behind is being stopped.
+            return Answer(503, "the local server is stopping", content_type="text/plain")
         except Exception:
             traceback.print_exc()
             return Answer(500, "the local server failed", content_type="text/plain")
