@@ -28,7 +28,7 @@ def stack():
 @pytest.fixture(scope="session")
 def role(stack):
     """A role that the function may assume and that may list the foundation models."""
-    return stack.role()
+    return stack.role(allow=["bedrock:ListFoundationModels", "bedrock:CallWithBearerToken"])
 
 
 class Bench:

@@ -36,15 +36,15 @@ class Aws(Server):
         # The region that a request with an API key is taken to ask for when its Host names none; None is the key's own.
         self.bedrock_region: str | None = None
         self._upstream = Upstream(ministack_port)
-        self._minted = MintedCredentials()
-        self._iam = Iam(self._upstream, self._minted)
-        self._bedrock_keys = BedrockKeys(self._upstream, self._iam, self._minted, self._is_unknown)
+        self.minted = MintedCredentials()
+        self._iam = Iam(self._upstream, self.minted)
+        self._bedrock_keys = BedrockKeys(self._upstream, self._iam, self.minted, self._is_unknown)
         self._secrets_manager = SecretsManager(self._upstream)
         self.rotation = self._secrets_manager.rotation
 
     @property
     def minted_secrets(self) -> set[str]:
-        return self._minted.secrets
+        return self.minted.secrets
 
     @property
     def api_keys(self) -> dict[str, ApiKey]:
@@ -96,7 +96,7 @@ class Aws(Server):
         answer = own.answer(request) if own else None
         answer = answer or self._upstream.forward(request)
         if request.call in _HANDS_OUT_CREDENTIALS and answer.status == 200:
-            self._minted.read(answer)
+            self.minted.read(answer)
         return answer
 
     def _bedrock(self, request: Request) -> Answer:
@@ -109,7 +109,7 @@ class Aws(Server):
         return _with_error_type(self._upstream.forward(request))
 
     def _is_unknown(self, id: str) -> bool:
-        return self._minted.age(id) < self.new_credentials_unknown_for
+        return self.minted.age(id) < self.new_credentials_unknown_for
 
 
 def _is_chained_too_long(request: Request) -> bool:

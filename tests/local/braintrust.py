@@ -6,24 +6,14 @@ import threading
 import time
 import uuid
 from collections import deque
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
+from .rest import Key, Refused, body_of, id_in, org_of, page
 from .server import Answer, Request, Server
+from .service_tokens import ServiceTokens
 
 COLLECTION = "/v1/ai_secret"
-
-
-@dataclass(frozen=True)
-class _Key:
-    orgs: tuple[str, ...]
-    admin: bool
-
-
-class _Refused(Exception):
-    def __init__(self, status: int, text: str):
-        super().__init__(text)
-        self.answer = Answer(status, text, content_type="text/plain")
+_FIELDS = {"name": str, "type": str, "metadata": dict, "secret": str, "org_name": str}
 
 
 class Braintrust(Server):
@@ -35,16 +25,30 @@ class Braintrust(Server):
         self.ignored_filters: set[str] = set()
         self.missing_id_status = 404
         self.max_per_second: int | None = None
-        self._keys: dict[str, _Key] = {}
+        self._keys: dict[str, Key] = {}
+        self._service_tokens = ServiceTokens(self._keys, self._now)
         self._answered: deque[float] = deque()
         self._last_change = datetime.min.replace(tzinfo=timezone.utc)
         self._lock = threading.RLock()
 
     def add_key(self, key: str, orgs=("Acme",), admin: bool = True):
-        self._keys[key] = _Key(tuple(orgs), admin)
+        self._keys[key] = Key(tuple(orgs), admin)
 
     def remove_key(self, key: str):
         self._keys.pop(key, None)
+
+    def add_service_token(
+        self, service_account_id: str, orgs=("Acme",), name: str = "token", owner: bool = True
+    ) -> tuple[str, str]:
+        """A service token's id and key; only an owner's can make others."""
+        with self._lock:
+            return self._service_tokens.add(name, service_account_id, Key(tuple(orgs), owner))
+
+    @property
+    def service_tokens(self) -> dict[str, dict]:
+        """The service tokens by id, as they are listed."""
+        with self._lock:
+            return self._service_tokens.snapshot()
 
     def add_ai_secret(
         self, name, org_name="Acme", type="bedrock", metadata=None, secret=""
@@ -83,8 +87,8 @@ class Braintrust(Server):
         }
 
     def call_name(self, request: Request) -> str:
-        path = COLLECTION + "/{id}" if _id_in(request.path) else request.path
-        return f"{request.method} {path}"
+        collection, id = id_in(request.path)
+        return f"{request.method} {collection}" + ("/{id}" if id else "")
 
     def handle(self, request: Request) -> Answer:
         with self._lock:
@@ -94,7 +98,7 @@ class Braintrust(Server):
                 )
             try:
                 return self._route(request)
-            except _Refused as refused:
+            except Refused as refused:
                 return refused.answer
 
     def _too_many(self) -> bool:
@@ -111,22 +115,23 @@ class Braintrust(Server):
     def _route(self, request: Request) -> Answer:
         key = self._keys.get(request.headers.get("authorization", "").removeprefix("Bearer "))
         if key is None:
-            raise _Refused(401, "Unauthorized: unknown API key")
+            raise Refused(401, "Unauthorized: unknown API key")
         routes = {
             f"GET {COLLECTION}": self._list,
             f"POST {COLLECTION}": self._create,
             f"PUT {COLLECTION}": self._replace,
             f"GET {COLLECTION}/{{id}}": self._read,
             f"PATCH {COLLECTION}/{{id}}": self._patch,
+            **self._service_tokens.routes,
         }
         route = routes.get(request.call)
         if route is None:
-            raise _Refused(404, "Not found")
+            raise Refused(404, "Not found")
         if request.method != "GET" and not key.admin:
-            raise _Refused(403, "Forbidden: only organization admins can do this")
+            raise Refused(403, "Forbidden: only organization admins can do this")
         return Answer(200, json.dumps(route(request, key)))
 
-    def _list(self, request: Request, key: _Key) -> dict:
+    def _list(self, request: Request, key: Key) -> dict:
         query = request.query
         found = [s for s in reversed(self.ai_secrets.values()) if s["org_name"] in key.orgs]
         for parameter, name in [
@@ -137,27 +142,21 @@ class Braintrust(Server):
         ]:
             if parameter in query and parameter not in self.ignored_filters:
                 found = [s for s in found if s[name] in query[parameter]]
-        limit = _limit(query)
-        if after := query.get("starting_after"):
-            found = found[_position(found, after[0]) + 1 :][:limit]
-        elif before := query.get("ending_before"):
-            found = found[: _position(found, before[0])]
-            found = found if limit is None else found[max(0, len(found) - limit) :]
-        else:
-            found = found[:limit]
-        return {"objects": [self._shown(s) for s in found]}
+        return {"objects": [self._shown(s) for s in page(found, query)]}
 
-    def _read(self, request: Request, key: _Key) -> dict:
+    def _read(self, request: Request, key: Key) -> dict:
         return self._shown(self._seen_by(request, key))
 
-    def _create(self, request: Request, key: _Key) -> dict:
-        body, org_name = _body(request), self._org_of(request, key)
+    def _create(self, request: Request, key: Key) -> dict:
+        body = body_of(request, _FIELDS)
+        org_name = org_of(body, key)
         if existing := self._named(body.get("name"), org_name):
             return self._shown(existing)
         return self._shown(self.ai_secrets[self._add(body, org_name)])
 
-    def _replace(self, request: Request, key: _Key) -> dict:
-        body, org_name = _body(request), self._org_of(request, key)
+    def _replace(self, request: Request, key: Key) -> dict:
+        body = body_of(request, _FIELDS)
+        org_name = org_of(body, key)
         existing = self._named(body.get("name"), org_name)
         if existing is None:
             return self._shown(self.ai_secrets[self._add(body, org_name)])
@@ -166,10 +165,10 @@ class Braintrust(Server):
         self._touch(existing, body)
         return self._shown(existing)
 
-    def _patch(self, request: Request, key: _Key) -> dict:
-        ai_secret, body = self._seen_by(request, key), _body(request)
+    def _patch(self, request: Request, key: Key) -> dict:
+        ai_secret, body = self._seen_by(request, key), body_of(request, _FIELDS)
         if _has_null(body):
-            raise _Refused(400, f"Removing fields or setting them to null is not supported: {body}")
+            raise Refused(400, f"Removing fields or setting them to null is not supported: {body}")
         if not self.ignore_patches:
             for name in ("name", "type"):
                 ai_secret[name] = body.get(name, ai_secret[name])
@@ -180,7 +179,7 @@ class Braintrust(Server):
 
     def _add(self, body: dict, org_name: str) -> str:
         if not body.get("name"):
-            raise _Refused(400, f"Missing name in {body}")
+            raise Refused(400, f"Missing name in {body}")
         return self.add_ai_secret(
             body["name"], org_name, body.get("type"), body.get("metadata"), body.get("secret") or ""
         )
@@ -191,10 +190,10 @@ class Braintrust(Server):
             ai_secret["secret"] = body["secret"]
             ai_secret["secret_updated_at"] = ai_secret["updated_at"]
 
-    def _seen_by(self, request: Request, key: _Key) -> dict:
-        ai_secret = self.ai_secrets.get(_id_in(request.path))
+    def _seen_by(self, request: Request, key: Key) -> dict:
+        ai_secret = self.ai_secrets.get(id_in(request.path)[1])
         if ai_secret is None or ai_secret["org_name"] not in key.orgs:
-            raise _Refused(self.missing_id_status, "No such ai_secret")
+            raise Refused(self.missing_id_status, "No such ai_secret")
         return ai_secret
 
     def _named(self, name: str, org_name: str) -> dict | None:
@@ -202,14 +201,6 @@ class Braintrust(Server):
             if (ai_secret["name"], ai_secret["org_name"]) == (name, org_name):
                 return ai_secret
         return None
-
-    def _org_of(self, request: Request, key: _Key) -> str:
-        org_name = _body(request).get("org_name")
-        if org_name is None and len(key.orgs) == 1:
-            return key.orgs[0]
-        if org_name not in key.orgs:
-            raise _Refused(400, f"org_name must be one of {key.orgs}")
-        return org_name
 
     def _shown(self, ai_secret: dict) -> dict:
         shown = {k: v for k, v in ai_secret.items() if k not in ("secret", "org_name")}
@@ -225,37 +216,6 @@ class Braintrust(Server):
         step = timedelta(microseconds=1)
         self._last_change = max(datetime.now(timezone.utc), self._last_change + step)
         return self._last_change.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def _id_in(path: str) -> str:
-    prefix, _, id = path.partition(COLLECTION + "/")
-    return "" if prefix else id
-
-
-def _body(request: Request) -> dict:
-    accepted = {"name": str, "type": str, "metadata": dict, "secret": str, "org_name": str}
-    try:
-        body = request.json()
-        well_formed = all(v is None or isinstance(v, accepted[k]) for k, v in body.items())
-    except (ValueError, KeyError, AttributeError):
-        well_formed = False
-    if not well_formed:
-        raise _Refused(400, f"Malformed request: {request.body.decode(errors='replace')}")
-    return body
-
-
-def _limit(query: dict) -> int | None:
-    try:
-        return int(query["limit"][0]) if "limit" in query else None
-    except ValueError:
-        raise _Refused(400, "limit must be a number") from None
-
-
-def _position(found: list[dict], id: str) -> int:
-    for position, ai_secret in enumerate(found):
-        if ai_secret["id"] == id:
-            return position
-    raise _Refused(400, f"No such cursor: {id}")
 
 
 def _has_null(value) -> bool:

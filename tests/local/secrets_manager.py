@@ -20,24 +20,26 @@ class SecretsManager:
 
     def answer(self, request: Request) -> Answer | None:
         """The answer to what is added here; None for what ministack does right."""
-        call = {
-            "CreateSecret": self._create,
-            "DescribeSecret": self._describe,
-            "GetSecretValue": self._get,
+        action = request.call.removeprefix("secretsmanager:")
+        reads = {"CreateSecret": self._create, "DescribeSecret": self._describe, "GetSecretValue": self._get}
+        writes = {
             "PutSecretValue": self._put,
             "UpdateSecretVersionStage": self._move_stage,
             "RotateSecret": self.rotation.rotate,
             "CancelRotateSecret": self.rotation.cancel,
-        }.get(request.call.removeprefix("secretsmanager:"))
-        if call is None:
+        }
+        if action not in reads | writes:
             return None
-        if refusal := self._upstream.refusal(request):
-            return refusal
         try:
             asked, region = request.json(), signer(request)[1]
+            self._tidy(asked.get("SecretId"), region)
+            if action in reads:
+                return reads[action](request, asked, region)
+            # These look and change as root before ministack sees the caller's own request, if it ever does.
+            if refusal := self._upstream.refusal(request):
+                return refusal
             with self._lock:
-                self._tidy(asked.get("SecretId"), region)
-                return call(request, asked, region)
+                return writes[action](request, asked, region)
         except Refused as refused:
             return refused.answer
 
@@ -54,11 +56,11 @@ class SecretsManager:
         if secret_id is None or (secret_id, region) in self._tidied:
             return
         try:
-            current = self._versions.read(secret_id, region, VersionStage="AWSCURRENT")
+            current = self._versions.holder("AWSCURRENT", secret_id, region)
         except Refused:
-            return
-        if not _value(current):
-            self._versions.take("AWSCURRENT", current["VersionId"], secret_id, region)
+            return  # there is no such secret, which ministack will say
+        if current and not _value(self._versions.read(secret_id, region, VersionId=current)):
+            self._versions.take("AWSCURRENT", current, secret_id, region)
         self._tidied.add((secret_id, region))
 
     def _describe(self, request: Request, asked: dict, region: str) -> Answer:
