@@ -26,6 +26,9 @@ async fn serve() -> ExitCode {
     };
     match lambda_runtime::run(service_fn(|event| handler.handle(event))).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+        Err(error) => {
+            start::report_lost_runtime(error.as_ref(), jiff::Timestamp::now());
+            ExitCode::FAILURE
+        }
     }
 }

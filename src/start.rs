@@ -94,6 +94,15 @@ pub async fn report_failed_start(error: &Error, now: Timestamp, runtime_api: Opt
     let _ = http.post(url).header("Lambda-Runtime-Function-Error-Type", "StartRefused").body(body).send().await;
 }
 
+/// Tells in the log that Lambda's runtime API cannot be talked to any more; Lambda starts the function anew.
+pub fn report_lost_runtime(error: &(dyn std::error::Error + Send + Sync), now: Timestamp) {
+    let problem = format!("the connection to Lambda's runtime API was lost ({error})");
+    report::log_error(
+        &Error::configuration("runtime", problem, "Lambda starts the function anew; nothing is to be done"),
+        now,
+    );
+}
+
 /// Security: only this crate's events are printed. The dependencies' are not, at any level: the SDK's signer, for one,
 /// prints session tokens at TRACE.
 fn log_own_events(logging: &Logging) {

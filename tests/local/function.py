@@ -109,7 +109,7 @@ class Function:
     def _start(self):
         self._directory = tempfile.TemporaryDirectory(prefix="function-")
         emulator = _emulator(Path(self._directory.name))
-        self._port = free_port()
+        self._port, runtime_api_port = free_port(), free_port()
         environment = {
             "PATH": os.environ.get("PATH", os.defpath),
             "AWS_REGION": "us-east-1",
@@ -129,7 +129,7 @@ class Function:
         command = [
             str(emulator),
             "--runtime-interface-emulator-address", f"127.0.0.1:{self._port}",
-            "--runtime-api-address", f"127.0.0.1:{free_port()}",
+            "--runtime-api-address", f"127.0.0.1:{runtime_api_port}",
             self._bootstrap,
         ]  # fmt: skip
         with open(self._log, "wb") as log:
@@ -143,12 +143,14 @@ class Function:
                 start_new_session=True,
             )
         atexit.register(self.stop)
-        self._wait_until_listening()
+        self._wait_until_listening(self._port)
+        # It may listen here later than there, and a function that finds nobody at its first call gives up.
+        self._wait_until_listening(runtime_api_port)
 
-    def _wait_until_listening(self, timeout: float = 20):
+    def _wait_until_listening(self, port: int, timeout: float = 20):
         deadline = time.monotonic() + timeout
         while True:
-            probe = http.client.HTTPConnection("127.0.0.1", self._port, timeout=1)
+            probe = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
             try:
                 probe.connect()
                 return
