@@ -2,7 +2,6 @@
 
 pub mod client;
 pub mod layout;
-mod service_token;
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;

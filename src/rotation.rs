@@ -6,7 +6,6 @@
 mod hook;
 mod places;
 mod retirement;
-mod service_token;
 mod staged;
 
 use aws_sdk_iam as iam;
@@ -160,8 +159,8 @@ impl TargetReport {
         Self {
             name: target.name.clone(),
             outcome: Outcome::Deferred,
-            kind: Some(target.kind.name()),
-            region: Some(target.region.clone()),
+            kind: target.kind.name(),
+            region: target.region.clone(),
             credential_id: None,
             expires_at: None,
             ai_secrets: Vec::new(),

@@ -137,34 +137,16 @@ impl Braintrust<'_> {
     }
 
     fn url(&self, id: Option<Uuid>) -> Url {
-        match id.map(|id| id.to_string()) {
-            Some(id) => self.at(&["v1", "ai_secret", &id]),
-            None => self.at(&["v1", "ai_secret"]),
-        }
-    }
-
-    pub(super) fn at(&self, segments: &[&str]) -> Url {
         let mut url = self.api_url.clone();
         // Never fails: the configuration takes http and https only.
         if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().extend(segments);
+            path.pop_if_empty().extend(["v1", "ai_secret"]).extend(id.map(|id| id.to_string()));
         }
         url
     }
 
-    /// One call without repetition, for what must not be done twice.
-    pub(super) async fn send_once<T: DeserializeOwned>(
-        &self,
-        call: &'static str,
-        method: Method,
-        url: Url,
-        body: Option<Bytes>,
-    ) -> Result<T, Error> {
-        self.deadline.bound(Service::Braintrust, call, self.attempt(call, &method, &url, body)).await
-    }
-
     /// One call with its repetitions.
-    pub(super) async fn send<T: DeserializeOwned>(
+    async fn send<T: DeserializeOwned>(
         &self,
         call: &'static str,
         method: Method,

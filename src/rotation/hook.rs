@@ -67,7 +67,7 @@ impl Staged<'_> {
 }
 
 /// The contract's guards, in its order. False if the version is current already, so that there is nothing left to do.
-pub(super) fn guard(description: &Description, version: &str) -> Result<bool, Error> {
+fn guard(description: &Description, version: &str) -> Result<bool, Error> {
     let refuse = |problem: &str, remedy: &str| {
         Err(Error::new(Cause::Conflict, Service::SecretsManager, "rotation", problem, remedy))
     };
@@ -82,7 +82,7 @@ pub(super) fn guard(description: &Description, version: &str) -> Result<bool, Er
     }
 }
 
-pub(super) fn unknown(step: &str) -> Error {
+fn unknown(step: &str) -> Error {
     Error::configuration(
         "event",
         format!("an unknown step, {step:?}"),

@@ -36,11 +36,14 @@ def deploy(stack: Stack, template: Path, name: str, parameters: dict[str, str], 
 def invoke(stack: Stack, function: str, event: bytes | str):
     """The deployed function's answer, or the report (else the text) of its error, and whether it failed."""
     answer = stack.client("lambda").invoke(FunctionName=function, Payload=event)
-    body = json.loads(answer["Payload"].read())
-    if "FunctionError" not in answer:
-        return body, False
-    message = body.get("errorMessage", "") if isinstance(body, dict) else str(body)
+    return report_of(json.loads(answer["Payload"].read())), "FunctionError" in answer
+
+
+def report_of(answer):
+    """A function's answer, or if that is an error, the report (else the text) in its message."""
+    if not isinstance(answer, dict) or "errorMessage" not in answer:
+        return answer
     try:
-        return json.loads(message), True
+        return json.loads(answer["errorMessage"])
     except ValueError:
-        return message or body, True
+        return answer["errorMessage"]
