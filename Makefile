@@ -8,6 +8,16 @@ ifeq ($(PYTHON),)
 $(error Python 3.11 or newer is needed, as python3 or as make PYTHON=/path/of/python3)
 endif
 EVENT ?= events/schedule.json
+KIND := temporary
+TRIGGER := schedule
+KINDS := temporary access_key short_term_api_key long_term_api_key
+TRIGGERS := schedule rotation
+ifeq ($(filter $(KIND),$(KINDS)),)
+$(error KIND=$(KIND): accepted are $(KINDS))
+endif
+ifeq ($(filter $(TRIGGER),$(TRIGGERS)),)
+$(error TRIGGER=$(TRIGGER): accepted are $(TRIGGERS))
+endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -36,8 +46,8 @@ help:
 	@echo "make TARGET, where TARGET is one of"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(BUILT) $(LOCAL_AWS) ## Deploy into a local AWS, rotate twice, and show what happened
-	@.tools/sam/bin/python tools/run.py
+run: $(BUILT) $(LOCAL_AWS) ## Deploy KIND (temporary) into a local AWS, rotate by TRIGGER (schedule), and show what happened
+	@.tools/sam/bin/python tools/run.py $(KIND) $(TRIGGER)
 
 test: check $(BUILT) $(LOCAL_AWS) ## Everything that `check` does, and all tests
 	@$(STEP) --show 'test result' 'cargo test' -- cargo test --locked

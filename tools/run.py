@@ -1,13 +1,16 @@
-"""`make run`: deploys the template into a local AWS, rotates twice, and shows what that did to the ai_secret."""
+"""`make run KIND=… TRIGGER=…`: deploys the template into a local AWS, rotates, and shows what that did to the ai_secret.
+
+By the schedule, two ticks, the second of which finds a warm function; by Secrets Manager, the four steps.
+"""
 
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from step import BOLD, GREEN, RED, ROOT, YELLOW, Progress, exit_on_signals, paint, run
 
 sys.path.insert(0, str(ROOT / "tests"))
-from local.deployment import deploy, invoke  # noqa: E402
+from local.deployment import deploy, invoke, report_of  # noqa: E402
 from local.stack import Stack  # noqa: E402
 
 MINISTACK = ROOT / ".tools/ministack/bin/ministack"
@@ -15,6 +18,7 @@ STACK_NAME = "bedrock-braintrust-rotator"
 TEMPLATE = ROOT / ".aws-sam/build/template.yaml"
 OLD = {"auth_type": "iam_credentials", "access_key": "ASIAOLDOLDOLDOLDOLD0", "region": "us-east-1"}
 OLD |= {"session_token": "IQoJb3JpZ2luOfASessionThatExpiredLongAgo"}
+EVENT = (ROOT / "events/schedule.json").read_text()
 SECRET = ("secret", "session_token", "aws_secret_access_key", "aws_session_token")
 
 
@@ -42,7 +46,10 @@ def contents(stack, ai_secret):
     fields = {"secret": held["secret"], **held["metadata"]}
     shown = {field: redacted(field, value) for field, value in sorted(fields.items())}
     found = stack.braintrust.credentials(ai_secret)
-    works = stack.aws.works(found["access_key"], found["secret"], found["session_token"], found["region"])
+    if found["auth_type"] == "api_key":
+        works = stack.aws.key_works(found["secret"], found["region"])
+    else:
+        works = stack.aws.works(found["access_key"], found["secret"], found["session_token"], found["region"])
     return shown | {"can call Bedrock": "yes" if works else "no"}
 
 
@@ -53,8 +60,11 @@ def show_ai_secret(before, after):
         print(f"  {field:<18}  {old:<36}{new if old == new else paint(new, GREEN)}")
 
 
-def show_report(report):
-    print(f"\n{paint('report', BOLD)}  trigger {report['trigger']}, {report['duration_ms']} ms")
+def show_report(name, report):
+    print(f"\n{paint(name, BOLD)}")
+    if not isinstance(report, dict) or "targets" not in report:
+        print(f"  {report}")
+        return
     for target in report["targets"]:
         outcome = paint(target["outcome"], RED if target["outcome"] in ("failed", "deferred") else GREEN)
         line = f"  {target['name']}: {outcome}, {target['kind']}, {target['region']}"
@@ -62,10 +72,14 @@ def show_report(report):
             line += f", {target['credential_id']}"
         if "expires_at" in target:
             left = datetime.fromisoformat(target["expires_at"]) - datetime.now(UTC)
-            line += f", expires {target['expires_at']} (in {left.total_seconds() / 60:.0f} min)"
+            unit = timedelta(days=1) if left.days > 1 else timedelta(minutes=1)
+            line += f", expires {target['expires_at']} (in {left / unit:.0f} {'days' if unit.days else 'min'})"
         print(line)
-        for ai_secret in target["ai_secrets"]:
-            print(f"    ai_secret {ai_secret['ai_secret']}: {'updated' if ai_secret['updated'] else 'not updated'}")
+        for ai_secret in target.get("ai_secrets", []):
+            state = "holds the new credentials" if ai_secret["updated"] else "not updated"
+            print(f"    ai_secret {ai_secret['ai_secret']}: {state}")
+        for retired in target.get("retired", []):
+            print(f"    {retired['credential_id']}: {retired['how']}")
         for warning in target.get("warnings", []):
             print(f"    {paint('warning', YELLOW)}: {warning}")
         if "error" in target:
@@ -74,45 +88,71 @@ def show_report(report):
             print(f"    {paint(error['class'], RED)}: {where}: {error['problem']}\n    {error['remedy']}")
 
 
-def rotate(stack, started):
+def show_stages(stack, secret):
+    versions = stack.client("secretsmanager").describe_secret(SecretId=secret)["VersionIdsToStages"]
+    print(f"\n{paint('staged secret', BOLD)}  {secret}")
+    for version, stages in versions.items():
+        print(f"  {version}  {', '.join(sorted(stages))}")
+
+
+def by_schedule(stack, outputs):
+    """Two ticks: the name, the report, whether it failed, and the milliseconds of each."""
+    for name in ("cold tick", "warm tick"):
+        with Step(name) as step:
+            report, failed = invoke(stack, outputs["FunctionName"], EVENT)
+        yield name, report, failed, step.took * 1000
+
+
+def by_secrets_manager(stack, outputs):
+    """The four steps, in the same way."""
+    secret, rules = outputs["StagedSecretArn"], {"AutomaticallyAfterDays": 30}
+    with Step("rotate by Secrets Manager"):
+        stack.client("secretsmanager").rotate_secret(
+            SecretId=secret, RotationLambdaARN=outputs["FunctionArn"], RotationRules=rules
+        )
+        steps = stack.aws.wait_for_rotation(secret)
+    for step in steps:
+        report = report_of(step.body)
+        yield step.name, report, not step.ok, report["duration_ms"] if step.ok else 0
+
+
+TRIGGERS = {"schedule": by_schedule, "rotation": by_secrets_manager}
+
+
+def rotate(stack, kind, trigger, started):
     ai_secret = stack.braintrust.add_ai_secret("AWS Bedrock", metadata=dict(OLD), secret="0ldS3cretAccessKeyThatNoLongerWorks00000")
     before = contents(stack, ai_secret)
     parameters = {
         "BraintrustApiKey": stack.braintrust_api_key,
         "BraintrustApiUrl": stack.braintrust.url,
         "AiSecretId": ai_secret,
+        "Kind": kind,
+        "StageCredentials": "true" if trigger == "rotation" else "false",
     }
     start = time.monotonic()
     outputs = deploy(stack, TEMPLATE, STACK_NAME, parameters, lambda *command: run("sam deploy", *command))
-    deployed, function = time.monotonic() - start, outputs["FunctionName"]
-    event = (ROOT / "events/schedule.json").read_text()
-    with Step("rotate, cold start") as cold:
-        report, failed = invoke(stack, function, event)
-    after = contents(stack, ai_secret)
-    if not failed:
-        with Step("rotate, warm") as warm:
-            _, failed = invoke(stack, function, event)
-    show_ai_secret(before, after)
-    if isinstance(report, dict) and "targets" in report:
-        show_report(report)
-    if failed:
-        if not isinstance(report, dict):
-            print(f"\n{report}")
+    times = [f"local stack {started:.1f} s, deploy {time.monotonic() - start:.1f} s"]
+    done = list(TRIGGERS[trigger](stack, outputs))
+    for name, report, _, took in done:
+        show_report(name, report)
+        times.append(f"{name} {took:.0f} ms")
+    show_ai_secret(before, contents(stack, ai_secret))
+    if "StagedSecretArn" in outputs:
+        show_stages(stack, outputs["StagedSecretArn"])
+    if any(failed for _, _, failed, _ in done):
         sys.exit(paint("The function failed.", RED))
-    print(
-        f"\n{paint('times', BOLD)}  local stack {started:.1f} s, deploy {deployed:.1f} s,"
-        f" rotate cold {cold.took * 1000:.0f} ms, warm {warm.took * 1000:.0f} ms"
-    )
+    print(f"\n{paint('times', BOLD)}  {', '.join(times)}")
 
 
 def main():
+    kind, trigger = sys.argv[1:]
     exit_on_signals()
     start = Progress("start the local AWS and Braintrust")
     start.say()
     with Stack(MINISTACK) as stack:
         started = start.seconds()
         start.end("ok", GREEN)
-        rotate(stack, started)
+        rotate(stack, kind, trigger, started)
 
 
 main()

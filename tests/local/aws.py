@@ -103,7 +103,8 @@ class Aws(Server):
         api_key = bearer(request)
         if api_key is not None:
             host = _BEDROCK_HOST.fullmatch(request.headers.get("host", ""))
-            return _with_error_type(self._bedrock_keys.answer(api_key, request, host[1] if host else self.bedrock_region))
+            region = host[1] if host else self.bedrock_region
+            return _with_error_type(self._bedrock_keys.answer(api_key, request, region))
         if self._is_unknown(signer(request)[0]):
             return _UNKNOWN
         return _with_error_type(self._upstream.forward(request))

@@ -1,7 +1,7 @@
 """Bedrock's API keys: long-term ones by status and expiry, short-term ones by recomputing their signature.
 
-Their owner's policies must allow `bedrock:CallWithBearerToken` and the call itself. A user's permissions boundary is not
-looked at: ministack's simulator, which is asked for long-term keys, does not know it.
+Their owner's policies must allow `bedrock:CallWithBearerToken` and the call itself. A user's permissions boundary is
+not looked at: ministack's simulator, which is asked for long-term keys, does not know it.
 """
 
 import base64
@@ -97,7 +97,7 @@ def _action_of(request: Request, region: str) -> tuple[str, str]:
 
 
 def _presigned(api_key: str) -> dict[str, str]:
-    """The query of the presigned request that the key is made of, if it is exactly what the official generator makes."""
+    """The query of the presigned request that the key is, if it is exactly what the official generator makes."""
     try:
         url = base64.b64decode(api_key.removeprefix(_SHORT_TERM), validate=True).decode()
         query = dict(parse_qsl(url.removeprefix(f"{_HOST}/?"), strict_parsing=True))

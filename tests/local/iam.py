@@ -169,8 +169,9 @@ class Iam:
 
 
 def _condition_keys(asked: dict) -> dict[str, str]:
-    keys = {"ServiceSpecificCredentialServiceName": "ServiceName", "ServiceSpecificCredentialAgeDays": "CredentialAgeDays"}
-    return {f"iam:{key}": asked[parameter] for key, parameter in keys.items() if parameter in asked}
+    keys = {"ServiceName": "ServiceName", "AgeDays": "CredentialAgeDays"}
+    prefix = "iam:ServiceSpecificCredential"
+    return {prefix + key: asked[parameter] for key, parameter in keys.items() if parameter in asked}
 
 
 def _named_user(asked: dict) -> str:

@@ -1,4 +1,4 @@
-"""What ministack's Secrets Manager lacks: versions without a value, values that stay, stages that move, and rotation."""
+"""What ministack's Secrets Manager lacks: versions without a value, values that stay, and rotation."""
 
 import json
 import threading
@@ -92,7 +92,8 @@ class SecretsManager:
         if held and _value(held) == _value(asked):
             return json_result({name: held[name] for name in ("ARN", "Name", "VersionId", "VersionStages")})
         if held and _value(held):
-            message = f"You can't use ClientRequestToken {token} because that value is already in use for a version of secret {held['ARN']}."
+            in_use = f"that value is already in use for a version of secret {held['ARN']}"
+            message = f"You can't use ClientRequestToken {token} because {in_use}."
             return json_error(400, "ResourceExistsException", message)
         for stage in asked.get("VersionStages", []):
             # ministack moves AWSCURRENT by itself, with AWSPREVIOUS behind it.
@@ -102,7 +103,7 @@ class SecretsManager:
 
     def _move_stage(self, request: Request, asked: dict, region: str) -> Answer:
         if asked.get("VersionStage") == "AWSCURRENT" and not asked.get("MoveToVersionId"):
-            message = "You can only move staging label AWSCURRENT to a different secret version. It can't be completely removed."
+            message = "You can only move staging label AWSCURRENT to a different secret version."
             return json_error(400, "InvalidParameterException", message)
         return self._upstream.forward(request)
 

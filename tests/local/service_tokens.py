@@ -55,7 +55,8 @@ class ServiceTokens:
         if not (body.get("name") and body.get("service_account_id")):
             raise Refused(400, f"Missing name or service_account_id in {body}")
         org = Key((org_of(body, key),), key.admin)
-        if body["service_account_id"] not in [t["service_account_id"] for t in self._tokens.values() if self._sees(org, t)]:
+        accounts = {t["service_account_id"] for t in self._tokens.values() if self._sees(org, t)}
+        if body["service_account_id"] not in accounts:
             raise Refused(400, "No such service account")
         id, text = self.add(body["name"], body["service_account_id"], org)
         return {**self._tokens[id], "key": text}
