@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod layout;
+pub mod service_token;
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;

@@ -78,15 +78,18 @@ impl Handler {
         Ok(Report { duration_ms, ..report })
     }
 
-    /// One step, of the target whose secret it names.
+    /// One step, of the target or of the Braintrust API key whose secret it names.
     async fn step(&self, step: &RotationStep, deadline: Deadline) -> Result<TargetReport, Error> {
-        let is_named =
-            |target: &&Target| target.secret_id.as_deref().is_some_and(|id| plan::is_same_secret(id, &step.secret_id));
-        match self.targets.iter().find(is_named) {
-            Some(target) => Ok(self.rotation.step(target, step, deadline).await),
+        let is_named = |id: &str| plan::is_same_secret(id, &step.secret_id);
+        if let Some(target) = self.targets.iter().find(|target| target.secret_id.as_deref().is_some_and(is_named)) {
+            return Ok(self.rotation.step(target, step, deadline).await);
+        }
+        let mut ai_secrets = self.targets.iter().flat_map(|target| &target.ai_secrets);
+        match ai_secrets.find(|ai_secret| is_named(&ai_secret.api_key_secret_id)) {
+            Some(ai_secret) => Ok(self.rotation.step_of_the_api_key(ai_secret, step, deadline).await),
             None => Err(Error::configuration(
                 "event",
-                "the SecretId is no target's secret_id",
+                "the SecretId is neither a target's secret_id nor a Braintrust API key's secret",
                 "Configure a target with that secret_id, or take this function from the secret's rotation",
             )),
         }

@@ -132,37 +132,10 @@ impl Bedrock {
         if status.is_success() {
             return Ok(());
         }
-        let code = error_code(response).await;
-        let (cause, remedy) = self.judge(status, &code, question, region);
-        Err(error(cause, format!("answered {} {code}", status.as_u16()).trim_end().to_owned(), remedy))
-    }
-
-    fn judge(&self, status: StatusCode, code: &str, question: &Question, region: &str) -> (Cause, String) {
-        match (code, status.as_u16()) {
-            ("UnrecognizedClientException" | "InvalidClientTokenId" | "InvalidSignatureException", _)
-            | ("ExpiredTokenException", _)
-            | (_, 401) => (
-                Cause::InvalidCredentials,
-                "Bedrock does not know the new credentials; the next tick mints others. If it goes on, check that the \
-                 role's account may use this region"
-                    .to_owned(),
-            ),
-            ("AccessDeniedException", _) | (_, 403) => (
-                Cause::Permission,
-                format!(
-                    "The credentials are known; allow {} in the role's policy, and look for a session policy, a \
-                     permissions boundary or a service control policy that denies it",
-                    question.needs
-                ),
-            ),
-            ("ThrottlingException", _) | (_, 429) => {
-                (Cause::Throttled, "It was retried; the next tick tries again".to_owned())
-            }
-            ("ModelTimeoutException" | "ModelErrorException", _) | (_, 500..) => {
-                (Cause::Unavailable, "It was retried; the next tick tries again".to_owned())
-            }
-            _ => (Cause::Configuration, format!("Check the target's region ({region}) and probe")),
-        }
+        let is_api_key = matches!(credentials.secret, Secret::ApiKey(_));
+        let refusal = Refusal::read(response).await;
+        let (cause, remedy) = judge(status, &refusal, is_api_key, &question.needs, region);
+        Err(error(cause, format!("answered {} {}", status.as_u16(), refusal.code).trim_end().to_owned(), remedy))
     }
 
     fn signed(
@@ -225,22 +198,104 @@ impl Bedrock {
     }
 }
 
-/// Bedrock's name for the error: in a header, or in the body's `__type`.
-async fn error_code(response: reqwest::Response) -> String {
-    #[derive(Deserialize)]
-    struct Typed {
-        #[serde(rename = "__type")]
-        name: String,
+/// What Bedrock says of a request that it refused.
+struct Refusal {
+    /// Its name for the error: in a header, or in the body's `__type`.
+    code: String,
+    /// It knows who asks, and an action is not allowed.
+    names_an_action: bool,
+}
+
+impl Refusal {
+    async fn read(response: reqwest::Response) -> Self {
+        let header =
+            response.headers().get("x-amzn-errortype").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let body = transport::read(response).await.unwrap_or_default();
+        Self::from_parts(header, &body)
     }
-    let header = response.headers().get("x-amzn-errortype").and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let name = match header {
-        Some(name) => name,
-        None => {
-            let body = transport::read(response).await.unwrap_or_default();
-            serde_json::from_slice::<Typed>(&body).map(|typed| typed.name).unwrap_or_default()
+
+    fn from_parts(header: Option<String>, body: &[u8]) -> Self {
+        #[derive(Default, Deserialize)]
+        struct Body {
+            #[serde(default, rename = "__type")]
+            name: String,
+            #[serde(default)]
+            message: String,
+            // Some services' spelling.
+            #[serde(default, rename = "Message")]
+            message_too: String,
         }
+        let body = serde_json::from_slice::<Body>(body).unwrap_or_default();
+        let name = header.unwrap_or(body.name);
+        // "AccessDeniedException:http://…" and "com.amazon.coral.service#AccessDeniedException" are both seen.
+        let name = name.split(':').next().unwrap_or_default();
+        let name = name.rsplit('#').next().unwrap_or_default();
+        Self {
+            code: name.chars().filter(char::is_ascii_alphanumeric).take(64).collect(),
+            names_an_action: [body.message, body.message_too]
+                .iter()
+                .any(|text| text.contains("not authorized to perform")),
+        }
+    }
+}
+
+/// What a refusal means. Bedrock says `AccessDeniedException` of an API key that it does not know, too: "Authentication
+/// failed: Please make sure your API Key is valid."
+fn judge(status: StatusCode, refusal: &Refusal, is_api_key: bool, needs: &str, region: &str) -> (Cause, String) {
+    let unknown = || {
+        let remedy = "Bedrock does not know the new credentials; the next tick goes on or mints others. If it does not \
+                      end, check that their account may use this region";
+        (Cause::InvalidCredentials, remedy.to_owned())
     };
-    // "AccessDeniedException:http://…" and "com.amazon.coral.service#AccessDeniedException" are both seen.
-    let name = name.split(':').next().unwrap_or_default();
-    name.rsplit('#').next().unwrap_or_default().chars().filter(char::is_ascii_alphanumeric).take(64).collect()
+    match (refusal.code.as_str(), status.as_u16()) {
+        ("UnrecognizedClientException" | "InvalidClientTokenId" | "InvalidSignatureException", _)
+        | ("ExpiredTokenException", _)
+        | (_, 401) => unknown(),
+        ("AccessDeniedException", _) | (_, 403) if is_api_key && !refusal.names_an_action => unknown(),
+        ("AccessDeniedException", _) | (_, 403) => {
+            let also = if is_api_key { "bedrock:CallWithBearerToken and " } else { "" };
+            let remedy = format!(
+                "The credentials are known; allow {also}{needs} in the policy of their role or user, and look for a \
+                 session policy, a permissions boundary or a service control policy that denies it"
+            );
+            (Cause::Permission, remedy)
+        }
+        ("ThrottlingException", _) | (_, 429) => {
+            (Cause::Throttled, "It was retried; the next tick tries again".to_owned())
+        }
+        ("ModelTimeoutException" | "ModelErrorException", _) | (_, 500..) => {
+            (Cause::Unavailable, "It was retried; the next tick tries again".to_owned())
+        }
+        _ => (Cause::Configuration, format!("Check the target's region ({region}) and probe")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_api_key_that_bedrock_does_not_know_yet_is_not_taken_for_a_forbidden_one() {
+        const DENIED: &str = "AccessDeniedException";
+        let unknown = r#"{"Message":"Authentication failed: Please make sure your API Key is valid."}"#;
+        let forbidden = r#"{"message":"User: arn:… is not authorized to perform: bedrock:CallWithBearerToken on …"}"#;
+        for (is_api_key, code, body, cause) in [
+            (true, DENIED, unknown, Cause::InvalidCredentials),
+            (true, DENIED, "<html>", Cause::InvalidCredentials),
+            (true, DENIED, forbidden, Cause::Permission),
+            (false, DENIED, unknown, Cause::Permission),
+            (false, "UnrecognizedClientException", forbidden, Cause::InvalidCredentials),
+        ] {
+            let refusal = Refusal::from_parts(Some(format!("{code}:http://internal.amazon.com/")), body.as_bytes());
+            let (judged, _) = judge(StatusCode::FORBIDDEN, &refusal, is_api_key, "bedrock:ListFoundationModels", "x");
+            assert_eq!((refusal.code.as_str(), judged), (code, cause), "{body}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_named_by_the_header_or_by_the_body() {
+        let body = br#"{"__type":"com.amazon.coral.service#AccessDeniedException"}"#;
+        assert_eq!(Refusal::from_parts(None, body).code, "AccessDeniedException");
+        assert_eq!(Refusal::from_parts(None, b"not JSON").code, "");
+    }
 }

@@ -38,10 +38,12 @@ pub struct TargetReport {
     pub name: String,
     /// In one word.
     pub outcome: Outcome,
-    /// How its credentials are made.
-    pub kind: KindName,
+    /// How its credentials are made; none for the Braintrust API key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<KindName>,
     /// The Bedrock region.
-    pub region: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
     /// The id of the credentials: an identifier, no secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credential_id: Option<String>,
@@ -49,6 +51,7 @@ pub struct TargetReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
     /// Where they went.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ai_secrets: Vec<AiSecretReport>,
     /// The credentials that were retired.
     #[serde(skip_serializing_if = "Vec::is_empty")]

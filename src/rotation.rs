@@ -6,6 +6,7 @@
 mod hook;
 mod places;
 mod retirement;
+mod service_token;
 mod staged;
 
 use aws_sdk_iam as iam;
@@ -159,8 +160,8 @@ impl TargetReport {
         Self {
             name: target.name.clone(),
             outcome: Outcome::Deferred,
-            kind: target.kind.name(),
-            region: target.region.clone(),
+            kind: Some(target.kind.name()),
+            region: Some(target.region.clone()),
             credential_id: None,
             expires_at: None,
             ai_secrets: Vec::new(),

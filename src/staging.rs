@@ -154,7 +154,7 @@ impl Staging<'_> {
     ///
     /// # Errors
     /// Those of an AWS call.
-    async fn read_text(self, version: &str) -> Result<Option<SecretString>, Error> {
+    pub async fn read_text(self, version: &str) -> Result<Option<SecretString>, Error> {
         const CALL: &str = "GetSecretValue";
         let request = self.client.get_secret_value().secret_id(self.secret_id).version_id(version);
         match self.bound(CALL, request.send()).await {
@@ -164,10 +164,10 @@ impl Staging<'_> {
         }
     }
 
-    /// Puts new credentials into the version `token` as `AWSPENDING`. The same again is no change.
+    /// Puts new credentials into the version `token` as `AWSPENDING`.
     ///
     /// # Errors
-    /// `conflict`, if the version holds something else already, and those of an AWS call.
+    /// Those of [`Staging::stage_text`].
     pub async fn stage(
         self,
         token: &str,
@@ -176,7 +176,14 @@ impl Staging<'_> {
         target: &str,
         region: &str,
     ) -> Result<(), Error> {
-        let json = write(credentials, target, region)?;
+        self.stage_text(token, rotation_token, &write(credentials, target, region)?).await
+    }
+
+    /// Puts a text into the version `token` as `AWSPENDING`. The same again is no change.
+    ///
+    /// # Errors
+    /// `conflict`, if the version holds something else already, and those of an AWS call.
+    pub async fn stage_text(self, token: &str, rotation_token: Option<&str>, text: &SecretString) -> Result<(), Error> {
         let request = self
             .client
             .put_secret_value()
@@ -186,7 +193,7 @@ impl Staging<'_> {
             // Left out, AWSCURRENT would move.
             .version_stages(PENDING)
             // Security: exposed into the request.
-            .secret_string(json.expose_secret());
+            .secret_string(text.expose_secret());
         self.bound("PutSecretValue", request.send()).await.map(drop)
     }
 

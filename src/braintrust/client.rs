@@ -1,4 +1,4 @@
-//! The calls on `ai_secret`s; it must never repeat a refusal, and never show what was sent or answered.
+//! The REST client, and the calls on `ai_secret`s; it must never repeat a refusal, and never show what was sent or answered.
 //!
 //! <https://www.braintrust.dev/docs/reference/api/AiSecrets>
 
@@ -48,8 +48,8 @@ pub struct Braintrust<'a> {
 }
 
 #[derive(Deserialize)]
-struct Page {
-    objects: Vec<AiSecret>,
+struct Page<T> {
+    objects: Vec<T>,
 }
 
 impl Braintrust<'_> {
@@ -97,20 +97,26 @@ impl Braintrust<'_> {
         self.send(PATCH, Method::PATCH, self.url(Some(id)), Some(body)).await
     }
 
-    /// All pages: there is no cursor in the envelope, so the last id leads to the next page, until one is empty.
     async fn list(&self, query: &[(&str, &str)], org_name: Option<&str>) -> Result<Vec<AiSecret>, Error> {
-        let mut found: Vec<AiSecret> = Vec::new();
+        let mut url = self.url(None);
+        url.query_pairs_mut().extend_pairs(query).extend_pairs(org_name.map(|org| ("org_name", org)));
+        self.pages(LIST, &url, |ai_secret: &AiSecret| ai_secret.id).await
+    }
+
+    /// All pages: there is no cursor in the envelope, so the last id leads to the next page, until one is empty.
+    pub(super) async fn pages<T: DeserializeOwned>(
+        &self,
+        call: &'static str,
+        url: &Url,
+        id: impl Fn(&T) -> Uuid,
+    ) -> Result<Vec<T>, Error> {
+        let mut found: Vec<T> = Vec::new();
         for _ in 0..MOST_PAGES {
-            let mut url = self.url(None);
-            {
-                let mut pairs = url.query_pairs_mut();
-                pairs
-                    .append_pair("limit", PAGE)
-                    .extend_pairs(query)
-                    .extend_pairs(org_name.map(|org| ("org_name", org)));
-                pairs.extend_pairs(found.last().map(|last| ("starting_after", last.id.to_string())));
-            }
-            let page: Page = self.send(LIST, Method::GET, url, None).await?;
+            let mut url = url.clone();
+            url.query_pairs_mut()
+                .append_pair("limit", PAGE)
+                .extend_pairs(found.last().map(|last| ("starting_after", id(last).to_string())));
+            let page: Page<T> = self.send(call, Method::GET, url, None).await?;
             if page.objects.is_empty() {
                 return Ok(found);
             }
@@ -119,9 +125,9 @@ impl Braintrust<'_> {
         Err(Error::new(
             Cause::Unavailable,
             Service::Braintrust,
-            LIST,
+            call,
             format!("answered more than {MOST_PAGES} pages"),
-            "Name the ai_secret by its id",
+            "Check that BRAINTRUST_API_URL is a data plane; an ai_secret can be named by its id instead",
         ))
     }
 
@@ -137,16 +143,34 @@ impl Braintrust<'_> {
     }
 
     fn url(&self, id: Option<Uuid>) -> Url {
+        match id.map(|id| id.to_string()) {
+            Some(id) => self.at(&["v1", "ai_secret", &id]),
+            None => self.at(&["v1", "ai_secret"]),
+        }
+    }
+
+    pub(super) fn at(&self, segments: &[&str]) -> Url {
         let mut url = self.api_url.clone();
         // Never fails: the configuration takes http and https only.
         if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().extend(["v1", "ai_secret"]).extend(id.map(|id| id.to_string()));
+            path.pop_if_empty().extend(segments);
         }
         url
     }
 
+    /// One call without repetition, for what must not be done twice.
+    pub(super) async fn send_once<T: DeserializeOwned>(
+        &self,
+        call: &'static str,
+        method: Method,
+        url: Url,
+        body: Option<Bytes>,
+    ) -> Result<T, Error> {
+        self.deadline.bound(Service::Braintrust, call, self.attempt(call, &method, &url, body)).await
+    }
+
     /// One call with its repetitions.
-    async fn send<T: DeserializeOwned>(
+    pub(super) async fn send<T: DeserializeOwned>(
         &self,
         call: &'static str,
         method: Method,
@@ -184,8 +208,7 @@ impl Braintrust<'_> {
         let kind = content_type(response.headers());
         // Security: the answer may hold secrets of the documented layout.
         let body = Zeroizing::new(transport::read(response).await.map_err(unavailable)?);
-        serde_json::from_slice(&body)
-            .map_err(|_| unavailable(format!("answered {kind} where the JSON of an ai_secret was expected")))
+        serde_json::from_slice(&body).map_err(|_| unavailable(format!("answered {kind} where JSON was expected")))
     }
 
     fn bearer(&self) -> HeaderValue {

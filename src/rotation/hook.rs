@@ -67,7 +67,7 @@ impl Staged<'_> {
 }
 
 /// The contract's guards, in its order. False if the version is current already, so that there is nothing left to do.
-fn guard(description: &Description, version: &str) -> Result<bool, Error> {
+pub(super) fn guard(description: &Description, version: &str) -> Result<bool, Error> {
     let refuse = |problem: &str, remedy: &str| {
         Err(Error::new(Cause::Conflict, Service::SecretsManager, "rotation", problem, remedy))
     };
@@ -82,7 +82,18 @@ fn guard(description: &Description, version: &str) -> Result<bool, Error> {
     }
 }
 
-fn unknown(step: &str) -> Error {
+/// A step that needs what createSecret makes.
+pub(super) fn empty(secret_id: &str) -> Error {
+    Error::new(
+        Cause::Conflict,
+        Service::SecretsManager,
+        "rotation",
+        format!("the pending version holds no value (the secret {secret_id:?})"),
+        "createSecret comes first; Secrets Manager tries the whole rotation again",
+    )
+}
+
+pub(super) fn unknown(step: &str) -> Error {
     Error::configuration(
         "event",
         format!("an unknown step, {step:?}"),

@@ -3,7 +3,7 @@
 use futures_util::future::join;
 use jiff::Timestamp;
 
-use super::{ONCE, Rotation};
+use super::{ONCE, Rotation, hook};
 use crate::config::Target;
 use crate::credentials::Credentials;
 use crate::deadline::Deadline;
@@ -237,10 +237,7 @@ impl Staged<'_> {
                 Err(self.dead("the next rotation starts afresh"))
             }
             Held::Foreign => Err(self.foreign()),
-            Held::Nothing => Err(self.conflict(
-                "the pending version holds no value",
-                "createSecret comes first; Secrets Manager tries the whole rotation again",
-            )),
+            Held::Nothing => Err(hook::empty(self.staging.secret_id)),
         }
     }
 
