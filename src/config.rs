@@ -1,5 +1,6 @@
 //! The function's configuration, read once at cold start; a wrong value must never become a warning or a default.
 
+mod read_targets;
 mod target;
 
 use std::path::Path;
@@ -14,8 +15,6 @@ const TARGETS_SECRET_ID: &str = "TARGETS_SECRET_ID";
 const API_KEY_SECRET_ID: &str = "BRAINTRUST_API_KEY_SECRET_ID";
 const API_URL: &str = "BRAINTRUST_API_URL";
 const CA_BUNDLE: &str = "BRAINTRUST_CA_BUNDLE";
-const LOG_LEVEL: &str = "AWS_LAMBDA_LOG_LEVEL";
-const LOG_FORMAT: &str = "AWS_LAMBDA_LOG_FORMAT";
 
 const DEFAULT_API_URL: &str = "https://api.braintrust.dev";
 
@@ -50,15 +49,6 @@ pub struct Defaults {
     pub api_url: Url,
     /// `BRAINTRUST_API_KEY_SECRET_ID`.
     pub api_key_secret_id: Option<String>,
-}
-
-/// Lambda's logging controls.
-#[derive(Debug)]
-pub struct Logging {
-    /// `AWS_LAMBDA_LOG_LEVEL`, default INFO.
-    pub level: tracing::Level,
-    /// `AWS_LAMBDA_LOG_FORMAT` is `JSON`.
-    pub json: bool,
 }
 
 impl Config {
@@ -97,7 +87,7 @@ impl Config {
             TargetsSource::Inline(_) => (TARGETS, false),
             TargetsSource::Secret(_) => (TARGETS_SECRET_ID, true),
         };
-        target::read_all(json, &self.defaults).map_err(|wrong| {
+        read_targets::read_all(json, &self.defaults).map_err(|wrong| {
             // Security: it may be the wrong secret, whose content must not be repeated.
             let wrong = if is_secret { wrong.place() } else { wrong.to_string() };
             Error::configuration(variable, wrong, "The README's table of target fields says what is accepted")
@@ -105,35 +95,16 @@ impl Config {
     }
 }
 
-impl Logging {
-    /// Reads Lambda's logging controls.
-    ///
-    /// # Errors
-    /// `configuration`, if the level is none of Lambda's.
-    pub fn read(variable: &impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
-        let level = variable(LOG_LEVEL).unwrap_or_else(|| "INFO".to_owned());
-        Ok(Self {
-            level: match level.to_ascii_uppercase().as_str() {
-                "TRACE" => tracing::Level::TRACE,
-                "DEBUG" => tracing::Level::DEBUG,
-                "INFO" => tracing::Level::INFO,
-                "WARN" => tracing::Level::WARN,
-                "ERROR" | "FATAL" => tracing::Level::ERROR,
-                _ => {
-                    return Err(Error::configuration(
-                        LOG_LEVEL,
-                        format!("found {level:?}"),
-                        "Accepted: TRACE, DEBUG, INFO, WARN, ERROR, FATAL",
-                    ));
-                }
-            },
-            json: match variable(LOG_FORMAT).unwrap_or_default().to_ascii_uppercase().as_str() {
-                "JSON" => true,
-                "" | "TEXT" => false,
-                _ => return Err(Error::configuration(LOG_FORMAT, "found another format", "Accepted: JSON, Text")),
-            },
-        })
-    }
+/// Whether a configured secret, by name or ARN, is the one with this ARN. An ARN ends in six random characters, which a
+/// name and a partial ARN lack.
+pub fn is_same_secret(configured: &str, arn: &str) -> bool {
+    let without_suffix = without_suffix(arn);
+    let name = |arn: &str| arn.splitn(7, ':').nth(6).map(str::to_owned);
+    configured == arn || configured == without_suffix || name(without_suffix).as_deref() == Some(configured)
+}
+
+fn without_suffix(arn: &str) -> &str {
+    arn.rsplit_once('-').filter(|(_, suffix)| suffix.len() == 6).map_or(arn, |(arn, _)| arn)
 }
 
 fn targets_source(inline: Option<String>, secret: Option<String>) -> Result<TargetsSource, Error> {
@@ -281,7 +252,17 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_log_level_is_refused() {
-        assert!(Logging::read(&|name: &str| (name == LOG_LEVEL).then(|| "loud".to_owned())).is_err());
+    fn a_secret_is_known_by_its_arn_its_partial_arn_and_its_name() {
+        let arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:team/braintrust-keys-AbCdEf";
+        for (configured, same) in [
+            (arn, true),
+            ("arn:aws:secretsmanager:us-east-1:123456789012:secret:team/braintrust-keys", true),
+            ("team/braintrust-keys", true),
+            ("braintrust-keys", false),
+            ("team/braintrust", false),
+            ("arn:aws:secretsmanager:eu-west-1:123456789012:secret:team/braintrust-keys-AbCdEf", false),
+        ] {
+            assert_eq!(is_same_secret(configured, arn), same, "{configured}");
+        }
     }
 }

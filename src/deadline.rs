@@ -91,10 +91,6 @@ impl Deadline {
                 let wait = wait?.max(error.retry_after.unwrap_or_default());
                 self.allows(wait).then_some(wait)
             })
-            .notify(|error, wait| {
-                let wait_ms = wait.as_millis() as u64;
-                tracing::debug!(%service, call, class = ?error.cause, wait_ms, "repeating a call");
-            })
             .await
     }
 }

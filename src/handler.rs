@@ -9,7 +9,7 @@ use lambda_runtime::LambdaEvent;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::config::Target;
+use crate::config::{self, Target};
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::plan;
@@ -80,7 +80,7 @@ impl Handler {
 
     /// One step, of the target or of the Braintrust API key whose secret it names.
     async fn step(&self, step: &RotationStep, deadline: Deadline) -> Result<TargetReport, Error> {
-        let is_named = |id: &str| plan::is_same_secret(id, &step.secret_id);
+        let is_named = |id: &str| config::is_same_secret(id, &step.secret_id);
         if let Some(target) = self.targets.iter().find(|target| target.secret_id.as_deref().is_some_and(is_named)) {
             return Ok(self.rotation.step(target, step, deadline).await);
         }

@@ -10,14 +10,6 @@ use crate::mint;
 /// Credentials with less life than this are as good as dead: they would end soon after they arrive.
 const WORTH_SETTING: SignedDuration = SignedDuration::from_mins(5);
 
-/// Whether a configured secret, by name or ARN, is the one with this ARN. An ARN ends in six random characters, which a
-/// name and a partial ARN lack.
-pub fn is_same_secret(configured: &str, arn: &str) -> bool {
-    let without_suffix = arn.rsplit_once('-').filter(|(_, suffix)| suffix.len() == 6).map_or(arn, |(arn, _)| arn);
-    let name = |arn: &str| arn.splitn(7, ':').nth(6).map(str::to_owned);
-    configured == arn || configured == without_suffix || name(without_suffix).as_deref() == Some(configured)
-}
-
 /// What a staged secret says of one version's credentials: no secret part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
@@ -389,21 +381,6 @@ mod tests {
             let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
             let selected: String = select(&targets, &names).unwrap().iter().map(|t| t.name.as_str()).collect();
             assert_eq!(selected, expected);
-        }
-    }
-
-    #[test]
-    fn a_secret_is_known_by_its_arn_its_partial_arn_and_its_name() {
-        let arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:team/braintrust-keys-AbCdEf";
-        for (configured, same) in [
-            (arn, true),
-            ("arn:aws:secretsmanager:us-east-1:123456789012:secret:team/braintrust-keys", true),
-            ("team/braintrust-keys", true),
-            ("braintrust-keys", false),
-            ("team/braintrust", false),
-            ("arn:aws:secretsmanager:eu-west-1:123456789012:secret:team/braintrust-keys-AbCdEf", false),
-        ] {
-            assert_eq!(is_same_secret(configured, arn), same, "{configured}");
         }
     }
 

@@ -11,12 +11,9 @@ use aws_sdk_secretsmanager as secretsmanager;
 use aws_sdk_sts as sts;
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
-use tracing_subscriber::filter::Targets as LogTargets;
-use tracing_subscriber::layer::{Layer, SubscriberExt};
-use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::api_keys::{self, ApiKeys};
-use crate::config::{Config, Logging, TargetsSource};
+use crate::config::{Config, TargetsSource};
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::handler::Handler;
@@ -39,7 +36,6 @@ const ATTEMPTS: u32 = 5;
 /// # Errors
 /// One, which names the variable or the target and field.
 pub async fn start(variable: impl Fn(&str) -> Option<String>, clock: fn() -> Timestamp) -> Result<Handler, Error> {
-    log_own_events(&Logging::read(&variable)?);
     let config = Config::read(&variable)?;
     let http = transport::client(None)?;
     // A private CA is trusted for Braintrust alone: who holds it must not be able to answer for AWS.
@@ -101,18 +97,4 @@ pub fn report_lost_runtime(error: &(dyn std::error::Error + Send + Sync), now: T
         &Error::configuration("runtime", problem, "Lambda starts the function anew; nothing is to be done"),
         now,
     );
-}
-
-/// Security: only this crate's events are printed. The dependencies' are not, at any level: the SDK's signer, for one,
-/// prints session tokens at TRACE.
-fn log_own_events(logging: &Logging) {
-    let own = LogTargets::new().with_target(env!("CARGO_CRATE_NAME"), logging.level);
-    let lines = tracing_subscriber::fmt::layer().with_ansi(false);
-    let registry = tracing_subscriber::registry();
-    // Fails only where somebody else has done it before.
-    let _ = if logging.json {
-        registry.with(lines.json().flatten_event(true).with_filter(own)).try_init()
-    } else {
-        registry.with(lines.without_time().with_filter(own)).try_init()
-    };
 }

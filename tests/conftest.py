@@ -150,7 +150,10 @@ class Bench:
 
     def holds_working_credentials(self, ai_secret, server=None):
         """Whether a gateway that reads this ai_secret could call Bedrock."""
-        found = (server or self.braintrust).credentials(ai_secret)
+        return self.work((server or self.braintrust).credentials(ai_secret))
+
+    def work(self, found):
+        """Whether Bedrock takes these credentials."""
         if found["auth_type"] == "api_key":
             return self.aws.key_works(found["secret"], found["region"])
         return self.aws.works(found["access_key"], found["secret"], found["session_token"], found["region"])

@@ -10,7 +10,7 @@ import uuid
 import pytest
 from local.server import DropAfter, DropBefore, Kill
 from test_crashes import schedule
-from test_staged import STEPS
+from test_steps import STEPS
 
 
 class ApiKey:

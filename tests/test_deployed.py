@@ -12,7 +12,7 @@ from local.deployment import deploy, invoke
 from local.upstream import form
 from samcli.yamlhelper import yaml_parse
 from test_crashes import KINDS, STANDING
-from test_staged import STEPS
+from test_steps import STEPS
 
 TEMPLATE = ROOT / ".aws-sam/build/template.yaml"
 SCHEDULE = (ROOT / "events/schedule.json").read_text()

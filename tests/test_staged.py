@@ -1,4 +1,4 @@
-"""Targets with a staged secret: what a tick decides, what Secrets Manager's four steps do, and what is retired."""
+"""Targets with a staged secret: what a tick decides, and what is retired."""
 
 import json
 import threading
@@ -9,9 +9,6 @@ import pytest
 from local.server import Answer
 from test_crashes import KINDS, STANDING, schedule
 from test_refusals import failed
-
-STEPS = ["createSecret", "setSecret", "testSecret", "finishSecret"]
-
 
 def outcome(result):
     assert result.ok, result.body
@@ -33,23 +30,6 @@ def test_a_tick_stages_what_braintrust_gets(bench, kind):
         assert found["access_key"] == held["aws_access_key_id"] == held["credential_id"]
         assert found["session_token"] == held.get("aws_session_token")
     assert "AWSPENDING" not in bench.stages(target)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_secrets_manager_rotates_by_the_four_steps(bench, kind):
-    ai_secret = bench.ai_secret()
-    target = bench.staged_target(kind, ai_secret)
-    function = bench.function(target)
-    bench.aws.rotation.invoke = function.invoke
-    bench.stack.client("secretsmanager").rotate_secret(
-        SecretId=target["secret_id"], RotationRules={"AutomaticallyAfterDays": 30}
-    )
-    steps = bench.aws.wait_for_rotation(target["secret_id"])
-    bench.aws.rotation.invoke = None
-    assert [(step.name, step.ok) for step in steps] == [(name, True) for name in STEPS], steps
-    assert bench.holds_working_credentials(ai_secret)
-    assert bench.staged(target)["credential_id"] == steps[-1].body["targets"][0]["credential_id"]
-    assert outcome(function.invoke(schedule())) == "left_to_secrets_manager"
 
 
 @pytest.mark.parametrize("kind", STANDING)
@@ -147,48 +127,28 @@ def test_the_same_event_twice_at_once_ends_in_agreement(bench, kind):
         assert bench.listed(target) == {held["credential_id"]: True}
 
 
-@pytest.mark.parametrize(
-    ("begun", "token", "step", "words"),
-    [
-        (True, "unknown", "createSecret", "no such version"),
-        (True, "pending", "dropSecret", "an unknown step"),
-        (True, "pending", "setSecret", "holds no value"),
-        (True, "pending", "finishSecret", "holds no value"),
-    ],
-)
-def test_a_step_out_of_order_is_refused(bench, begun, token, step, words):
-    ai_secret = bench.ai_secret()
-    target = bench.staged_target("temporary", ai_secret)
-    before = bench.braintrust.snapshot()
-    pending = str(uuid.uuid4())
-    if begun:
-        bench.aws.begin_rotation(target["secret_id"], pending)
-    token = {"unknown": str(uuid.uuid4()), "pending": pending}[token]
-    event = {"Step": step, "SecretId": target["secret_id"], "ClientRequestToken": token}
-    result = bench.function(target).invoke(event)
-    assert not result.ok and words in result.body["errorMessage"]
-    assert bench.braintrust.snapshot() == before
-
-
-def test_a_rotation_that_is_off_is_refused_and_one_that_is_done_is_done(bench):
-    target = bench.staged_target("temporary", bench.ai_secret())
-    function, token = bench.function(target), str(uuid.uuid4())
-    bench.aws.begin_rotation(target["secret_id"], token)
-    step = {"SecretId": target["secret_id"], "ClientRequestToken": token, "RotationToken": str(uuid.uuid4())}
-    for name in STEPS:
-        assert outcome(function.invoke({"Step": name, **step})) == "step_done"
-    current = bench.staged(target)
-    for name in STEPS:
-        assert outcome(function.invoke({"Step": name, **step})) == "step_done"
-    assert bench.staged(target) == current
-    bench.stack.client("secretsmanager").cancel_rotate_secret(SecretId=target["secret_id"])
-    result = function.invoke({"Step": "createSecret", **step})
-    assert not result.ok and "no rotation turned on" in result.body["errorMessage"]
-
-
 def test_a_dry_run_of_a_staged_target_changes_nothing(bench):
     target = bench.staged_target("access_key", bench.ai_secret())
     before = bench.braintrust.snapshot()
     report = bench.rotate(target, event={"action": "rotate", "dry_run": True})
     assert report["targets"][0]["outcome"] == "would_rotate"
     assert bench.braintrust.snapshot() == before and bench.listed(target) == {} and bench.stages(target) == {}
+
+
+def test_going_from_one_kind_to_another_never_leaves_braintrust_without(bench):
+    ai_secret, secret, user = bench.ai_secret(), bench.staged_secret(), bench.user()
+    kinds = ["temporary", "access_key", "long_term_api_key", "short_term_api_key", "access_key", "temporary"]
+    sent = []
+    bench.braintrust.fail(lambda request: sent.append(request.call) or False, None, times=None)
+    for kind in kinds:
+        fields = {"user_name": user} if kind in STANDING else {}
+        target = bench.staged_target(kind, ai_secret, secret_id=secret, **fields)
+        before = bench.braintrust.credentials(ai_secret)
+        assert outcome(bench.function(target).invoke(schedule())) == "rotated"
+        assert bench.holds_working_credentials(ai_secret)
+        if kind != kinds[0]:
+            # A gateway that still has the old ones goes on.
+            assert bench.work(before)
+        held, found = bench.staged(target), bench.braintrust.credentials(ai_secret)
+        assert held["kind"] == kind
+        assert found["secret"] == held.get("api_key", held.get("aws_secret_access_key"))

@@ -38,7 +38,6 @@ def test_a_wrong_field_fails_the_start_and_is_named(bench, fields, words):
         ({"TARGETS": "{"}, ["TARGETS", "not a JSON array"]),
         ({"BRAINTRUST_API_KEY_SECRET_ID": ""}, ["BRAINTRUST_API_KEY_SECRET_ID, its default, is not set"]),
         ({"BRAINTRUST_CA_BUNDLE": "/no/such.pem"}, ["BRAINTRUST_CA_BUNDLE", "/no/such.pem"]),
-        ({"AWS_LAMBDA_LOG_LEVEL": "LOUD"}, ["AWS_LAMBDA_LOG_LEVEL", "LOUD"]),
     ],
 )
 def test_a_wrong_variable_fails_the_start_and_is_named(bench, variables, words):

@@ -49,6 +49,7 @@ impl Staged<'_> {
             "testSecret" => match (self.staging.read(version).await?, &contents.current) {
                 // RotateImmediately=false: testSecret alone, on a version that nobody fills. What there is is tested.
                 (Held::Nothing, Some(current)) => self.holds(current, report).await?,
+                (Held::Nothing, None) => self.may_set(report).await?,
                 _ => {
                     let credentials = self.pending(version).await?;
                     report.name(&credentials);

@@ -11,7 +11,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, Service};
 use crate::mint;
 use crate::plan::{self, Names, Retirement};
-use crate::report::{self, Retired};
+use crate::report::{self, Retired, TargetReport};
 
 impl Rotation {
     /// IAM, as the function's own role or as the one that may manage the user.
@@ -68,14 +68,20 @@ impl Rotation {
     }
 
     /// Deletes what could not be staged. If that fails too, it is an orphan, and retired later.
-    pub(super) async fn discard(&self, target: &Target, credentials: &Credentials, deadline: Deadline) {
+    pub(super) async fn discard(
+        &self,
+        target: &Target,
+        credentials: &Credentials,
+        report: &mut TargetReport,
+        deadline: Deadline,
+    ) {
         let Some(standing) = target.kind.standing() else { return };
         let discard = async {
             let iam = self.iam_for(target, standing, deadline).await?;
             delete(&iam, target, &standing.user_name, &credentials.id).await
         };
         if deadline.bound(Service::Iam, "delete", discard).await.is_err() {
-            tracing::warn!(credential_id = credentials.id, "could not be staged nor deleted; it is retired later");
+            report.warnings.push(format!("{} could not be staged nor deleted; it is retired later", credentials.id));
         }
     }
 

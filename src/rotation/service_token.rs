@@ -176,7 +176,7 @@ async fn create(
         Err(error) => Err(error),
     };
     if staged.is_err() && api.delete_service_token(made.id).await.is_err() {
-        tracing::warn!(service_token_id = %made.id, "could not be staged nor deleted; the next rotation deletes it");
+        report.warnings.push(format!("{} could not be staged nor deleted; the next rotation deletes it", made.id));
     }
     staged
 }

@@ -164,7 +164,7 @@ impl Staged<'_> {
         };
         let staged = self.staging.stage(version, self.rotation_token, &credentials, &target.name, &target.region).await;
         if let Err(error) = staged {
-            self.rotation.discard(target, &credentials, deadline).await;
+            self.rotation.discard(target, &credentials, report, deadline).await;
             return Err(error);
         }
         Ok(credentials)
@@ -206,6 +206,12 @@ impl Staged<'_> {
         report.enter(&places);
         Rotation::read_back(&places, credentials, report);
         proven?;
+        report.first_error().cloned().map_or(Ok(()), Err)
+    }
+
+    /// Whether every `ai_secret` is there and may be written.
+    pub(super) async fn may_set(&self, report: &mut TargetReport) -> Result<(), Error> {
+        report.enter(&self.rotation.find_all(self.target, self.deadline).await);
         report.first_error().cloned().map_or(Ok(()), Err)
     }
 
