@@ -85,9 +85,14 @@ pub fn decide(now: Timestamp, target: &Target, force: bool, state: &State) -> De
 
 /// Whether pending credentials are worth going on with: they have not ended, and IAM still has them.
 pub fn is_alive(now: Timestamp, target: &Target, known: &Known, listed: &[mint::Standing]) -> bool {
-    let lasts = known.expires_at.is_none_or(|end| end.duration_since(now) > WORTH_SETTING);
+    let lasts = lasts(now, known.expires_at);
     let exists = target.kind.standing().is_none() || listed.iter().any(|found| found.id == known.id && found.active);
     lasts && exists && known.kind == target.kind.name()
+}
+
+/// Whether credentials are worth setting: they do not end soon.
+pub fn lasts(now: Timestamp, expires_at: Option<Timestamp>) -> bool {
+    expires_at.is_none_or(|end| end.duration_since(now) > WORTH_SETTING)
 }
 
 /// Which credentials the staged secret names, and since when it exists.
@@ -97,6 +102,8 @@ pub struct Names {
     pub current: Option<String>,
     /// When those were made.
     pub current_minted_at: Option<Timestamp>,
+    /// When the secret last changed: `AWSCURRENT` moved no later than that.
+    pub changed_at: Option<Timestamp>,
     /// Of `AWSPENDING`.
     pub pending: Option<String>,
     /// Of `AWSPREVIOUS`.
@@ -138,9 +145,11 @@ pub enum Retirement {
     Delete(String),
 }
 
-/// What to retire: nothing before the overlap has passed since the current credentials were made.
+/// What to retire: nothing before the overlap has passed since the current credentials were made, nor since they became
+/// current, which is later where a rotation was held up.
 pub fn retirements(now: Timestamp, standing: &Standing, names: &Names, listed: &[mint::Standing]) -> Vec<Retirement> {
-    if names.overlap_ends_at(standing).is_none_or(|end| now < end) {
+    let current_since = names.current_minted_at.max(names.changed_at);
+    if names.current.is_none() || current_since.is_none_or(|since| now < later(since, standing.overlap)) {
         return Vec::new();
     }
     let retirable = listed.iter().filter(|found| names.is_retirable(found));
@@ -325,6 +334,7 @@ mod tests {
         Names {
             current: Some("CURRENT".to_owned()),
             current_minted_at: Some(at(0)),
+            changed_at: Some(at(0)),
             pending: Some("PENDING".to_owned()),
             previous: Some("PREVIOUS".to_owned()),
             secret_created_at: Some(at(-100)),
@@ -353,6 +363,8 @@ mod tests {
         ] {
             assert_eq!(retirements(at(hours), &standing(), &names(), &[found]), expected, "{case}");
         }
+        let held_up = Names { changed_at: Some(at(8)), ..names() };
+        assert!(retirements(at(8), &standing(), &held_up, &[listed("PREVIOUS", true, -50)]).is_empty());
         let nothing_current = Names { current: None, current_minted_at: None, ..names() };
         assert!(retirements(at(9), &standing(), &nothing_current, &[listed("ORPHAN", true, 0)]).is_empty());
     }

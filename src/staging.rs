@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use aws_sdk_secretsmanager::Client;
+use aws_smithy_types::DateTime;
 use jiff::Timestamp;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
@@ -35,6 +36,8 @@ pub struct Description {
     pub rotation_enabled: Option<bool>,
     /// When the secret was made: credentials older than it were made by somebody else.
     pub created_at: Option<Timestamp>,
+    /// When anything about it last changed.
+    pub changed_at: Option<Timestamp>,
     versions: HashMap<String, Vec<String>>,
 }
 
@@ -137,7 +140,8 @@ impl Staging<'_> {
         let answer = self.bound(CALL, request.send()).await?;
         Ok(Description {
             rotation_enabled: answer.rotation_enabled,
-            created_at: answer.created_date.and_then(|time| Timestamp::from_second(time.secs()).ok()),
+            created_at: said(answer.created_date),
+            changed_at: said(answer.last_changed_date),
             versions: answer.version_ids_to_stages.unwrap_or_default(),
         })
     }
@@ -246,6 +250,10 @@ impl Staging<'_> {
         };
         self.deadline.bound(Service::SecretsManager, call, explained).await
     }
+}
+
+fn said(time: Option<DateTime>) -> Option<Timestamp> {
+    time.and_then(|time| Timestamp::from_second(time.secs()).ok())
 }
 
 fn write(credentials: &Credentials, target: &str, region: &str) -> Result<SecretString, Error> {

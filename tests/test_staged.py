@@ -10,6 +10,7 @@ from local.server import Answer
 from test_crashes import KINDS, STANDING, schedule
 from test_refusals import failed
 
+
 def outcome(result):
     assert result.ok, result.body
     return result.body["targets"][0]["outcome"]
@@ -152,3 +153,49 @@ def test_going_from_one_kind_to_another_never_leaves_braintrust_without(bench):
         held, found = bench.staged(target), bench.braintrust.credentials(ai_secret)
         assert held["kind"] == kind
         assert found["secret"] == held.get("api_key", held.get("aws_secret_access_key"))
+
+
+def put_pending(bench, target, minted_at):
+    """A rotation that was begun at that time, and held up since."""
+    key = bench.stack.client("iam").create_access_key(UserName=target["user_name"])["AccessKey"]
+    held = {"kind": "access_key", "credential_id": key["AccessKeyId"], "minted_at": minted_at}
+    held |= {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
+    bench.stack.client("secretsmanager").put_secret_value(
+        SecretId=target["secret_id"], SecretString=json.dumps(held), VersionStages=["AWSPENDING"]
+    )
+    return key["AccessKeyId"]
+
+
+def test_the_overlap_begins_when_credentials_become_current_and_not_when_they_were_made(bench):
+    target = bench.staged_target("access_key", bench.ai_secret(), overlap="1h")
+    function = bench.function(target)
+    assert outcome(function.invoke(schedule())) == "rotated"
+    previous = bench.staged(target)["credential_id"]
+    held_up = put_pending(bench, target, "2026-01-01T00:00:00Z")
+    assert outcome(function.invoke(schedule())) == "resumed"
+    assert bench.staged(target)["credential_id"] == held_up
+    assert bench.listed(target) == {previous: True, held_up: True}
+
+
+def test_credentials_that_have_ended_are_not_put_back(bench):
+    ai_secret = bench.ai_secret()
+    target = bench.staged_target("temporary", ai_secret)
+    function = bench.function(target)
+    assert outcome(function.invoke(schedule())) == "rotated"
+    ended = bench.staged(target) | {"expires_at": "2026-01-01T00:00:00Z"}
+    bench.stack.client("secretsmanager").put_secret_value(
+        SecretId=target["secret_id"], SecretString=json.dumps(ended)
+    )
+    refused = Answer(403, headers={"x-amzn-ErrorType": "AccessDeniedException"})
+    bench.aws.fail("bedrock:ListFoundationModels", refused, skip=1)
+    result = function.invoke(schedule())
+    assert not result.ok and "put back" not in result.body["errorMessage"]
+    assert bench.braintrust.credentials(ai_secret)["access_key"] != ended["credential_id"]
+    assert bench.holds_working_credentials(ai_secret)
+
+
+def test_credentials_that_live_an_hour_are_not_to_be_left_to_secrets_manager(bench):
+    target = bench.staged_target("temporary", bench.ai_secret())
+    bench.aws.begin_rotation(target["secret_id"], str(uuid.uuid4()))
+    report = bench.rotate(target, event=schedule())
+    assert "four hours at the shortest" in report["targets"][0]["warnings"][0]

@@ -15,6 +15,10 @@ use crate::staging::{Description, Held, Staging};
 /// New IAM credentials are spread from host to host: one success may be followed by a failure.
 const TWICE: u32 = 2;
 
+/// <https://docs.aws.amazon.com/secretsmanager/latest/userguide/rotate-secrets_schedule.html>
+const TOO_SLOW: &str = "Secrets Manager rotates every four hours at the shortest, and these credentials live an hour: \
+                        cancel the secret's rotation, and the schedule rotates it";
+
 /// One target's rotation through its staged secret.
 pub(super) struct Staged<'a> {
     pub(super) rotation: &'a Rotation,
@@ -55,7 +59,10 @@ impl Staged<'_> {
         }
         let pending = contents.description.pending();
         let (version, outcome) = match self.decide(token, force, &contents).await? {
-            Decision::LeaveToSecretsManager => (None, Outcome::LeftToSecretsManager),
+            Decision::LeaveToSecretsManager => {
+                report.warnings.extend(self.target.kind.standing().is_none().then(|| TOO_SLOW.to_owned()));
+                (None, Outcome::LeftToSecretsManager)
+            }
             Decision::NotDue => (None, Outcome::NotDue),
             Decision::Resume => (pending, Outcome::Resumed),
             Decision::Start => (Some(token), Outcome::Rotated),
@@ -178,8 +185,8 @@ impl Staged<'_> {
         report.first_error().cloned().map_or(Ok(()), Err)
     }
 
-    /// testSecret: the credentials work, and Braintrust reads them back. If not, the current ones are put back; the
-    /// pending version stays, for the retry.
+    /// testSecret: the credentials work, and Braintrust reads them back. If not, the current ones are put back, unless
+    /// they have ended; the pending version stays, for the retry.
     pub(super) async fn test(
         &self,
         credentials: &Credentials,
@@ -187,7 +194,8 @@ impl Staged<'_> {
         report: &mut TargetReport,
     ) -> Result<(), Error> {
         let tested = self.holds(credentials, report).await;
-        let (Err(error), Some(current)) = (&tested, &contents.current) else { return tested };
+        let current = contents.current.as_ref().filter(|current| plan::lasts(self.now(), current.expires_at));
+        let (Err(error), Some(current)) = (&tested, current) else { return tested };
         let mut put_back = TargetReport::new(self.target);
         let remedy = match self.set(current, &mut put_back).await {
             Ok(()) => format!("The current credentials ({}) were put back. {}", current.id, error.remedy),
@@ -278,6 +286,7 @@ impl Contents {
         Names {
             current: self.current.as_ref().map(|current| current.id.clone()),
             current_minted_at: self.current.as_ref().map(|current| current.minted_at),
+            changed_at: self.description.changed_at,
             pending,
             previous: self.previous.as_ref().map(|previous| previous.id.clone()),
             secret_created_at: self.description.created_at,
