@@ -4,6 +4,7 @@ import datetime
 import json
 import os
 import uuid
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,15 @@ MINISTACK = Path(os.environ.get("MINISTACK", ROOT / ".tools/ministack/bin/minist
 
 OLD = {"auth_type": "iam_credentials", "access_key": "ASIAOLD", "session_token": "old-token", "region": "us-east-1"}
 REGION = "us-east-1"
+
+
+def pytest_terminal_summary(terminalreporter):
+    """How many cases the tests went through that count them."""
+    counted = Counter()
+    for report in terminalreporter.stats.get("passed", []):
+        counted.update(dict(report.user_properties))
+    for name, cases in counted.items():
+        terminalreporter.write_line(f"{name}: {cases} cases")
 
 
 @pytest.fixture(scope="session")

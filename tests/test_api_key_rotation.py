@@ -9,7 +9,7 @@ import uuid
 
 import pytest
 from local.server import DropAfter, DropBefore, Kill
-from test_crashes import schedule
+from test_crashes import CASES, schedule
 from test_steps import STEPS
 
 
@@ -173,7 +173,7 @@ def second_rotation(bench):
 
 
 @pytest.mark.parametrize("stopped", FAULTS)
-def test_the_api_keys_rotation_survives_being(bench, stopped):
+def test_the_api_keys_rotation_survives_being(bench, stopped, record_property):
     calls = calls_of(bench)
     for place, call in enumerate(calls):
         key, seen = second_rotation(bench), itertools.count()
@@ -195,4 +195,4 @@ def test_the_api_keys_rotation_survives_being(bench, stopped):
         assert key.tokens() == {current["service_token_id"], held}, case
         assert key.function.invoke(schedule()).ok, case
         key.function.stop()
-    print(f"the Braintrust API key, {stopped}: {len(calls)} cases")
+    record_property(CASES, len(calls))

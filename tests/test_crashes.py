@@ -13,6 +13,7 @@ import uuid
 import pytest
 from local.server import DropAfter, DropBefore, Kill
 
+CASES = "rotations stopped"
 KINDS = ["temporary", "access_key", "short_term_api_key", "long_term_api_key"]
 STANDING = ["access_key", "long_term_api_key"]
 RETIRES = ("iam:UpdateAccessKey", "iam:DeleteAccessKey")
@@ -123,7 +124,7 @@ def calls_of(bench, kind, trigger):
 @pytest.mark.parametrize("stopped", ["killed before", "killed after", "connection lost before", "answer lost"])
 @pytest.mark.parametrize("trigger", ["schedule", "rotation"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_rotation_survives_being(bench, kind, trigger, stopped):
+def test_a_rotation_survives_being(bench, kind, trigger, stopped, record_property):
     calls = calls_of(bench, kind, trigger)
     failed = []
     for place, call in enumerate(calls):
@@ -149,5 +150,5 @@ def test_a_rotation_survives_being(bench, kind, trigger, stopped):
         rotation.check_the_end()
         failed += [f"{stopped} call {place} ({call}): {wrong}" for wrong in rotation.wrong]
         rotation.function.stop()
-    print(f"{kind} by {trigger}, {stopped}: {len(calls)} cases")
+    record_property(CASES, len(calls))
     assert not failed, "\n".join(failed)
