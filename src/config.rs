@@ -10,6 +10,7 @@ use reqwest::Url;
 use crate::error::Error;
 pub use target::{AiSecret, AssumeRole, Kind, LayoutChoice, Lookup, Probe, Standing, Target};
 
+const METRICS_NAMESPACE: &str = "METRICS_NAMESPACE";
 const TARGETS: &str = "TARGETS";
 const TARGETS_SECRET_ID: &str = "TARGETS_SECRET_ID";
 const API_KEY_SECRET_ID: &str = "BRAINTRUST_API_KEY_SECRET_ID";
@@ -21,6 +22,8 @@ const DEFAULT_API_URL: &str = "https://api.braintrust.dev";
 /// What the environment says, before the targets are read.
 #[derive(Debug)]
 pub struct Config {
+    /// `METRICS_NAMESPACE`.
+    pub metrics_namespace: String,
     /// `TARGETS` or `TARGETS_SECRET_ID`.
     pub targets: TargetsSource,
     /// What a target's `ai_secret`s fall back on.
@@ -64,6 +67,7 @@ impl Config {
             None => set(any_endpoint).map(|url| endpoint(any_endpoint, &url)).transpose(),
         };
         Ok(Self {
+            metrics_namespace: metrics_namespace(set(METRICS_NAMESPACE))?,
             targets: targets_source(set(TARGETS), set(TARGETS_SECRET_ID))?,
             defaults: Defaults {
                 api_url: braintrust_url(set(API_URL).as_deref().unwrap_or(DEFAULT_API_URL))
@@ -105,6 +109,17 @@ pub fn is_same_secret(configured: &str, arn: &str) -> bool {
 
 fn without_suffix(arn: &str) -> &str {
     arn.rsplit_once('-').filter(|(_, suffix)| suffix.len() == 6).map_or(arn, |(arn, _)| arn)
+}
+
+/// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDatum.html>
+fn metrics_namespace(found: Option<String>) -> Result<String, Error> {
+    let namespace = found.unwrap_or_else(|| "BedrockBraintrustRotator".to_owned());
+    let fits = |c: char| c.is_ascii_alphanumeric() || ".-_/#: ".contains(c);
+    if namespace.len() > 255 || !namespace.chars().all(fits) || namespace.starts_with("AWS/") {
+        let remedy = "Accepted: 1 to 255 letters, digits and . - _ / # :, not beginning with AWS/";
+        return Err(Error::configuration(METRICS_NAMESPACE, format!("found {namespace:?}"), remedy));
+    }
+    Ok(namespace)
 }
 
 fn targets_source(inline: Option<String>, secret: Option<String>) -> Result<TargetsSource, Error> {

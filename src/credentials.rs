@@ -33,6 +33,22 @@ pub struct Credentials {
     pub expires_at: Option<Timestamp>,
 }
 
+impl Credentials {
+    /// When they were made and end.
+    pub fn lifetime(&self) -> Lifetime {
+        Lifetime { minted_at: self.minted_at, expires_at: self.expires_at }
+    }
+}
+
+/// From when to when credentials work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    /// When they were made.
+    pub minted_at: Timestamp,
+    /// When they stop working by themselves.
+    pub expires_at: Option<Timestamp>,
+}
+
 /// The secret parts.
 pub enum Secret {
     /// What goes with an access key id.

@@ -6,15 +6,18 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use jiff::Timestamp;
 use lambda_runtime::LambdaEvent;
+use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::config::{self, Target};
 use crate::deadline::Deadline;
 use crate::error::Error;
+use crate::metrics::Metrics;
 use crate::plan;
-use crate::report::{self, Failure, Report, TargetReport};
+use crate::report::{self, Failure, Report, TargetReport, iso8601};
 use crate::rotation::Rotation;
+use crate::status::{State, Status};
 use crate::trigger::{Origin, RotationStep, Tick, Trigger};
 
 /// Targets under way at once: enough that the services' latency is not added up, few enough that neither a data plane's
@@ -25,6 +28,8 @@ const SIDE_BY_SIDE: usize = 32;
 pub struct Handler {
     /// The configured targets.
     pub targets: Vec<Target>,
+    /// Where metrics go.
+    pub metrics: Metrics,
     /// The services.
     pub rotation: Rotation,
     /// The wall clock.
@@ -36,46 +41,51 @@ impl Handler {
     ///
     /// # Errors
     /// If the event is refused, or any target failed or was deferred; the others are done then.
-    pub async fn handle(&self, event: LambdaEvent<Value>) -> Result<Report, Failure> {
+    pub async fn handle(&self, event: LambdaEvent<Value>) -> Result<Answer, Failure> {
+        let function_name = event.context.env_config.function_name.clone();
         let result = match self.answer(event).await {
-            Ok(report) if report.has_failed() => Err(Failure::Targets(report)),
-            Ok(report) => Ok(report),
+            Ok(Answer::Report(report)) if report.has_failed() => Err(Failure::Targets(report)),
+            Ok(answer) => Ok(answer),
             Err(error) => Err(Failure::Refused(error)),
         };
         match &result {
-            Ok(report) | Err(Failure::Targets(report)) => report::log(report),
+            Ok(Answer::Report(report)) | Err(Failure::Targets(report)) => {
+                report::log(report);
+                report::log_metrics(&self.metrics.lines((self.clock)(), &function_name, report));
+            }
+            Ok(Answer::Status(_)) => {}
             Err(Failure::Refused(error)) => report::log_error(error, (self.clock)()),
         }
         result
     }
 
-    async fn answer(&self, event: LambdaEvent<Value>) -> Result<Report, Error> {
+    async fn answer(&self, event: LambdaEvent<Value>) -> Result<Answer, Error> {
         let started_at = (self.clock)();
-        let started = Instant::now();
         let deadline = Deadline::after(remaining(started_at, event.context.deadline));
-        let trigger = Trigger::from_event(event.payload, &event.context.request_id)?;
-        let report = match trigger {
-            Trigger::Tick(tick) => Report {
-                targets: self.tick(&tick, deadline).await?,
-                trigger: tick.origin,
-                token: tick.token,
-                step: None,
-                dry_run: tick.dry_run,
-                started_at: report::iso8601(started_at),
-                duration_ms: 0,
-            },
-            Trigger::Step(step) => Report {
-                targets: vec![self.step(&step, deadline).await?],
-                trigger: Origin::Rotation,
-                token: step.client_request_token,
-                step: Some(step.step),
-                dry_run: false,
-                started_at: report::iso8601(started_at),
-                duration_ms: 0,
-            },
-        };
-        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Ok(Report { duration_ms, ..report })
+        let started = Started { at: iso8601(started_at), instant: Instant::now() };
+        match Trigger::from_event(event.payload, &event.context.request_id)? {
+            Trigger::Tick(tick) => {
+                let run = async |target: &Target| self.run(target, &tick, deadline).await;
+                let targets = self.side_by_side(&tick.targets, run).await?;
+                Ok(started.report(tick.origin, tick.token.clone(), None, tick.dry_run, targets))
+            }
+            Trigger::Step(step) => {
+                let targets = vec![self.step(&step, deadline).await?];
+                Ok(started.report(Origin::Rotation, step.client_request_token, Some(step.step), false, targets))
+            }
+            Trigger::Rollback(rollback) => {
+                let run = async |target: &Target| self.rotation.roll_back(target, rollback.dry_run, deadline).await;
+                let targets = self.side_by_side(&rollback.targets, run).await?;
+                Ok(started.report(Origin::Action, rollback.token.clone(), None, rollback.dry_run, targets))
+            }
+            Trigger::Status(names) => {
+                let run = async |target: &Target| self.rotation.status(target, deadline).await;
+                let targets = self.side_by_side(&names, run).await?;
+                let ok = targets.iter().all(|target| target.state == State::Ok);
+                Ok(Answer::Status(Status { action: "status", ok, started_at: started.at, targets }))
+            }
+            Trigger::Check(_) => todo!(),
+        }
     }
 
     /// One step, of the target or of the Braintrust API key whose secret it names.
@@ -95,14 +105,15 @@ impl Handler {
         }
     }
 
-    async fn tick(&self, tick: &Tick, deadline: Deadline) -> Result<Vec<TargetReport>, Error> {
-        let selected = plan::select(&self.targets, &tick.targets)?;
-        let run = |(place, target)| async move { (place, self.run(target, tick, deadline).await) };
+    /// Does the same with each target that is named, or with all; answers in the configured order.
+    async fn side_by_side<T>(&self, names: &[String], run: impl AsyncFn(&Target) -> T) -> Result<Vec<T>, Error> {
+        let selected = plan::select(&self.targets, names)?;
+        let run = &run;
+        let runs = selected.into_iter().enumerate().map(|(place, target)| async move { (place, run(target).await) });
         // Not `buffered`, where a slow target would keep the finished ones behind it from making room.
-        let mut targets: Vec<_> =
-            stream::iter(selected.into_iter().enumerate().map(run)).buffer_unordered(SIDE_BY_SIDE).collect().await;
-        targets.sort_unstable_by_key(|(place, _)| *place);
-        Ok(targets.into_iter().map(|(_, report)| report).collect())
+        let mut done: Vec<_> = stream::iter(runs).buffer_unordered(SIDE_BY_SIDE).collect().await;
+        done.sort_unstable_by_key(|(place, _)| *place);
+        Ok(done.into_iter().map(|(_, answer)| answer).collect())
     }
 
     async fn run(&self, target: &Target, tick: &Tick, deadline: Deadline) -> TargetReport {
@@ -111,6 +122,36 @@ impl Handler {
             (true, true) => self.rotation.rehearse(target, tick.force, deadline).await,
             (true, false) => self.rotation.rotate(target, &tick.token, tick.force, deadline).await,
         }
+    }
+}
+
+/// What an invocation answers.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// Something was done, or rehearsed.
+    Report(Report),
+    /// What there is.
+    Status(Status),
+}
+
+/// When an invocation began, on the wall and for its duration.
+struct Started {
+    at: String,
+    instant: Instant,
+}
+
+impl Started {
+    fn report(
+        self,
+        trigger: Origin,
+        token: String,
+        step: Option<String>,
+        dry_run: bool,
+        targets: Vec<TargetReport>,
+    ) -> Answer {
+        let duration_ms = u64::try_from(self.instant.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Answer::Report(Report { trigger, token, step, dry_run, started_at: self.at, duration_ms, targets })
     }
 }
 

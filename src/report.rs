@@ -7,7 +7,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::braintrust::layout::Layout;
-use crate::credentials::KindName;
+use crate::credentials::{KindName, Lifetime};
 use crate::error::Error;
 use crate::trigger::Origin;
 
@@ -50,6 +50,9 @@ pub struct TargetReport {
     /// When the new credentials stop working, ISO 8601 in UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
+    /// From when to when those work that Braintrust holds, as far as it is known: for the metrics.
+    #[serde(skip)]
+    pub held: Option<Lifetime>,
     /// Where they went.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ai_secrets: Vec<AiSecretReport>,
@@ -82,6 +85,10 @@ pub enum Outcome {
     StepDone,
     /// A dry run: nothing was changed, and the `ai_secret`s may be written. The role and Bedrock were not tried.
     WouldRotate,
+    /// The previous credentials are current again, and Braintrust holds them.
+    RolledBack,
+    /// A dry run of a rollback.
+    WouldRollBack,
     /// There was no time left to start it.
     Deferred,
     /// See `error`.
@@ -134,6 +141,26 @@ pub enum Failure {
     Targets(Report),
 }
 
+impl TargetReport {
+    /// One that was not started.
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            outcome: Outcome::Deferred,
+            kind: None,
+            region: None,
+            credential_id: None,
+            expires_at: None,
+            held: None,
+            ai_secrets: Vec::new(),
+            retired: Vec::new(),
+            warnings: Vec::new(),
+            duration_ms: 0,
+            error: None,
+        }
+    }
+}
+
 impl Report {
     /// Whether any target failed or was deferred.
     pub fn has_failed(&self) -> bool {
@@ -154,6 +181,11 @@ impl From<Failure> for lambda_runtime::Diagnostic {
 /// A time as it stands in reports: ISO 8601 in UTC, to the second.
 pub fn iso8601(time: Timestamp) -> String {
     format!("{time:.0}")
+}
+
+/// Writes metrics, a line each.
+pub fn log_metrics(lines: &[serde_json::Value]) {
+    lines.iter().for_each(write);
 }
 
 /// Writes the report as the one log line.

@@ -6,8 +6,10 @@
 mod hook;
 mod places;
 mod retirement;
+mod rollback;
 mod service_token;
 mod staged;
+mod status;
 
 use aws_sdk_iam as iam;
 use aws_sdk_secretsmanager as secretsmanager;
@@ -84,9 +86,13 @@ impl Rotation {
     ) -> Result<Outcome, Error> {
         let (minted, places) = join(self.mint_and_prove(target, deadline), self.find_all(target, deadline)).await;
         report.enter(&places);
+        report.held = status::held_by_braintrust(target, &places);
         let credentials = minted?;
         report.name(&credentials);
         self.set_all(&places, &credentials, &target.region, report, deadline).await;
+        if report.first_error().is_none() {
+            report.held = Some(credentials.lifetime());
+        }
         Ok(Outcome::Rotated)
     }
 
@@ -157,19 +163,8 @@ const ONCE: u32 = 1;
 impl TargetReport {
     /// A target that was not started.
     pub fn new(target: &Target) -> Self {
-        Self {
-            name: target.name.clone(),
-            outcome: Outcome::Deferred,
-            kind: Some(target.kind.name()),
-            region: Some(target.region.clone()),
-            credential_id: None,
-            expires_at: None,
-            ai_secrets: Vec::new(),
-            retired: Vec::new(),
-            warnings: Vec::new(),
-            duration_ms: 0,
-            error: None,
-        }
+        let (kind, region) = (Some(target.kind.name()), Some(target.region.clone()));
+        Self { kind, region, ..Self::named(&target.name) }
     }
 
     fn name(&mut self, credentials: &Credentials) {

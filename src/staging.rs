@@ -18,6 +18,8 @@ use crate::error::{Cause, Error, Service};
 const CURRENT: &str = "AWSCURRENT";
 const PENDING: &str = "AWSPENDING";
 const PREVIOUS: &str = "AWSPREVIOUS";
+/// A label of our own, on the version that was rolled back from.
+const ROLLED_BACK: &str = "ROLLED_BACK";
 
 /// One staged secret, until one deadline. The SDK repeats throttled and failed calls itself; all of them may be.
 #[derive(Clone, Copy)]
@@ -38,6 +40,8 @@ pub struct Description {
     pub created_at: Option<Timestamp>,
     /// When anything about it last changed.
     pub changed_at: Option<Timestamp>,
+    /// When Secrets Manager rotates it next, if it does.
+    pub next_rotation: Option<Timestamp>,
     versions: HashMap<String, Vec<String>>,
 }
 
@@ -56,6 +60,16 @@ impl Description {
     /// current, where it stays when somebody puts another value: such a version must not come back.
     pub fn pending(&self) -> Option<&str> {
         self.with_stage(PENDING).filter(|version| ![self.current(), self.previous()].contains(&Some(version)))
+    }
+
+    /// The version with `AWSPENDING` that was current already.
+    pub fn leftover_pending(&self) -> Option<&str> {
+        self.with_stage(PENDING).filter(|_| self.pending().is_none())
+    }
+
+    /// The version that a rollback left.
+    pub fn rolled_back(&self) -> Option<&str> {
+        self.with_stage(ROLLED_BACK)
     }
 
     /// The stages of a version; none if it has none or does not exist.
@@ -142,6 +156,7 @@ impl Staging<'_> {
             rotation_enabled: answer.rotation_enabled,
             created_at: said(answer.created_date),
             changed_at: said(answer.last_changed_date),
+            next_rotation: said(answer.next_rotation_date),
             versions: answer.version_ids_to_stages.unwrap_or_default(),
         })
     }
@@ -231,6 +246,22 @@ impl Staging<'_> {
             .secret_id(self.secret_id)
             .version_stage(PENDING)
             .remove_from_version_id(version);
+        self.bound(CALL, request.send()).await.map(drop)
+    }
+
+    /// Marks the version that is rolled back from, so that a rollback that is repeated does not bring it back.
+    ///
+    /// # Errors
+    /// Those of an AWS call.
+    pub async fn mark_rolled_back(self, description: &Description, version: &str) -> Result<(), Error> {
+        const CALL: &str = "UpdateSecretVersionStage";
+        let request = self
+            .client
+            .update_secret_version_stage()
+            .secret_id(self.secret_id)
+            .version_stage(ROLLED_BACK)
+            .move_to_version_id(version)
+            .set_remove_from_version_id(description.rolled_back().map(str::to_owned));
         self.bound(CALL, request.send()).await.map(drop)
     }
 

@@ -17,6 +17,7 @@ use crate::config::{Config, TargetsSource};
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::handler::Handler;
+use crate::metrics::Metrics;
 use crate::probe::Bedrock;
 use crate::report;
 use crate::rotation::Rotation;
@@ -61,6 +62,7 @@ pub async fn start(variable: impl Fn(&str) -> Option<String>, clock: fn() -> Tim
     };
     Ok(Handler {
         targets,
+        metrics: Metrics { namespace: config.metrics_namespace },
         rotation: Rotation {
             sts: sts::Client::new(&aws),
             iam: iam::Client::new(&aws),

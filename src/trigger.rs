@@ -10,7 +10,8 @@ use crate::error::Error;
 const ACCEPTED: &str = "Accepted: an EventBridge \"Scheduled Event\" of a rule or of EventBridge Scheduler, \
      a Secrets Manager rotation step, \
      or {\"action\":\"rotate\",\"targets\":[\"name\", …],\"force\":true|false,\"dry_run\":true|false}, where all but action \
-     may be left out";
+     may be left out; {\"action\":\"status\"} and {\"action\":\"check\"}, with or without targets; \
+     {\"action\":\"rollback\",\"targets\":[\"name\", …],\"dry_run\":true|false}";
 
 /// What an event asks for.
 #[derive(Debug)]
@@ -19,6 +20,23 @@ pub enum Trigger {
     Tick(Tick),
     /// One step of one secret's rotation.
     Step(RotationStep),
+    /// What there is; reads only. The targets' names; all, if there is none.
+    Status(Vec<String>),
+    /// What a rotation would need; reads only. The targets' names; all, if there is none.
+    Check(Vec<String>),
+    /// The previous credentials back.
+    Rollback(Rollback),
+}
+
+/// Back to the previous credentials.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rollback {
+    /// Lambda's request id.
+    pub token: String,
+    /// The targets' names, at least one.
+    pub targets: Vec<String>,
+    /// Read and report, and change nothing anywhere.
+    pub dry_run: bool,
 }
 
 /// One tick over the targets.
@@ -72,16 +90,17 @@ struct Request {
     action: Action,
     #[serde(default)]
     targets: Vec<String>,
-    #[serde(default)]
-    dry_run: bool,
-    #[serde(default)]
-    force: bool,
+    dry_run: Option<bool>,
+    force: Option<bool>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Action {
     Rotate,
+    Status,
+    Check,
+    Rollback,
 }
 
 impl Trigger {
@@ -90,14 +109,8 @@ impl Trigger {
     /// # Errors
     /// `configuration`, listing what is accepted; the event's content is not repeated.
     pub fn from_event(event: Value, request_id: &str) -> Result<Self, Error> {
-        let refuse = |problem: &str| Error::configuration("event", problem, ACCEPTED);
         if event.get("action").is_some() {
-            let Request { action: Action::Rotate, targets, dry_run, force } = serde_path_to_error::deserialize(event)
-                .map_err(|error| {
-                refuse(&format!("the field {:?} is unknown or has a wrong value", error.path().to_string()))
-            })?;
-            let token = request_id.to_owned();
-            return Ok(Self::Tick(Tick { origin: Origin::Action, token, targets, dry_run, force }));
+            return Self::from_action(event, request_id.to_owned());
         }
         if event.get("Step").is_some() {
             let step = serde_json::from_value(event).map_err(|_| refuse("a rotation step that lacks a field"))?;
@@ -118,6 +131,29 @@ impl Trigger {
             _ => Err(refuse("an EventBridge event that is no schedule")),
         }
     }
+
+    fn from_action(event: Value, token: String) -> Result<Self, Error> {
+        let Request { action, targets, dry_run, force } = serde_path_to_error::deserialize(event).map_err(|error| {
+            refuse(&format!("the field {:?} is unknown or has a wrong value", error.path().to_string()))
+        })?;
+        let is_dry_run = dry_run == Some(true);
+        match (action, dry_run, force) {
+            (Action::Rotate, ..) => {
+                let force = force == Some(true);
+                Ok(Self::Tick(Tick { origin: Origin::Action, token, targets, dry_run: is_dry_run, force }))
+            }
+            (Action::Rollback, _, None) if targets.is_empty() => Err(refuse("a rollback has to name its targets")),
+            (Action::Rollback, _, None) => Ok(Self::Rollback(Rollback { token, targets, dry_run: is_dry_run })),
+            (Action::Status, None, None) => Ok(Self::Status(targets)),
+            (Action::Check, None, None) => Ok(Self::Check(targets)),
+            (_, _, Some(_)) => Err(refuse("the field \"force\" is for the action rotate")),
+            (_, Some(_), _) => Err(refuse("the field \"dry_run\" is for the actions rotate and rollback")),
+        }
+    }
+}
+
+fn refuse(problem: &str) -> Error {
+    Error::configuration("event", problem, ACCEPTED)
 }
 
 #[cfg(test)]
@@ -129,7 +165,7 @@ mod tests {
     fn file(json: &str) -> Tick {
         match Trigger::from_event(serde_json::from_str(json).unwrap(), "request").unwrap() {
             Trigger::Tick(tick) => tick,
-            Trigger::Step(step) => panic!("{step:?}"),
+            other => panic!("{other:?}"),
         }
     }
 

@@ -198,6 +198,15 @@ pub fn arrived(
     Ok(())
 }
 
+/// The access key id that an `ai_secret` shows; none where it holds an API key.
+pub fn access_key_id(layout: Layout, metadata: &Metadata) -> Option<String> {
+    match layout {
+        _ if metadata.auth_type.as_deref() == Some(API_KEY) => None,
+        Layout::Gateway => metadata.access_key.clone(),
+        Layout::Documented => metadata.aws_access_key_id.clone(),
+    }
+}
+
 fn moved(minted_at: Timestamp, before: Option<&AiSecret>, after: &AiSecret) -> bool {
     let time = |ai_secret: &AiSecret| ai_secret.secret_updated_at.as_ref()?.parse::<Timestamp>().ok();
     match (before.map(time), time(after)) {

@@ -62,9 +62,20 @@ pub async fn list(iam: &Client, user: &str) -> Result<Vec<Standing>, Error> {
 /// # Errors
 /// Those of an AWS call; one that is gone already is none.
 pub async fn deactivate(iam: &Client, user: &str, id: &str) -> Result<(), Error> {
-    const CALL: &str = "UpdateAccessKey";
-    let request = iam.update_access_key().user_name(user).access_key_id(id).status(StatusType::Inactive);
-    iam::gone_is_done(request.send().await.map(drop).map_err(|error| iam::explain(CALL, user, &error)))
+    iam::gone_is_done(update(iam, user, id, StatusType::Inactive).await)
+}
+
+/// Activates one again.
+///
+/// # Errors
+/// Those of an AWS call.
+pub async fn activate(iam: &Client, user: &str, id: &str) -> Result<(), Error> {
+    update(iam, user, id, StatusType::Active).await
+}
+
+async fn update(iam: &Client, user: &str, id: &str, status: StatusType) -> Result<(), Error> {
+    let request = iam.update_access_key().user_name(user).access_key_id(id).status(status);
+    request.send().await.map(drop).map_err(|error| iam::explain("UpdateAccessKey", user, &error))
 }
 
 /// Deletes one, for good.

@@ -71,13 +71,22 @@ pub async fn list(iam: &Client, user: &str) -> Result<Vec<Standing>, Error> {
 /// # Errors
 /// Those of an AWS call; one that is gone already is none.
 pub async fn deactivate(iam: &Client, user: &str, id: &str) -> Result<(), Error> {
+    iam::gone_is_done(update(iam, user, id, StatusType::Inactive).await)
+}
+
+/// Activates one again.
+///
+/// # Errors
+/// Those of an AWS call.
+pub async fn activate(iam: &Client, user: &str, id: &str) -> Result<(), Error> {
+    update(iam, user, id, StatusType::Active).await
+}
+
+async fn update(iam: &Client, user: &str, id: &str, status: StatusType) -> Result<(), Error> {
     const CALL: &str = "UpdateServiceSpecificCredential";
-    let request = iam
-        .update_service_specific_credential()
-        .user_name(user)
-        .service_specific_credential_id(id)
-        .status(StatusType::Inactive);
-    iam::gone_is_done(request.send().await.map(drop).map_err(|error| iam::explain(CALL, user, &error)))
+    let request =
+        iam.update_service_specific_credential().user_name(user).service_specific_credential_id(id).status(status);
+    request.send().await.map(drop).map_err(|error| iam::explain(CALL, user, &error))
 }
 
 /// Deletes one, for good.

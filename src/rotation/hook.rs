@@ -60,6 +60,7 @@ impl Staged<'_> {
                 let credentials = self.pending(version).await?;
                 report.name(&credentials);
                 self.finish(version, &contents).await?;
+                report.held = Some(credentials.lifetime());
             }
             _ => return Err(unknown(step)),
         }

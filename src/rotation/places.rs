@@ -17,8 +17,8 @@ use crate::report::{AiSecretReport, TargetReport};
 /// An `ai_secret` that may be written, as it was before.
 pub(super) struct Place<'a> {
     configured: &'a config::AiSecret,
-    before: AiSecret,
-    layout: Layout,
+    pub(super) before: AiSecret,
+    pub(super) layout: Layout,
     read_at: Instant,
 }
 

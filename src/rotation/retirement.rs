@@ -117,6 +117,21 @@ impl Rotation {
     }
 }
 
+impl Rotation {
+    /// Activates a credential that was retired but not deleted yet.
+    pub(super) async fn activate(&self, target: &Target, id: &str, deadline: Deadline) -> Result<(), Error> {
+        let Some(standing) = target.kind.standing() else { return Ok(()) };
+        let activate = async {
+            let iam = self.iam_for(target, standing, deadline).await?;
+            match target.kind {
+                Kind::LongTermApiKey { .. } => mint::long_term_api_key::activate(&iam, &standing.user_name, id).await,
+                _ => mint::access_key::activate(&iam, &standing.user_name, id).await,
+            }
+        };
+        deadline.bound(Service::Iam, "activate", activate).await
+    }
+}
+
 async fn list(iam: &iam::Client, target: &Target, user: &str) -> Result<Vec<mint::Standing>, Error> {
     match target.kind {
         Kind::LongTermApiKey { .. } => mint::long_term_api_key::list(iam, user).await,

@@ -43,19 +43,7 @@ impl Rotation {
         deadline: Deadline,
     ) -> TargetReport {
         let started = Instant::now();
-        let mut report = TargetReport {
-            name: "braintrust_api_key".to_owned(),
-            outcome: Outcome::Deferred,
-            kind: None,
-            region: None,
-            credential_id: None,
-            expires_at: None,
-            ai_secrets: Vec::new(),
-            retired: Vec::new(),
-            warnings: Vec::new(),
-            duration_ms: 0,
-            error: None,
-        };
+        let mut report = TargetReport::named("braintrust_api_key");
         let staging = Staging { client: &self.secrets_manager, secret_id: &step.secret_id, deadline };
         let done = self.api_key_step(configured, staging, step, &mut report, deadline).await;
         report.conclude(done.map(|()| Outcome::StepDone), started)

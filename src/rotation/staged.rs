@@ -13,7 +13,7 @@ use crate::report::{Outcome, TargetReport};
 use crate::staging::{Description, Held, Staging};
 
 /// New IAM credentials are spread from host to host: one success may be followed by a failure.
-const TWICE: u32 = 2;
+pub(super) const TWICE: u32 = 2;
 
 /// <https://docs.aws.amazon.com/secretsmanager/latest/userguide/rotate-secrets_schedule.html>
 const TOO_SLOW: &str = "Secrets Manager rotates every four hours at the shortest, and these credentials live an hour: \
@@ -34,7 +34,8 @@ pub(super) struct Contents {
     /// What consumers read, if those are Bedrock credentials.
     pub(super) current: Option<Credentials>,
     pending: Option<Held>,
-    previous: Option<Known>,
+    /// What `AWSCURRENT` was before.
+    pub(super) previous: Option<Credentials>,
 }
 
 impl Rotation {
@@ -56,6 +57,7 @@ impl Staged<'_> {
         let contents = self.read().await?;
         if let Some(current) = &contents.current {
             report.name(current);
+            report.held = Some(current.lifetime());
         }
         let pending = contents.description.pending();
         let (version, outcome) = match self.decide(token, force, &contents).await? {
@@ -82,6 +84,7 @@ impl Staged<'_> {
             self.set(&credentials, report).await?;
             self.test(&credentials, &contents, report).await?;
             self.finish(version, &contents).await?;
+            report.held = Some(credentials.lifetime());
             self.staging.end_pending(version).await?;
         }
         self.retire(report).await?;
@@ -111,8 +114,7 @@ impl Staged<'_> {
             Some(Held::Credentials(credentials)) => Some(credentials),
             _ => None,
         };
-        let (current, pending) = (credentials(current?), pending?);
-        let previous = credentials(previous?).as_ref().map(known);
+        let (current, pending, previous) = (credentials(current?), pending?, credentials(previous?));
         Ok(Contents { current, pending, previous, description })
     }
 
@@ -255,7 +257,7 @@ impl Staged<'_> {
         }
     }
 
-    fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         (self.rotation.clock)()
     }
 
@@ -270,7 +272,7 @@ impl Staged<'_> {
         )
     }
 
-    fn conflict(&self, problem: &str, remedy: &str) -> Error {
+    pub(super) fn conflict(&self, problem: &str, remedy: &str) -> Error {
         let problem = format!("{problem} (the secret {:?})", self.staging.secret_id);
         Error::new(Cause::Conflict, Service::SecretsManager, "rotation", problem, remedy)
     }

@@ -1,0 +1,100 @@
+//! Reads what there is of a target, for `status`; it must never write anywhere.
+
+use std::time::Duration;
+
+use futures_util::future::join;
+use jiff::Timestamp;
+
+use super::Rotation;
+use super::places::{Found, Place};
+use crate::braintrust::layout;
+use crate::config::{Kind, Target};
+use crate::credentials::{Credentials, Lifetime};
+use crate::deadline::Deadline;
+use crate::status::{AiSecretStatus, Read, RotatedBy, TargetStatus};
+
+impl Rotation {
+    /// One target's credentials, as the staged secret and Braintrust hold them.
+    pub async fn status(&self, target: &Target, deadline: Deadline) -> TargetStatus {
+        let contents = async {
+            match &target.secret_id {
+                Some(id) => self.staged(target, id, None, deadline).read().await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let (contents, places) = join(contents, self.find_all(target, deadline)).await;
+        let current = contents.as_ref().ok().and_then(|contents| contents.as_ref()?.current.as_ref());
+        let is_staged = target.secret_id.is_some();
+        let ai_secrets: Vec<_> = places.iter().map(|found| entry(found, current, is_staged)).collect();
+        let warnings = places.iter().filter_map(|(_, place)| place.as_ref().ok());
+        let warnings = warnings.flat_map(|place| layout::warnings(place.layout, &place.before)).collect();
+        let read = contents.map(|contents| match contents {
+            Some(contents) => Read {
+                credential_id: contents.current.as_ref().map(|current| current.id.clone()),
+                minted_at: contents.current.as_ref().map(|current| current.minted_at),
+                expires_at: contents.current.as_ref().and_then(|current| current.expires_at),
+                rotated_by: match contents.description.rotation_enabled {
+                    Some(true) => RotatedBy::SecretsManager,
+                    _ => RotatedBy::Schedule,
+                },
+                next_by_secrets_manager: contents.description.next_rotation,
+                rotation_under_way: contents.description.pending().is_some(),
+            },
+            None => read_from_braintrust(target, &places),
+        });
+        TargetStatus::new((self.clock)(), target, read, ai_secrets, warnings)
+    }
+}
+
+fn entry((configured, place): &Found<'_>, current: Option<&Credentials>, is_staged: bool) -> AiSecretStatus {
+    let place = place.as_ref();
+    let found = place.ok().map(|place| &place.before);
+    let holds = |current: &Credentials| {
+        place.ok().map(|place| layout::arrived(place.layout, current, None, &place.before).is_ok())
+    };
+    AiSecretStatus {
+        ai_secret: configured.lookup.to_string(),
+        id: found.map(|ai_secret| ai_secret.id),
+        layout: place.ok().map(|place| place.layout),
+        access_key_id: place.ok().and_then(|place| layout::access_key_id(place.layout, &place.before.metadata)),
+        updated_at: place.ok().and_then(updated_at),
+        holds_current: if is_staged { current.and_then(holds) } else { None },
+        error: place.err().cloned(),
+    }
+}
+
+/// Without a staged secret, what Braintrust shows is all there is. Of several `ai_secret`s the oldest counts.
+fn read_from_braintrust(target: &Target, places: &[Found<'_>]) -> Read {
+    let oldest = oldest(places);
+    let held = held_by_braintrust(target, places);
+    Read {
+        credential_id: oldest.and_then(|place| layout::access_key_id(place.layout, &place.before.metadata)),
+        minted_at: held.map(|held| held.minted_at),
+        expires_at: held.and_then(|held| held.expires_at),
+        rotated_by: RotatedBy::Schedule,
+        next_by_secrets_manager: None,
+        rotation_under_way: false,
+    }
+}
+
+/// The lifetime of what Braintrust holds of a target without a staged secret. The credentials were made just before
+/// they were written, so their end is known to some seconds, on the late side.
+pub(super) fn held_by_braintrust(target: &Target, places: &[Found<'_>]) -> Option<Lifetime> {
+    let minted_at = updated_at(oldest(places)?)?;
+    let expires_at = match &target.kind {
+        Kind::Temporary(role) | Kind::ShortTermApiKey(role) => {
+            minted_at.checked_add(Duration::from_secs(role.duration_seconds.into())).ok()
+        }
+        Kind::AccessKey(_) | Kind::LongTermApiKey { .. } => None,
+    };
+    Some(Lifetime { minted_at, expires_at })
+}
+
+fn oldest<'a, 'p>(places: &'a [Found<'p>]) -> Option<&'a Place<'p>> {
+    let found = places.iter().filter_map(|(_, place)| place.as_ref().ok());
+    found.min_by_key(|place| updated_at(place).map_or((1, None), |time| (0, Some(time))))
+}
+
+fn updated_at(place: &Place<'_>) -> Option<Timestamp> {
+    place.before.secret_updated_at.as_ref()?.parse().ok()
+}
