@@ -36,8 +36,9 @@ pub struct Description {
     pub rotation_enabled: Option<bool>,
     /// When the secret was made: credentials older than it were made by somebody else.
     pub created_at: Option<Timestamp>,
-    /// When anything about it last changed.
-    pub changed_at: Option<Timestamp>,
+    /// The last time at which `AWSCURRENT` may have moved. In a rotation of Secrets Manager's own, which changes the
+    /// secret at its very start, that is when the one before ended.
+    pub promoted_at: Option<Timestamp>,
     versions: HashMap<String, Vec<String>>,
 }
 
@@ -56,6 +57,12 @@ impl Description {
     /// current, where it stays when somebody puts another value: such a version must not come back.
     pub fn pending(&self) -> Option<&str> {
         self.with_stage(PENDING).filter(|version| ![self.current(), self.previous()].contains(&Some(version)))
+    }
+
+    /// A version that was current once and kept `AWSPENDING`: left there, it would look like a rotation that has not
+    /// ended, and might come back.
+    pub fn stale_pending(&self) -> Option<&str> {
+        self.with_stage(PENDING).filter(|version| self.previous() == Some(version) && self.current() != Some(version))
     }
 
     /// The stages of a version; none if it has none or does not exist.
@@ -141,7 +148,10 @@ impl Staging<'_> {
         Ok(Description {
             rotation_enabled: answer.rotation_enabled,
             created_at: said(answer.created_date),
-            changed_at: said(answer.last_changed_date),
+            promoted_at: match answer.rotation_enabled {
+                Some(true) => said(answer.last_rotated_date),
+                _ => said(answer.last_changed_date),
+            },
             versions: answer.version_ids_to_stages.unwrap_or_default(),
         })
     }
