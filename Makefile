@@ -45,6 +45,7 @@ BUILT := .aws-sam/build/template.yaml
 help:
 	@echo "make TARGET, where TARGET is one of"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "KIND is one of $(KINDS); TRIGGER is one of $(TRIGGERS)."
 
 run: $(BUILT) $(LOCAL_AWS) ## Deploy KIND (temporary) into a local AWS, rotate by TRIGGER (schedule), and show what happened
 	@.tools/sam/bin/python tools/run.py $(KIND) $(TRIGGER)

@@ -87,13 +87,13 @@ impl Config {
     /// # Errors
     /// `configuration`, naming the target and the field.
     pub fn read_targets(&self, json: &str) -> Result<Vec<Target>, Error> {
-        let (variable, is_secret) = match self.targets {
-            TargetsSource::Inline(_) => (TARGETS, false),
-            TargetsSource::Secret(_) => (TARGETS_SECRET_ID, true),
+        let (variable, secret) = match &self.targets {
+            TargetsSource::Inline(_) => (TARGETS, None),
+            TargetsSource::Secret(id) => (TARGETS_SECRET_ID, Some(id.as_str())),
         };
-        read_targets::read_all(json, &self.defaults).map_err(|wrong| {
+        read_targets::read_all(json, &self.defaults, secret).map_err(|wrong| {
             // Security: it may be the wrong secret, whose content must not be repeated.
-            let wrong = if is_secret { wrong.place() } else { wrong.to_string() };
+            let wrong = if secret.is_some() { wrong.place() } else { wrong.to_string() };
             Error::configuration(variable, wrong, "The README's table of target fields says what is accepted")
         })
     }

@@ -10,6 +10,10 @@ use crate::mint;
 /// Credentials with less life than this are as good as dead: they would end soon after they arrive.
 const WORTH_SETTING: SignedDuration = SignedDuration::from_mins(5);
 
+/// Of an expiring kind's life, how much has to be left of pending ones. Others cost nothing, and the next tick has to
+/// find these alive.
+const WORTH_RESUMING: f64 = 0.75;
+
 /// What a staged secret says of one version's credentials: no secret part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
@@ -43,6 +47,8 @@ pub struct State {
     pub pending: Option<Pending>,
     /// What consumers read, if those are Bedrock credentials.
     pub current: Option<Known>,
+    /// Until when the credentials before those are to stay valid.
+    pub overlap_ends_at: Option<Timestamp>,
     /// The IAM user's credentials, for standing kinds.
     pub listed: Vec<mint::Standing>,
 }
@@ -69,18 +75,33 @@ pub fn decide(now: Timestamp, target: &Target, force: bool, state: &State) -> De
     }
     match &state.pending {
         Some(Pending::Empty) => return Decision::Resume,
-        Some(Pending::Holds(known)) if is_alive(now, target, known, &state.listed) => return Decision::Resume,
+        Some(Pending::Holds(known)) if is_worth_resuming(now, target, known, &state.listed) => return Decision::Resume,
         Some(Pending::Holds(_)) => return Decision::StartAfresh,
         None if state.event_is_done => return Decision::NotDue,
         None => {}
     }
-    let due = match (&state.current, target.kind.standing()) {
-        (None, _) | (_, None) => true,
-        (Some(current), Some(standing)) => {
-            current.kind != target.kind.name() || now >= later(current.minted_at, standing.rotate_after)
+    if force || is_due(now, target, state) { Decision::Start } else { Decision::NotDue }
+}
+
+fn is_due(now: Timestamp, target: &Target, state: &State) -> bool {
+    let (Some(current), Some(standing)) = (&state.current, target.kind.standing()) else { return true };
+    let is_gone = !state.listed.iter().any(|found| found.id == current.id && found.active);
+    let ends_too_soon = current.expires_at.is_some_and(|end| later(now, standing.overlap) >= end);
+    // The ones before may still be in use, and would have to make room.
+    let has_room = state.listed.len() < SLOTS || state.overlap_ends_at.is_none_or(|end| now >= end);
+    let is_old_enough = has_room && now >= later(current.minted_at, standing.rotate_after);
+    current.kind != target.kind.name() || is_gone || ends_too_soon || is_old_enough
+}
+
+fn is_worth_resuming(now: Timestamp, target: &Target, known: &Known, listed: &[mint::Standing]) -> bool {
+    let has_most_of_its_life = match (target.kind.standing(), known.expires_at) {
+        (None, Some(end)) => {
+            let (left, life) = (end.duration_since(now), end.duration_since(known.minted_at));
+            left.as_secs_f64() > WORTH_RESUMING * life.as_secs_f64()
         }
+        _ => true,
     };
-    if due || force { Decision::Start } else { Decision::NotDue }
+    has_most_of_its_life && is_alive(now, target, known, listed)
 }
 
 /// Whether pending credentials are worth going on with: they have not ended, and IAM still has them.
@@ -102,8 +123,8 @@ pub struct Names {
     pub current: Option<String>,
     /// When those were made.
     pub current_minted_at: Option<Timestamp>,
-    /// When the secret last changed: `AWSCURRENT` moved no later than that.
-    pub changed_at: Option<Timestamp>,
+    /// The last time at which those may have become current.
+    pub promoted_at: Option<Timestamp>,
     /// Of `AWSPENDING`.
     pub pending: Option<String>,
     /// Of `AWSPREVIOUS`.
@@ -127,12 +148,16 @@ impl Names {
         !self.is_in_use(&found.id) && (is_orphan || self.is_previous(&found.id))
     }
 
-    fn is_previous(&self, id: &str) -> bool {
+    /// Whether it is what `AWSPREVIOUS` names.
+    pub fn is_previous(&self, id: &str) -> bool {
         self.previous.as_deref() == Some(id)
     }
 
-    fn overlap_ends_at(&self, standing: &Standing) -> Option<Timestamp> {
-        self.current_minted_at.map(|minted| later(minted, standing.overlap))
+    /// Until when the previous credentials have to stay valid: the overlap begins when the current ones were made, or
+    /// became current, which is later where a rotation was held up.
+    pub fn overlap_ends_at(&self, standing: &Standing) -> Option<Timestamp> {
+        let since = self.current_minted_at.max(self.promoted_at);
+        self.current.as_ref().and(since).map(|since| later(since, standing.overlap))
     }
 }
 
@@ -145,11 +170,9 @@ pub enum Retirement {
     Delete(String),
 }
 
-/// What to retire: nothing before the overlap has passed since the current credentials were made, nor since they became
-/// current, which is later where a rotation was held up.
+/// What to retire: nothing before the overlap has passed.
 pub fn retirements(now: Timestamp, standing: &Standing, names: &Names, listed: &[mint::Standing]) -> Vec<Retirement> {
-    let current_since = names.current_minted_at.max(names.changed_at);
-    if names.current.is_none() || current_since.is_none_or(|since| now < later(since, standing.overlap)) {
+    if names.overlap_ends_at(standing).is_none_or(|end| now < end) {
         return Vec::new();
     }
     let retirable = listed.iter().filter(|found| names.is_retirable(found));
@@ -162,7 +185,7 @@ pub fn retirements(now: Timestamp, standing: &Standing, names: &Names, listed: &
 }
 
 /// IAM's limit, inactive ones included.
-const SLOTS: usize = 2;
+pub const SLOTS: usize = 2;
 
 /// The credential that must go before another can be made; none, if there is a free slot. An orphan goes first.
 ///
@@ -187,6 +210,10 @@ pub fn in_the_way(
         (Some(previous), Some(end)) if names.is_previous(&previous.id) && previous.active && now < end => {
             refuse(format!("The previous one, {}, is in its overlap until {end:.0}: rotate after that", previous.id))
         }
+        (Some(previous), None) if names.is_previous(&previous.id) && previous.active => refuse(format!(
+            "AWSCURRENT holds no credentials, so the previous ones, {}, may be in use: delete them, or put theirs back",
+            previous.id
+        )),
         (Some(found), _) => Ok(Some(found.id.clone())),
         (None, _) => {
             let ids: Vec<_> = listed.iter().map(|found| found.id.as_str()).filter(|id| !names.is_in_use(id)).collect();
@@ -272,9 +299,11 @@ mod tests {
             event_is_done: false,
             pending: None,
             current: None,
+            overlap_ends_at: None,
             listed: vec![listed("PENDING", true, 0)],
         };
         let current = |kind, minted| State { current: Some(known(kind, minted, None)), ..idle.clone() };
+        let ends = |hours| State { current: Some(known(AccessKey, 0, Some(hours))), ..idle.clone() };
         let pending = |known| State { pending: Some(Pending::Holds(known)), ..idle.clone() };
         let empty = State { pending: Some(Pending::Empty), ..idle.clone() };
         let month = 30 * 24;
@@ -291,6 +320,27 @@ mod tests {
             ("an hour too early", &user, false, current(AccessKey, 1 - month), NotDue),
             ("just due", &user, false, current(AccessKey, -month), Start),
             ("forced", &user, true, current(AccessKey, 0), Start),
+            ("gone from IAM", &user, false, State { listed: vec![], ..current(AccessKey, 0) }, Start),
+            (
+                "deactivated by somebody",
+                &user,
+                false,
+                State { listed: vec![listed("PENDING", false, 0)], ..current(AccessKey, 0) },
+                Start,
+            ),
+            ("ends before the overlap could", &user, false, ends(1), Start),
+            ("ends later", &user, false, ends(2), NotDue),
+            (
+                "due, but the ones before are in their overlap",
+                &user,
+                false,
+                State {
+                    overlap_ends_at: Some(at(1)),
+                    listed: vec![listed("PENDING", true, 0); 2],
+                    ..current(AccessKey, -month)
+                },
+                NotDue,
+            ),
             ("the kind was changed", &user, false, current(Temporary, 0), Start),
             ("a begun rotation", &user, false, empty, Resume),
             ("a staged one", &user, false, pending(known(AccessKey, 0, None)), Resume),
@@ -310,6 +360,13 @@ mod tests {
             ),
             ("one of another kind", &user, false, pending(known(Temporary, 0, Some(1))), StartAfresh),
             ("one that lives", &expiring, false, pending(known(Temporary, 0, Some(1))), Resume),
+            (
+                "one that lost a quarter of its life",
+                &expiring,
+                false,
+                pending(known(Temporary, -1, Some(3))),
+                StartAfresh,
+            ),
             ("one that ended", &expiring, false, pending(known(Temporary, -1, Some(0))), StartAfresh),
             (
                 "an event that comes twice",
@@ -334,7 +391,7 @@ mod tests {
         Names {
             current: Some("CURRENT".to_owned()),
             current_minted_at: Some(at(0)),
-            changed_at: Some(at(0)),
+            promoted_at: Some(at(0)),
             pending: Some("PENDING".to_owned()),
             previous: Some("PREVIOUS".to_owned()),
             secret_created_at: Some(at(-100)),
@@ -363,7 +420,7 @@ mod tests {
         ] {
             assert_eq!(retirements(at(hours), &standing(), &names(), &[found]), expected, "{case}");
         }
-        let held_up = Names { changed_at: Some(at(8)), ..names() };
+        let held_up = Names { promoted_at: Some(at(8)), ..names() };
         assert!(retirements(at(8), &standing(), &held_up, &[listed("PREVIOUS", true, -50)]).is_empty());
         let nothing_current = Names { current: None, current_minted_at: None, ..names() };
         assert!(retirements(at(9), &standing(), &nothing_current, &[listed("ORPHAN", true, 0)]).is_empty());

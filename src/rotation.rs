@@ -56,7 +56,8 @@ impl Rotation {
         let mut report = TargetReport::new(target);
         let done = match &target.secret_id {
             None => self.rotate_in_memory(target, &mut report, deadline).await,
-            Some(id) => self.staged(target, id, None, deadline).tick(token, force, &mut report).await,
+            // Boxed: what is kept for each target under way is then as small as a rotation in memory needs.
+            Some(id) => Box::pin(self.staged(target, id, None, deadline).tick(token, force, &mut report)).await,
         };
         report.conclude(done, started)
     }

@@ -38,8 +38,8 @@ pub struct Description {
     pub rotation_enabled: Option<bool>,
     /// When the secret was made: credentials older than it were made by somebody else.
     pub created_at: Option<Timestamp>,
-    /// When anything about it last changed.
-    pub changed_at: Option<Timestamp>,
+    /// The last time at which `AWSCURRENT` may have moved.
+    pub promoted_at: Option<Timestamp>,
     /// When Secrets Manager rotates it next, if it does.
     pub next_rotation: Option<Timestamp>,
     versions: HashMap<String, Vec<String>>,
@@ -70,6 +70,12 @@ impl Description {
     /// The version that a rollback left.
     pub fn rolled_back(&self) -> Option<&str> {
         self.with_stage(ROLLED_BACK)
+    }
+
+    /// A version that was current once and kept `AWSPENDING`: left there, it would look like a rotation that has not
+    /// ended, and might come back.
+    pub fn stale_pending(&self) -> Option<&str> {
+        self.with_stage(PENDING).filter(|version| self.previous() == Some(version) && self.current() != Some(version))
     }
 
     /// The stages of a version; none if it has none or does not exist.
@@ -152,13 +158,18 @@ impl Staging<'_> {
         const CALL: &str = "DescribeSecret";
         let request = self.client.describe_secret().secret_id(self.secret_id);
         let answer = self.bound(CALL, request.send()).await?;
-        Ok(Description {
+        let versions = answer.version_ids_to_stages.unwrap_or_default();
+        let described = Description {
             rotation_enabled: answer.rotation_enabled,
             created_at: said(answer.created_date),
-            changed_at: said(answer.last_changed_date),
+            promoted_at: said(answer.last_changed_date),
             next_rotation: said(answer.next_rotation_date),
-            versions: answer.version_ids_to_stages.unwrap_or_default(),
-        })
+            versions,
+        };
+        // Secrets Manager changes the secret at the very start of its rotation.
+        let is_rotating = described.rotation_enabled == Some(true) && described.pending().is_some();
+        let promoted_at = if is_rotating { said(answer.last_rotated_date) } else { described.promoted_at };
+        Ok(Description { promoted_at, ..described })
     }
 
     /// Reads what a version holds.

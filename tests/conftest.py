@@ -116,9 +116,25 @@ class Bench:
         held = self.staged(target)
         minted = datetime.datetime.fromisoformat(held["minted_at"]) - datetime.timedelta(days=days)
         held["minted_at"] = minted.strftime("%Y-%m-%dT%H:%M:%SZ")
+        self.put(target, held)
+
+    def put(self, target, held):
+        """Makes another value the current one."""
         self.stack.client("secretsmanager").put_secret_value(
             SecretId=target["secret_id"], SecretString=json.dumps(held)
         )
+
+    def lose(self, target, id, how):
+        """Deletes or deactivates one of the IAM user's credentials, as somebody else might."""
+        iam, user = self.stack.client("iam"), target["user_name"]
+        if target["kind"] == "access_key":
+            call, named = "access_key", {"AccessKeyId": id}
+        else:
+            call, named = "service_specific_credential", {"ServiceSpecificCredentialId": id}
+        if how == "deleted":
+            getattr(iam, f"delete_{call}")(UserName=user, **named)
+        else:
+            getattr(iam, f"update_{call}")(UserName=user, Status="Inactive", **named)
 
     def listed(self, target):
         """The IAM user's credentials: id and whether it is active."""

@@ -1,25 +1,33 @@
 """The template, deployed by sam into a local AWS that enforces IAM and signatures: wide enough, and no wider."""
 
 import json
+import os
+import re
 import subprocess
 import time
 import uuid
+from unittest.mock import patch
 
+import boto3
 import pytest
 from botocore.exceptions import ClientError
 from conftest import OLD, ROOT
 from local.deployment import deploy, invoke
+from local.iam import ACCOUNT
 from local.upstream import form
-from samcli.yamlhelper import yaml_parse
 from test_crashes import KINDS, STANDING
 from test_steps import STEPS
 
 TEMPLATE = ROOT / ".aws-sam/build/template.yaml"
 SCHEDULE = (ROOT / "events/schedule.json").read_text()
-SOME_SECRET = "arn:aws:secretsmanager:us-east-1:000000000000:secret:some-AbCdEf"
 FORCED = json.dumps({"action": "rotate", "force": True})
-
-pytestmark = pytest.mark.xdist_group("deployed")
+SOME_SECRET = "arn:aws:secretsmanager:us-east-1:000000000000:secret:some-AbCdEf"
+STATEMENTS = {
+    "temporary": {"AssumeTheBedrockRole"},
+    "access_key": {"RotateAccessKeys", "StageTheCredentials"},
+    "short_term_api_key": {"AssumeTheBedrockRole"},
+    "long_term_api_key": {"MintApiKeysThatExpire", "RetireApiKeys", "StageTheCredentials"},
+}
 
 
 def run(command, environment):
@@ -27,136 +35,130 @@ def run(command, environment):
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
-@pytest.fixture
-def deployed(bench, tmp_path):
-    """Deploys the template after `change(resources)`, for an ai_secret; answers its outputs."""
+def parameters_of(bench, ai_secret, changed):
+    parameters = {
+        "BraintrustApiKey": bench.api_key,
+        "BraintrustApiUrl": bench.braintrust.url,
+        "AiSecretId": ai_secret,
+        **changed,
+    }
+    return {name: value for name, value in parameters.items() if value is not None}
 
-    def deployed(ai_secret, change=lambda resources: None, **parameters):
-        template = yaml_parse(TEMPLATE.read_text())
-        change(template["Resources"])
-        template["Resources"]["RotatorFunction"]["Properties"]["CodeUri"] = str(TEMPLATE.parent / "RotatorFunction")
-        changed = tmp_path / "template.json"
-        changed.write_text(json.dumps(template))
-        parameters = {
-            "BraintrustApiKey": bench.api_key,
-            "BraintrustApiUrl": bench.braintrust.url,
-            "AiSecretId": ai_secret,
-            **parameters,
-        }
-        given = {name: value for name, value in parameters.items() if value is not None}
-        return deploy(bench.stack, changed, f"rotator-{uuid.uuid4().hex[:8]}", given, run)
+
+@pytest.fixture
+def deployed(bench):
+    """Deploys the template for an ai_secret; answers its outputs."""
+
+    def deployed(ai_secret, **parameters):
+        name = f"rotator-{uuid.uuid4().hex[:8]}"
+        return deploy(bench.stack, TEMPLATE, name, parameters_of(bench, ai_secret, parameters), run)
 
     return deployed
 
 
 def tick(bench, outputs, event=SCHEDULE):
-    """The one target's outcome and the whole report of an event that must succeed."""
+    """The report on the one target, of an event that must succeed."""
     report, failed = invoke(bench.stack, outputs["FunctionName"], event)
     assert not failed, report
-    return report["targets"][0]["outcome"], report
+    return report["targets"][0]
 
 
-def rotate_by_secrets_manager(bench, outputs, secret=None):
-    """The steps of a rotation that Secrets Manager begins: each one's name and outcome."""
-    secret = secret or outputs["StagedSecretArn"]
+def refusal(bench, outputs, event=SCHEDULE):
+    """The call that the one target's rotation is not allowed."""
+    report, failed = invoke(bench.stack, outputs["FunctionName"], event)
+    assert failed, report
+    error = report["targets"][0]["error"]
+    assert error["class"] == "permission", error
+    return f"{error['service'].replace('_', '')}:{error['call']}"
+
+
+def rotate_by_secrets_manager(bench, outputs, secret):
+    """The steps of a rotation that Secrets Manager begins."""
     bench.stack.client("secretsmanager").rotate_secret(
         SecretId=secret, RotationLambdaARN=outputs["FunctionArn"], RotationRules={"AutomaticallyAfterDays": 30}
     )
     return bench.aws.wait_for_rotation(secret)
 
 
+def all_succeeded(steps):
+    return [(step.name, step.ok) for step in steps] == [(name, True) for name in STEPS]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_schedule_rotates_each_kind(bench, deployed, kind):
     ai_secret = bench.ai_secret()
     outputs = deployed(ai_secret, Kind=kind)
-    outcome, report = tick(bench, outputs)
-    assert (outcome, report["targets"][0]["kind"]) == ("rotated", kind)
+    assert set(execution_policy(bench, outputs)) == {"ReadTheBraintrustApiKey", "WriteItsOwnLogs", *STATEMENTS[kind]}
+    target = tick(bench, outputs)
+    assert (target["outcome"], target["kind"]) == ("rotated", kind)
     assert bench.holds_working_credentials(ai_secret)
     if kind in STANDING:
+        assert "BedrockRoleArn" not in outputs
         held = bench.staged({"secret_id": outputs["StagedSecretArn"]})
         assert list(bench.listed({"kind": kind, "user_name": outputs["IamUserName"]})) == [held["credential_id"]]
-        assert tick(bench, outputs)[0] == "not_due"
+        assert tick(bench, outputs)["outcome"] == "not_due"
     else:
-        assert "StagedSecretArn" not in outputs
+        assert "IamUserName" not in outputs and "StagedSecretArn" not in outputs
         [request] = bench.aws_requests("sts:AssumeRole")
         assert form(request)["RoleArn"] == outputs["BedrockRoleArn"]
+        role = bench.stack.client("iam").get_role(RoleName=outputs["BedrockRoleArn"].rpartition("/")[2])["Role"]
+        [trusted] = role["AssumeRolePolicyDocument"]["Statement"]
+        assert trusted["Principal"] == {"AWS": outputs["ExecutionRoleArn"]}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_secrets_manager_rotates_each_kind(bench, deployed, kind):
     ai_secret = bench.ai_secret()
     outputs = deployed(ai_secret, Kind=kind, StageCredentials="true")
-    steps = rotate_by_secrets_manager(bench, outputs)
-    assert [(step.name, step.ok) for step in steps] == [(name, True) for name in STEPS], steps
+    steps = rotate_by_secrets_manager(bench, outputs, outputs["StagedSecretArn"])
+    assert all_succeeded(steps), steps
     assert bench.holds_working_credentials(ai_secret)
     held = bench.staged({"secret_id": outputs["StagedSecretArn"]})
     assert (held["kind"], held["credential_id"]) == (kind, steps[-1].body["targets"][0]["credential_id"])
-    assert tick(bench, outputs)[0] == "left_to_secrets_manager"
+    assert tick(bench, outputs)["outcome"] == "left_to_secrets_manager"
 
 
-def execution_policy(bench, outputs):
-    """The statements of the function's role, by name."""
-    role = outputs["ExecutionRoleArn"].rpartition("/")[2]
-    document = bench.stack.client("iam").get_role_policy(RoleName=role, PolicyName="rotate")["PolicyDocument"]
-    return {statement["Sid"]: statement for statement in document["Statement"]}
-
-
-def bedrock_policy(bench, attached):
-    """The statements, by name, of the one policy that a user or role has."""
-    iam = bench.stack.client("iam")
-    [policy] = attached["AttachedPolicies"]
-    version = iam.get_policy(PolicyArn=policy["PolicyArn"])["Policy"]["DefaultVersionId"]
-    found = iam.get_policy_version(PolicyArn=policy["PolicyArn"], VersionId=version)
-    return {statement["Sid"]: statement for statement in found["PolicyVersion"]["Document"]["Statement"]}
-
-
-@pytest.mark.parametrize(
-    ("kind", "statements"),
-    [
-        ("temporary", {"AssumeTheBedrockRole"}),
-        ("short_term_api_key", {"AssumeTheBedrockRole"}),
-        ("access_key", {"RotateAccessKeys", "StageTheCredentials"}),
-        ("long_term_api_key", {"MintApiKeysThatExpire", "RetireApiKeys", "StageTheCredentials"}),
-    ],
-)
-def test_each_kind_gets_the_policies_that_it_needs(bench, deployed, kind, statements):
-    outputs = deployed(bench.ai_secret(), Kind=kind)
-    found = execution_policy(bench, outputs)
-    assert set(found) == {"ReadTheBraintrustApiKey", "WriteItsOwnLogs", *statements}
-    iam = bench.stack.client("iam")
-    if kind in STANDING:
-        assert "BedrockRoleArn" not in outputs
-        user = iam.get_user(UserName=outputs["IamUserName"])["User"]
-        for statement in found.values():
-            if "iam:" in str(statement["Action"]):
-                assert statement["Resource"] == user["Arn"]
-        assert found["StageTheCredentials"]["Resource"] == outputs["StagedSecretArn"]
-        held = bedrock_policy(bench, iam.list_attached_user_policies(UserName=user["UserName"]))
-    else:
-        assert "IamUserName" not in outputs
-        assert found["AssumeTheBedrockRole"]["Resource"] == outputs["BedrockRoleArn"]
-        held = bedrock_policy(bench, iam.list_attached_role_policies(RoleName=outputs["BedrockRoleArn"].split("/")[1]))
-    use = {"CallWithApiKeys"} if kind.endswith("api_key") else set()
-    assert set(held) == {"InvokeModels", "ProveTheCredentials", *use}
-    if use:
-        token = "LONG_TERM" if kind == "long_term_api_key" else "SHORT_TERM"
-        assert held["CallWithApiKeys"]["Action"] == "bedrock:CallWithBearerToken"
-        assert held["CallWithApiKeys"]["Condition"] == {"StringEquals": {"bedrock:BearerTokenType": token}}
+@pytest.mark.parametrize("kind", STANDING)
+def test_secrets_manager_rotates_by_itself_every_so_many_days(bench, deployed, kind):
+    ai_secret = bench.ai_secret()
+    outputs = deployed(ai_secret, Kind=kind, RotationDays="7")
+    steps = bench.aws.wait_for_rotation(outputs["StagedSecretArn"])
+    assert all_succeeded(steps), steps
+    assert bench.holds_working_credentials(ai_secret)
+    secret = bench.stack.client("secretsmanager").describe_secret(SecretId=outputs["StagedSecretArn"])
+    assert (secret["RotationEnabled"], secret["RotationRules"]) == (True, {"AutomaticallyAfterDays": 7})
+    assert tick(bench, outputs)["outcome"] == "left_to_secrets_manager"
 
 
 def test_rotating_the_api_key_is_allowed_only_on_request(bench, deployed):
-    outputs = deployed(bench.ai_secret(), RotateApiKey="true")
-    statement = execution_policy(bench, outputs)["RotateTheBraintrustApiKey"]
-    assert statement["Resource"] == outputs["BraintrustApiKeySecretArn"]
-    rotate_by_secrets_manager(bench, outputs, outputs["BraintrustApiKeySecretArn"])
+    account = str(uuid.uuid4())
+    id, key = bench.braintrust.add_service_token(account, orgs=("Acme",), name="rotator", owner=True)
+    secret = bench.stack.secret({"api_key": key, "service_token_id": id, "service_account_id": account})
+    ai_secret = bench.ai_secret()
+    outputs = deployed(ai_secret, BraintrustApiKey=None, BraintrustApiKeySecretArn=secret, RotateApiKey="true")
+    assert execution_policy(bench, outputs)["RotateTheBraintrustApiKey"]["Resource"] == secret
+    assert tick(bench, outputs)["outcome"] == "rotated"
+    steps = rotate_by_secrets_manager(bench, outputs, secret)
+    assert all_succeeded(steps), steps
+    held = bench.staged({"secret_id": secret})
+    assert held["api_key"] != key and held["service_account_id"] == account
+    assert held["service_token_id"] in bench.braintrust.service_tokens
+    # The function still has the old key in memory, and must not live on it.
+    bench.braintrust.remove_key(key)
+    assert tick(bench, outputs)["outcome"] == "rotated"
+    assert bench.holds_working_credentials(ai_secret)
 
 
 def test_secrets_manager_may_not_rotate_another_secret_with_this_function(bench, deployed):
     outputs = deployed(bench.ai_secret(), Kind="access_key")
-    with pytest.raises(ClientError, match="cannot invoke the specified Lambda function"):
-        rotate_by_secrets_manager(bench, outputs, bench.staged_secret())
-    with pytest.raises(ClientError, match="cannot invoke the specified Lambda function"):
-        rotate_by_secrets_manager(bench, outputs, outputs["BraintrustApiKeySecretArn"])
+    for secret in (bench.staged_secret(), outputs["BraintrustApiKeySecretArn"]):
+        with pytest.raises(ClientError, match="cannot invoke the specified Lambda function"):
+            rotate_by_secrets_manager(bench, outputs, secret)
+    policy = bench.stack.client("lambda").get_policy(FunctionName=outputs["FunctionName"])["Policy"]
+    statements = json.loads(policy)["Statement"]
+    [statement] = [found for found in statements if found["Principal"] == {"Service": "secretsmanager.amazonaws.com"}]
+    # The local AWS has no other account to try it from.
+    assert statement["Condition"]["StringEquals"] == {"AWS:SourceAccount": ACCOUNT}
 
 
 def test_a_name_an_organization_an_external_id_and_a_region_reach_the_function(bench, deployed):
@@ -173,14 +175,14 @@ def test_a_name_an_organization_an_external_id_and_a_region_reach_the_function(b
         DurationSeconds="900",
         TargetName="eu",
     )
-    report, failed = invoke(bench.stack, outputs["FunctionName"], SCHEDULE)
-    assert not failed, report
-    [target] = report["targets"]
+    target = tick(bench, outputs)
     assert (target["name"], target["region"]) == ("eu", "eu-central-1")
     assert bench.braintrust.ai_secrets[ai_secret]["metadata"]["region"] == "eu-central-1"
     assert bench.holds_working_credentials(ai_secret)
     [request] = bench.aws_requests("sts:AssumeRole")
-    assert b"ExternalId=from-braintrust" in request.body and b"DurationSeconds=900" in request.body
+    assert (form(request)["ExternalId"], form(request)["DurationSeconds"]) == ("from-braintrust", "900")
+    aim(bench, outputs, external_id="from-somebody-else")
+    assert refusal(bench, outputs) == "sts:AssumeRole"
 
 
 def test_an_existing_role_and_an_existing_secret_are_used(bench, deployed):
@@ -189,9 +191,8 @@ def test_an_existing_role_and_an_existing_secret_are_used(bench, deployed):
     outputs = deployed(
         ai_secret, BedrockRoleArn=role, BraintrustApiKey=None, BraintrustApiKeySecretArn=bench.api_key_secret
     )
-    report, failed = invoke(bench.stack, outputs["FunctionName"], SCHEDULE)
-    assert not failed, report
     assert (outputs["BedrockRoleArn"], outputs["BraintrustApiKeySecretArn"]) == (role, bench.api_key_secret)
+    assert tick(bench, outputs)["outcome"] == "rotated"
     assert bench.holds_working_credentials(ai_secret)
 
 
@@ -200,7 +201,7 @@ def test_an_existing_user_and_an_existing_staged_secret_are_used(bench, deployed
     ai_secret, user, secret = bench.ai_secret(), bench.user(), bench.staged_secret()
     outputs = deployed(ai_secret, Kind=kind, IamUserName=user, StagedSecretArn=secret)
     assert (outputs["IamUserName"], outputs["StagedSecretArn"]) == (user, secret)
-    assert tick(bench, outputs)[0] == "rotated"
+    assert tick(bench, outputs)["outcome"] == "rotated"
     assert list(bench.listed({"kind": kind, "user_name": user})) == [bench.staged({"secret_id": secret})["credential_id"]]
     assert bench.holds_working_credentials(ai_secret)
 
@@ -209,13 +210,10 @@ def test_the_times_of_standing_credentials_reach_the_function(bench, deployed):
     outputs = deployed(
         bench.ai_secret(), Kind="long_term_api_key", RotateAfter="12h", Overlap="2h", CredentialAgeDays="7"
     )
-    _, report = tick(bench, outputs)
-    [key] = [key for key in bench.aws.api_keys.values() if key.user == outputs["IamUserName"]]
-    assert key.id == report["targets"][0]["credential_id"]
-    assert (key.expires - key.created).days == 7
-    function = bench.stack.client("lambda").get_function_configuration(FunctionName=outputs["FunctionName"])
-    [target] = json.loads(function["Environment"]["Variables"]["TARGETS"])
+    [target] = json.loads(variables(bench, outputs)["TARGETS"])
     assert (target["rotate_after"], target["overlap"]) == ("12h", "2h")
+    key = bench.aws.api_keys[tick(bench, outputs)["credential_id"]]
+    assert (key.expires - key.created).days == 7
 
 
 def test_a_key_of_ones_own_encrypts_both_secrets(bench, deployed):
@@ -228,28 +226,41 @@ def test_a_key_of_ones_own_encrypts_both_secrets(bench, deployed):
     statement = execution_policy(bench, outputs)["UseTheKeyOfTheSecrets"]
     assert (statement["Action"], statement["Resource"]) == (["kms:Decrypt", "kms:GenerateDataKey"], key)
     assert statement["Condition"] == {"StringEquals": {"kms:EncryptionContext:SecretARN": secrets}}
-    assert tick(bench, outputs)[0] == "rotated"
+    assert tick(bench, outputs)["outcome"] == "rotated"
 
 
 @pytest.mark.parametrize(
-    ("parameters", "description"),
+    ("changed", "description"),
     [
+        ({"BraintrustApiKey": None}, "Give BraintrustApiKey or BraintrustApiKeySecretArn."),
+        ({"BraintrustApiKeySecretArn": SOME_SECRET}, "BraintrustApiKeySecretArn, not both"),
+        ({"AiSecretId": None}, "Give AiSecretId or AiSecretName."),
+        ({"AiSecretName": "AWS Bedrock"}, "AiSecretName, not both"),
+        ({"BraintrustOrgName": "Acme"}, "BraintrustOrgName goes with AiSecretName"),
         ({"IamUserName": "somebody"}, "IamUserName is for the kinds"),
         ({"RotationDays": "30"}, "RotationDays is for the kinds"),
         ({"Kind": "short_term_api_key", "RotationDays": "1"}, "RotationDays is for the kinds"),
         ({"Kind": "access_key", "BedrockRoleArn": "arn:aws:iam::000000000000:role/x"}, "BedrockRoleArn is for the kinds"),
         ({"Kind": "long_term_api_key", "ExternalId": "from-braintrust"}, "ExternalId is for the kinds"),
-        ({"BraintrustApiKeySecretArn": SOME_SECRET}, "BraintrustApiKeySecretArn, not both"),
+        ({"RotateApiKey": "true"}, "RotateApiKey needs BraintrustApiKeySecretArn"),
         (
             {"BraintrustApiKey": None, "BraintrustApiKeySecretArn": SOME_SECRET, "StagedSecretArn": SOME_SECRET},
             "have to be two secrets",
         ),
-        ({"AiSecretName": "AWS Bedrock"}, "AiSecretName, not both"),
     ],
 )
-def test_parameters_that_contradict_each_other_are_refused(bench, deployed, parameters, description):
-    with pytest.raises(AssertionError, match=description):
-        deployed(bench.ai_secret(), **parameters)
+def test_parameters_that_contradict_each_other_are_refused(bench, changed, description):
+    parameters = parameters_of(bench, str(uuid.uuid4()), changed)
+    # CloudFormation refuses them by itself; sam would only add seconds.
+    with pytest.raises(ClientError, match=re.escape(description)):
+        bench.stack.client("cloudformation").create_change_set(
+            StackName=f"refused-{uuid.uuid4().hex[:8]}",
+            ChangeSetName="refused",
+            ChangeSetType="CREATE",
+            Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+            TemplateBody=TEMPLATE.read_text().replace("CodeUri: RotatorFunction", "CodeUri: s3://bucket/key"),
+            Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()],
+        )
 
 
 def test_the_deployed_schedule_fires(bench, deployed):
@@ -262,54 +273,16 @@ def test_the_deployed_schedule_fires(bench, deployed):
     assert bench.holds_working_credentials(ai_secret)
 
 
-def without(statement, policy):
-    """A change that takes one statement out of the policy that `policy(resources)` finds."""
-
-    def change(resources):
-        statements = policy(resources)["Statement"]
-        [found] = [found for found in statements if f'"{statement}"' in json.dumps(found)]
-        statements.remove(found)
-
-    return change
-
-
-def of_the_function(resources):
-    return resources["ExecutionPolicy"]["Properties"]["PolicyDocument"]
-
-
-def of_who_uses_bedrock(resources):
-    return resources["BedrockPolicy"]["Properties"]["PolicyDocument"]
-
-
-@pytest.mark.parametrize(
-    ("kind", "statement", "policy", "service", "call"),
-    [
-        ("temporary", "ReadTheBraintrustApiKey", of_the_function, "secrets_manager", "GetSecretValue"),
-        ("temporary", "ProveTheCredentials", of_who_uses_bedrock, "bedrock", "ListFoundationModels"),
-        ("access_key", "ProveTheCredentials", of_who_uses_bedrock, "bedrock", "ListFoundationModels"),
-        ("short_term_api_key", "CallWithApiKeys", of_who_uses_bedrock, "bedrock", "ListFoundationModels"),
-        ("long_term_api_key", "CallWithApiKeys", of_who_uses_bedrock, "bedrock", "ListFoundationModels"),
-    ],
-)
-def test_a_policy_without_one_statement_is_too_narrow(bench, deployed, kind, statement, policy, service, call):
-    ai_secret = bench.ai_secret()
-    before = bench.braintrust.snapshot()
-    outputs = deployed(ai_secret, without(statement, policy), Kind=kind)
-    report, failed = invoke(bench.stack, outputs["FunctionName"], SCHEDULE)
-    assert failed
-    error = report["targets"][0]["error"]
-    assert (error["class"], error["service"], error["call"]) == ("permission", service, call)
-    assert bench.braintrust.snapshot() == before
-
-
-@pytest.mark.parametrize("kind", ["temporary", *STANDING])
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_function_needs_every_action_that_its_policy_allows(bench, deployed, kind):
     ai_secret = bench.ai_secret()
     # Without overlap, so that three ticks make, deactivate and delete.
     outputs = deployed(ai_secret, Kind=kind, Overlap="0m", StageCredentials="true")
     whole = execution_policy(bench, outputs)
-    # The local AWS lets anybody log; a warm function reads the API key no more, so that is another test's.
-    for name in set(whole) - {"WriteItsOwnLogs", "ReadTheBraintrustApiKey"}:
+    for name, statement in whole.items():
+        assert statement["Resource"] == resource_of(name, outputs)
+    # First, because a warm function reads the API key no more. The local AWS lets anybody log.
+    for name in ["ReadTheBraintrustApiKey", *(set(whole) - {"ReadTheBraintrustApiKey", "WriteItsOwnLogs"})]:
         actions = whole[name]["Action"]
         for action in [actions] if isinstance(actions, str) else actions:
             set_execution_policy(bench, outputs, narrowed(whole, name, action))
@@ -319,13 +292,35 @@ def test_the_function_needs_every_action_that_its_policy_allows(bench, deployed,
     tick(bench, outputs, FORCED)
 
 
+def execution_policy(bench, outputs):
+    """The statements of the function's role, by name."""
+    document = bench.stack.client("iam").get_role_policy(
+        RoleName=outputs["ExecutionRoleArn"].rpartition("/")[2], PolicyName="rotate"
+    )["PolicyDocument"]
+    return {statement["Sid"]: statement for statement in document["Statement"]}
+
+
 def set_execution_policy(bench, outputs, statements):
-    document = {"Version": "2012-10-17", "Statement": list(statements.values())}
     bench.stack.client("iam").put_role_policy(
         RoleName=outputs["ExecutionRoleArn"].rpartition("/")[2],
         PolicyName="rotate",
-        PolicyDocument=json.dumps(document),
+        PolicyDocument=document_of(statements),
     )
+
+
+def document_of(statements):
+    return json.dumps({"Version": "2012-10-17", "Statement": list(statements.values())})
+
+
+def resource_of(statement, outputs):
+    """The one thing that a statement of the function's policy may be about."""
+    others = {
+        "ReadTheBraintrustApiKey": outputs["BraintrustApiKeySecretArn"],
+        "StageTheCredentials": outputs["StagedSecretArn"],
+        "AssumeTheBedrockRole": outputs.get("BedrockRoleArn"),
+        "WriteItsOwnLogs": f"arn:aws:logs:us-east-1:{ACCOUNT}:log-group:{outputs['LogGroupName']}:*",
+    }
+    return others.get(statement) or f"arn:aws:iam::{ACCOUNT}:user/{outputs['IamUserName']}"
 
 
 def narrowed(statements, name, action):
@@ -337,55 +332,109 @@ def narrowed(statements, name, action):
 
 
 def first_refusal(bench, outputs):
-    """The action that some tick of a credential's whole life is not allowed."""
+    """The call that some tick of a credential's whole life is not allowed."""
     for _ in range(4):
-        report, failed = invoke(bench.stack, outputs["FunctionName"], FORCED)
+        _, failed = invoke(bench.stack, outputs["FunctionName"], FORCED)
         if failed:
-            error = report["targets"][0]["error"]
-            assert error["class"] == "permission", error
-            return f"{error['service'].replace('_', '')}:{error['call']}"
+            return refusal(bench, outputs, FORCED)
     return None
 
 
-def aimed_at(target):
-    """A change that gives the function another target; `${…}` in it are the template's."""
+@pytest.mark.parametrize("kind", KINDS)
+def test_braintrust_needs_every_statement_of_the_policy_that_its_credentials_have(bench, deployed, kind):
+    ai_secret = bench.ai_secret()
+    outputs = deployed(ai_secret, Kind=kind)
+    policy = BedrockPolicy(bench, outputs)
+    before = bench.braintrust.snapshot()
+    for statement in set(policy.statements) - {"InvokeModels"}:
+        policy.set_without(statement)
+        assert refusal(bench, outputs, FORCED) == "bedrock:ListFoundationModels", statement
+    assert bench.braintrust.snapshot() == before
+    policy.set_without("InvokeModels")
+    tick(bench, outputs, FORCED)
+    assert refused_inference(bench, ai_secret) == "AccessDeniedException"
+    policy.set_without(None)
+    assert refused_inference(bench, ai_secret) is None
+    if kind.endswith("api_key"):
+        token = "LONG_TERM" if kind == "long_term_api_key" else "SHORT_TERM"
+        condition = {"StringEquals": {"bedrock:BearerTokenType": token}}
+        assert policy.statements["CallWithApiKeys"]["Condition"] == condition
 
-    def change(resources):
-        variables = resources["RotatorFunction"]["Properties"]["Environment"]["Variables"]
-        variables["TARGETS"] = {"Fn::Sub": json.dumps([target])}
 
-    return change
+class BedrockPolicy:
+    """The one policy of the role or user whose credentials Braintrust gets."""
+
+    def __init__(self, bench, outputs):
+        self.iam = bench.stack.client("iam")
+        if "IamUserName" in outputs:
+            attached = self.iam.list_attached_user_policies(UserName=outputs["IamUserName"])
+        else:
+            attached = self.iam.list_attached_role_policies(RoleName=outputs["BedrockRoleArn"].rpartition("/")[2])
+        [policy] = attached["AttachedPolicies"]
+        self.arn = policy["PolicyArn"]
+        self.version = self.iam.get_policy(PolicyArn=self.arn)["Policy"]["DefaultVersionId"]
+        found = self.iam.get_policy_version(PolicyArn=self.arn, VersionId=self.version)
+        self.statements = {statement["Sid"]: statement for statement in found["PolicyVersion"]["Document"]["Statement"]}
+
+    def set_without(self, statement):
+        rest = {name: found for name, found in self.statements.items() if name != statement}
+        made = self.iam.create_policy_version(PolicyArn=self.arn, PolicyDocument=document_of(rest), SetAsDefault=True)
+        # A policy has at most five versions.
+        self.iam.delete_policy_version(PolicyArn=self.arn, VersionId=self.version)
+        self.version = made["PolicyVersion"]["VersionId"]
+
+
+def refused_inference(bench, ai_secret):
+    """The error of asking a model with what Braintrust holds; None if it answers."""
+    found = bench.braintrust.credentials(ai_secret)
+    is_api_key = found["auth_type"] == "api_key"
+    pair = () if is_api_key else (found["access_key"], found["secret"], found["session_token"])
+    message = {"role": "user", "content": [{"text": "."}]}
+    with patch.dict(os.environ, {"AWS_BEARER_TOKEN_BEDROCK": found["secret"]} if is_api_key else {}):
+        session = boto3.session.Session(*pair, region_name=found["region"])
+        client = session.client("bedrock-runtime", endpoint_url=bench.aws.url)
+        try:
+            client.converse(modelId="amazon.nova-micro-v1:0", messages=[message])
+        except ClientError as error:
+            return error.response["Error"]["Code"]
+    return None
 
 
 @pytest.mark.parametrize(
     ("kind", "call"),
-    [("access_key", "ListAccessKeys"), ("long_term_api_key", "ListServiceSpecificCredentials")],
+    [("access_key", "iam:ListAccessKeys"), ("long_term_api_key", "iam:ListServiceSpecificCredentials")],
 )
 def test_the_function_may_touch_no_other_user(bench, deployed, kind, call):
-    ai_secret = bench.ai_secret()
-    target = bench.target(ai_secret, kind=kind, role_arn=None, user_name=bench.user(), secret_id="${StagedSecret.Id}")
-    outputs = deployed(ai_secret, aimed_at(target), Kind=kind)
-    report, failed = invoke(bench.stack, outputs["FunctionName"], SCHEDULE)
-    assert failed
-    error = report["targets"][0]["error"]
-    assert (error["class"], error["service"], error["call"]) == ("permission", "iam", call)
+    outputs = deployed(bench.ai_secret(), Kind=kind)
+    aim(bench, outputs, user_name=bench.user())
+    assert refusal(bench, outputs) == call
 
 
-def test_the_function_may_make_no_api_key_that_lives_longer(bench, deployed):
-    ai_secret = bench.ai_secret()
-    target = bench.target(ai_secret, kind="long_term_api_key", role_arn=None, credential_age_days=31)
-    target |= {"user_name": "${IamUser}", "secret_id": "${StagedSecret.Id}"}
-    outputs = deployed(ai_secret, aimed_at(target), Kind="long_term_api_key", CredentialAgeDays="30")
-    report, failed = invoke(bench.stack, outputs["FunctionName"], SCHEDULE)
-    assert failed
-    error = report["targets"][0]["error"]
-    assert (error["class"], error["call"]) == ("permission", "CreateServiceSpecificCredential")
+def test_the_function_may_make_no_api_key_that_lives_longer_or_is_for_another_service(bench, deployed):
+    outputs = deployed(bench.ai_secret(), Kind="long_term_api_key", CredentialAgeDays="30")
+    # The local IAM knows no other service that it could refuse.
+    allowed = execution_policy(bench, outputs)["MintApiKeysThatExpire"]["Condition"]
+    assert allowed["StringEquals"] == {"iam:ServiceSpecificCredentialServiceName": "bedrock.amazonaws.com"}
+    aim(bench, outputs, credential_age_days=31)
+    assert refusal(bench, outputs) == "iam:CreateServiceSpecificCredential"
 
 
 def test_the_function_may_assume_no_other_role(bench, deployed):
-    ai_secret = bench.ai_secret()
-    target = bench.target(ai_secret, role_arn=bench.stack.role(trust="*"))
-    outputs = deployed(ai_secret, aimed_at(target))
-    report, failed = invoke(bench.stack, outputs["FunctionName"], SCHEDULE)
-    assert failed
-    assert report["targets"][0]["error"]["class"] == "permission"
+    outputs = deployed(bench.ai_secret())
+    aim(bench, outputs, role_arn=bench.stack.role(trust="*"))
+    assert refusal(bench, outputs) == "sts:AssumeRole"
+
+
+def variables(bench, outputs):
+    function = bench.stack.client("lambda").get_function_configuration(FunctionName=outputs["FunctionName"])
+    return function["Environment"]["Variables"]
+
+
+def aim(bench, outputs, **fields):
+    """Gives the function's one target other fields."""
+    changed = variables(bench, outputs)
+    [target] = json.loads(changed["TARGETS"])
+    changed["TARGETS"] = json.dumps([target | fields])
+    bench.stack.client("lambda").update_function_configuration(
+        FunctionName=outputs["FunctionName"], Environment={"Variables": changed}
+    )

@@ -174,6 +174,8 @@ def test_the_overlap_begins_when_credentials_become_current_and_not_when_they_we
     held_up = put_pending(bench, target, "2026-01-01T00:00:00Z")
     assert outcome(function.invoke(schedule())) == "resumed"
     assert bench.staged(target)["credential_id"] == held_up
+    # Old enough to be due again, which would need the place of those that are in their overlap.
+    assert outcome(function.invoke(schedule())) == "not_due"
     assert bench.listed(target) == {previous: True, held_up: True}
 
 
@@ -189,7 +191,7 @@ def test_credentials_that_have_ended_are_not_put_back(bench):
     refused = Answer(403, headers={"x-amzn-ErrorType": "AccessDeniedException"})
     bench.aws.fail("bedrock:ListFoundationModels", refused, skip=1)
     result = function.invoke(schedule())
-    assert not result.ok and "put back" not in result.body["errorMessage"]
+    assert not result.ok and "could not be put back" in result.body["errorMessage"]
     assert bench.braintrust.credentials(ai_secret)["access_key"] != ended["credential_id"]
     assert bench.holds_working_credentials(ai_secret)
 
@@ -199,3 +201,67 @@ def test_credentials_that_live_an_hour_are_not_to_be_left_to_secrets_manager(ben
     bench.aws.begin_rotation(target["secret_id"], str(uuid.uuid4()))
     report = bench.rotate(target, event=schedule())
     assert "four hours at the shortest" in report["targets"][0]["warnings"][0]
+
+
+@pytest.mark.parametrize("kind", STANDING)
+@pytest.mark.parametrize("lost", ["deleted", "deactivated"])
+def test_a_current_credential_that_iam_lost_is_due_at_once(bench, kind, lost):
+    ai_secret = bench.ai_secret()
+    target = bench.staged_target(kind, ai_secret)
+    function = bench.function(target)
+    assert outcome(function.invoke(schedule())) == "rotated"
+    bench.lose(target, bench.staged(target)["credential_id"], lost)
+    assert not bench.holds_working_credentials(ai_secret)
+    assert outcome(function.invoke(schedule())) == "rotated"
+    assert bench.holds_working_credentials(ai_secret)
+
+
+@pytest.mark.parametrize("kind", ["temporary", "short_term_api_key"])
+def test_an_event_that_is_late_brings_nothing_old_back(bench, kind):
+    ai_secret = bench.ai_secret()
+    target = bench.staged_target(kind, ai_secret)
+    function, late = bench.function(target), schedule()
+    assert outcome(function.invoke(late)) == "rotated"
+    assert outcome(function.invoke({"action": "rotate", "force": True})) == "rotated"
+    held = bench.staged(target)["credential_id"]
+    assert outcome(function.invoke(late)) == "not_due"
+    assert bench.staged(target)["credential_id"] == held
+
+
+@pytest.mark.parametrize("kind", STANDING)
+def test_an_orphan_that_braintrust_holds_is_replaced_before_it_is_retired(bench, kind):
+    half, other = bench.ai_secret("half"), bench.ai_secret("other")
+    target = bench.staged_target(kind, half)
+    target["ai_secrets"].append({"id": other})
+    function = bench.function(target)
+    assert outcome(function.invoke(schedule())) == "rotated"
+    current = bench.staged(target)
+    bench.age(target)
+    bench.braintrust.fail(lambda request: request.method == "PATCH" and other in request.path, Answer(403), times=None)
+    assert not function.invoke(schedule()).ok
+    bench.braintrust.clear_faults()
+    bench.put(target, current)
+    # What an operator does to end a stuck rotation.
+    pending = bench.stages(target)["AWSPENDING"]
+    bench.stack.client("secretsmanager").update_secret_version_stage(
+        SecretId=target["secret_id"], VersionStage="AWSPENDING", RemoveFromVersionId=pending
+    )
+    for _ in range(3):
+        assert outcome(function.invoke(schedule())) == "not_due"
+        assert bench.holds_working_credentials(half) and bench.holds_working_credentials(other)
+    assert bench.listed(target) == {current["credential_id"]: True}
+
+
+def test_an_answer_that_did_not_come_puts_nothing_back(bench):
+    ai_secret = bench.ai_secret()
+    target = bench.staged_target("access_key", ai_secret)
+    function = bench.function(target)
+    assert outcome(function.invoke(schedule())) == "rotated"
+    current = bench.staged(target)["credential_id"]
+    bench.age(target)
+    # setSecret reads once; all that testSecret asks is lost.
+    bench.braintrust.fail("GET /v1/ai_secret/{id}", Answer(500), times=5, skip=1)
+    assert not function.invoke(schedule()).ok
+    assert bench.braintrust.credentials(ai_secret)["access_key"] not in ("ASIAOLD", current)
+    assert bench.holds_working_credentials(ai_secret)
+    assert outcome(function.invoke(schedule())) == "resumed"

@@ -153,6 +153,53 @@ def test_a_pending_version_on_another_token_is_not_touched(bench):
     assert list(bench.listed(steps.target)) == [pending["credential_id"]]
 
 
+@pytest.mark.parametrize("by", ["schedule", "rotation"])
+def test_a_version_that_was_current_once_does_not_come_back(bench, by):
+    ai_secret = bench.ai_secret()
+    steps = Steps(bench, bench.staged_target("access_key", ai_secret))
+    steps.run()
+    # An operator puts another value; Secrets Manager leaves AWSPENDING where it was.
+    bench.put(steps.target, bench.staged(steps.target) | {"minted_at": "2026-01-01T00:00:00Z"})
+    assert bench.stages(steps.target)["AWSPENDING"] == steps.token == bench.stages(steps.target)["AWSPREVIOUS"]
+    current = bench.stages(steps.target)["AWSCURRENT"]
+    if by == "schedule":
+        assert outcome(steps.function.invoke(schedule())) == "left_to_secrets_manager"
+    else:
+        result = steps.step("createSecret")
+        assert not result.ok and "was current before" in result.body["errorMessage"]
+    assert "AWSPENDING" not in bench.stages(steps.target)
+    assert bench.stages(steps.target)["AWSCURRENT"] == current
+    steps.begin()
+    steps.run()
+    assert bench.holds_working_credentials(ai_secret)
+
+
+def test_dead_pending_credentials_that_braintrust_holds_give_way_to_the_current(bench):
+    ai_secret = bench.ai_secret()
+    steps = Steps(bench, bench.staged_target("access_key", ai_secret))
+    steps.run()
+    current = bench.staged(steps.target)["credential_id"]
+    steps.begin()
+    steps.run(["createSecret", "setSecret"])
+    bench.lose(steps.target, bench.staged(steps.target, "AWSPENDING")["credential_id"], "deactivated")
+    result = steps.step("testSecret")
+    assert not result.ok and "the current ones were put back" in result.body["errorMessage"]
+    assert bench.braintrust.credentials(ai_secret)["access_key"] == current
+    assert bench.holds_working_credentials(ai_secret)
+
+
+def test_an_events_secret_in_another_account_is_not_written_to(bench):
+    target = bench.staged_target("access_key", bench.ai_secret())
+    name = target["secret_id"].rsplit(":", 1)[1].rsplit("-", 1)[0]
+    elsewhere = target["secret_id"].replace(":000000000000:", ":999999999999:")
+    function, token = bench.function({**target, "secret_id": name}), str(uuid.uuid4())
+    bench.aws.begin_rotation(target["secret_id"], str(uuid.uuid4()))
+    result = function.invoke({"Step": "createSecret", "SecretId": elsewhere, "ClientRequestToken": token})
+    assert not result.ok and "no such version" in result.body["errorMessage"]
+    asked = [request.json()["SecretId"] for request in bench.aws_requests("secretsmanager:DescribeSecret")]
+    assert set(asked) == {name}
+
+
 def test_the_schedule_goes_on_with_a_rotation_that_was_cancelled(bench):
     ai_secret = bench.ai_secret()
     steps = Steps(bench, bench.staged_target("access_key", ai_secret))

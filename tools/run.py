@@ -36,7 +36,7 @@ class Step(Progress):
 
 def redacted(field, value):
     if field not in SECRET or not value:
-        return str(value)
+        return str(value) or "(empty)"
     return f"{value[:4]}… ({len(value)} characters)"
 
 
@@ -89,7 +89,7 @@ def show_report(name, report):
 
 
 def show_stages(stack, secret):
-    versions = stack.client("secretsmanager").describe_secret(SecretId=secret)["VersionIdsToStages"]
+    versions = stack.client("secretsmanager").describe_secret(SecretId=secret).get("VersionIdsToStages", {})
     print(f"\n{paint('staged secret', BOLD)}  {secret}")
     for version, stages in versions.items():
         print(f"  {version}  {', '.join(sorted(stages))}")

@@ -179,20 +179,14 @@ pub fn arrived(
     before: Option<&AiSecret>,
     after: &AiSecret,
 ) -> Result<(), &'static str> {
-    let metadata = &after.metadata;
-    let reads_back = match (&credentials.secret, layout) {
-        (Secret::ApiKey(_), _) => metadata.auth_type.as_deref() == Some(API_KEY),
-        (_, Layout::Gateway) => metadata.access_key.as_ref() == Some(&credentials.id),
-        (_, Layout::Documented) => metadata.aws_access_key_id.as_ref() == Some(&credentials.id),
-    };
     if before.is_some_and(|before| before.id != after.id) {
         return Err("another ai_secret was answered");
     }
-    if !reads_back {
+    if !reads_back(layout, credentials, after) {
         return Err("something else reads back than was sent");
     }
     // The documented layout does not touch the encrypted value.
-    if layout == Layout::Gateway && !moved(credentials.minted_at, before, after) {
+    if layout == Layout::Gateway && !moved(layout, credentials, before, after) {
         return Err("secret_updated_at did not move, so the secret did not change");
     }
     Ok(())
@@ -207,13 +201,27 @@ pub fn access_key_id(layout: Layout, metadata: &Metadata) -> Option<String> {
     }
 }
 
-fn moved(minted_at: Timestamp, before: Option<&AiSecret>, after: &AiSecret) -> bool {
+fn reads_back(layout: Layout, credentials: &Credentials, ai_secret: &AiSecret) -> bool {
+    let metadata = &ai_secret.metadata;
+    match (&credentials.secret, layout) {
+        (Secret::ApiKey(_), _) => metadata.auth_type.as_deref() == Some(API_KEY),
+        (_, Layout::Gateway) => metadata.access_key.as_ref() == Some(&credentials.id),
+        (_, Layout::Documented) => metadata.aws_access_key_id.as_ref() == Some(&credentials.id),
+    }
+}
+
+fn moved(layout: Layout, credentials: &Credentials, before: Option<&AiSecret>, after: &AiSecret) -> bool {
     let time = |ai_secret: &AiSecret| ai_secret.secret_updated_at.as_ref()?.parse::<Timestamp>().ok();
-    match (before.map(time), time(after)) {
-        (Some(Some(before)), after) => after.is_some_and(|after| after > before),
-        (None, Some(after)) => after >= minted_at - LEEWAY,
+    // An API key does not read back by itself, so that clocks get no leeway.
+    let leeway = if matches!(credentials.secret, Secret::ApiKey(_)) { SignedDuration::ZERO } else { LEEWAY };
+    let is_theirs = |time: Timestamp| time >= credentials.minted_at - leeway;
+    match (before, before.and_then(time), time(after)) {
+        // A run that was cut off may have written the same value before, which then does not change.
+        (Some(before), Some(was), Some(is)) => is > was || (reads_back(layout, credentials, before) && is_theirs(is)),
+        (Some(_), Some(_), None) => false,
+        (None, _, Some(is)) => is >= credentials.minted_at - LEEWAY,
         // An older data plane, or a first secret: there is nothing to compare.
-        (None | Some(None), _) => true,
+        (Some(_), None, _) | (None, _, None) => true,
     }
 }
 

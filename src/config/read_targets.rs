@@ -81,8 +81,8 @@ struct WrittenAiSecret {
     layout: LayoutChoice,
 }
 
-/// Reads all targets and the rules between them.
-pub(super) fn read_all(json: &str, defaults: &Defaults) -> Result<Vec<Target>, Wrong> {
+/// Reads all targets and the rules between them. `targets_secret` is where they are from, if not from a variable.
+pub(super) fn read_all(json: &str, defaults: &Defaults, targets_secret: Option<&str>) -> Result<Vec<Target>, Wrong> {
     let entries: Vec<Value> = serde_json::from_str(json).map_err(|error| {
         Wrong::new(
             "the array",
@@ -108,7 +108,7 @@ pub(super) fn read_all(json: &str, defaults: &Defaults) -> Result<Vec<Target>, W
         targets.push(target);
     }
     check_shared_users(&targets)?;
-    check_shared_secrets(&targets)?;
+    check_shared_secrets(&targets, targets_secret)?;
     Ok(targets)
 }
 
@@ -128,26 +128,36 @@ fn check_shared_users(targets: &[Target]) -> Result<(), Wrong> {
     Ok(())
 }
 
-fn check_shared_secrets(targets: &[Target]) -> Result<(), Wrong> {
+fn check_shared_secrets(targets: &[Target], targets_secret: Option<&str>) -> Result<(), Wrong> {
     const API_KEY: &str = "secret_id: that secret holds a Braintrust API key, which would be overwritten";
-    // Those with one name, each by its name or an ARN, and what it would be to overwrite it.
+    const TARGETS: &str = "secret_id: that secret holds the targets, which would be overwritten";
+    // By name, each secret's spellings, and what it would be to overwrite it.
     let mut named: HashMap<&str, Vec<(&str, &str)>> = HashMap::new();
-    let key = |id| without_suffix(id).rsplit(':').next().unwrap_or_default();
     let api_keys: HashSet<&str> =
         targets.iter().flat_map(|target| &target.ai_secrets).map(|entry| entry.api_key_secret_id.as_str()).collect();
-    for id in api_keys {
-        named.entry(key(id)).or_default().push((id, API_KEY));
+    let taken = api_keys.into_iter().map(|id| (id, API_KEY)).chain(targets_secret.map(|id| (id, TARGETS)));
+    for (id, problem) in taken {
+        names_of(id).for_each(|name| named.entry(name).or_default().push((id, problem)));
     }
     for target in targets {
         let Some(id) = target.secret_id.as_deref() else { continue };
-        let others = named.entry(key(id)).or_default();
         let is_same = |other: &str| is_same_secret(id, other) || is_same_secret(other, id);
-        if let Some((_, problem)) = others.iter().find(|(other, _)| is_same(other)) {
+        let mut others = names_of(id).filter_map(|name| named.get(name)).flatten();
+        if let Some((_, problem)) = others.find(|(other, _)| is_same(other)) {
             return Err(target.wrong(problem));
         }
-        others.push((id, "secret_id: another target keeps its credentials there"));
+        let problem = "secret_id: another target keeps its credentials there";
+        names_of(id).for_each(|name| named.entry(name).or_default().push((id, problem)));
     }
     Ok(())
+}
+
+/// The names that an id may stand for: itself, or what an ARN ends in, with and without its six characters.
+fn names_of(id: &str) -> impl Iterator<Item = &str> {
+    let name = |id: &'_ str| id.rfind(':').map_or(0, |colon| colon + 1);
+    let short = without_suffix(id);
+    let is_arn = id.starts_with("arn:");
+    [Some(id), (is_arn && short != id).then_some(short)].into_iter().flatten().filter_map(move |id| id.get(name(id)..))
 }
 
 impl Target {
@@ -196,10 +206,13 @@ impl Written {
             WrittenKind::Temporary => Kind::Temporary(self.assume_role()?.ok_or(NEEDS_ROLE)?),
             WrittenKind::ShortTermApiKey => Kind::ShortTermApiKey(self.assume_role()?.ok_or(NEEDS_ROLE)?),
             WrittenKind::AccessKey => Kind::AccessKey(self.standing()?),
-            WrittenKind::LongTermApiKey => Kind::LongTermApiKey {
-                standing: self.standing()?,
-                age_days: age_days(self.credential_age_days.as_ref())?,
-            },
+            WrittenKind::LongTermApiKey => {
+                let (standing, age_days) = (self.standing()?, age_days(self.credential_age_days.as_ref())?);
+                if Duration::from_secs(86_400 * u64::from(age_days)) <= standing.rotate_after + standing.overlap {
+                    return Err("credential_age_days: has to be more than rotate_after and overlap together".to_owned());
+                }
+                Kind::LongTermApiKey { standing, age_days }
+            }
         };
         let is_api_key = matches!(kind, Kind::ShortTermApiKey(_) | Kind::LongTermApiKey { .. });
         if is_api_key && self.ai_secrets.iter().any(|written| written.layout == LayoutChoice::Documented) {
@@ -415,7 +428,7 @@ mod tests {
     }
 
     fn read(targets: &Value) -> Result<Vec<Target>, Wrong> {
-        read_all(&targets.to_string(), &defaults())
+        read_all(&targets.to_string(), &defaults(), None)
     }
 
     #[test]
@@ -459,6 +472,10 @@ mod tests {
             (standing(json!({"overlap": "-1h"})), "overlap: found \"-1h\""),
             (standing(json!({"overlap": "30d"})), "overlap: it must be shorter than rotate_after"),
             (standing(json!({"credential_age_days": 30})), "credential_age_days: this kind does not take it"),
+            (
+                standing(json!({"kind": "long_term_api_key", "credential_age_days": 30})),
+                "credential_age_days: has to be more than rotate_after and overlap together",
+            ),
             (json!({"kind": "short_term_api_key", "role_arn": null}), "role_arn: this kind needs it"),
             (
                 json!({"kind": "short_term_api_key", "ai_secrets": [{"name": "x", "layout": "documented"}]}),
@@ -487,7 +504,7 @@ mod tests {
     #[test]
     fn without_a_default_each_ai_secret_needs_its_own_key() {
         let defaults = Defaults { api_key_secret_id: None, ..defaults() };
-        let error = read_all(&json!([minimal()]).to_string(), &defaults).unwrap_err().to_string();
+        let error = read_all(&json!([minimal()]).to_string(), &defaults, None).unwrap_err().to_string();
         assert!(error.contains("BRAINTRUST_API_KEY_SECRET_ID, its default, is not set"), "{error}");
     }
 
@@ -505,6 +522,14 @@ mod tests {
         let targets = read(&json!([with(&long_term)])).unwrap();
         let Kind::LongTermApiKey { standing, age_days } = &targets[0].kind else { panic!() };
         assert_eq!((standing.rotate_after.as_secs(), standing.overlap.as_secs(), *age_days), (2_592_000, 3_600, 90));
+    }
+
+    #[test]
+    fn the_secret_with_the_targets_is_nobodys_staged_secret() {
+        let json = json!([with(&standing(json!({"secret_id": "the-targets"})))]).to_string();
+        let error = read_all(&json, &defaults(), Some("the-targets")).unwrap_err().to_string();
+        assert!(error.contains("secret_id: that secret holds the targets"), "{error}");
+        assert!(read_all(&json, &defaults(), Some("other-targets")).is_ok());
     }
 
     #[test]
@@ -549,6 +574,10 @@ mod tests {
         assert!(secrets("staged", &arn("staged-AbCdEf")));
         assert!(secrets(&arn("staged-AbCdEf"), &arn("staged")));
         assert!(!secrets("staged-prod", "staged"));
+        // A name whose end looks like the six characters of an ARN.
+        assert!(secrets("bedrock-staged", &arn("bedrock-staged-AbCdEf")));
+        assert!(secrets(&arn("bedrock-staged-AbCdEf"), "bedrock-staged"));
+        assert!(!secrets("bedrock-staged", "bedrock"));
         for api_key in ["the-key", &arn("the-key-AbCdEf")] {
             let ai_secrets = json!([{"name": "x", "api_key_secret_id": api_key}]);
             let error = two(json!({"secret_id": "the-key"}), json!({"user_name": "b", "ai_secrets": ai_secrets}));
@@ -559,7 +588,7 @@ mod tests {
     #[test]
     fn what_is_no_array_of_targets_is_refused() {
         for json in ["", "{}", "[", "[]", "null", "[5]", "[[\"prod\"]]"] {
-            assert!(read_all(json, &defaults()).is_err(), "{json}");
+            assert!(read_all(json, &defaults(), None).is_err(), "{json}");
         }
     }
 }

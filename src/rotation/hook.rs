@@ -11,7 +11,7 @@ use crate::config::Target;
 use crate::deadline::Deadline;
 use crate::error::{Cause, Error, Service};
 use crate::report::{Outcome, TargetReport};
-use crate::staging::{Description, Held, Stages};
+use crate::staging::{Description, Held, Stages, Staging};
 use crate::trigger::RotationStep;
 
 impl Rotation {
@@ -21,8 +21,10 @@ impl Rotation {
         let mut report = TargetReport::new(target);
         // Security: exposed into the PutSecretValue that needs it.
         let rotation_token = step.rotation_token.as_ref().map(ExposeSecret::expose_secret);
-        let staged = self.staged(target, &step.secret_id, rotation_token, deadline);
-        let done = staged.step(&step.step, &step.client_request_token, &mut report).await;
+        // Not the event's own SecretId: what is acted on is what is configured.
+        let configured = target.secret_id.as_deref().unwrap_or_default();
+        let staged = self.staged(target, configured, rotation_token, deadline);
+        let done = Box::pin(staged.step(&step.step, &step.client_request_token, &mut report)).await;
         report.conclude(done, started)
     }
 }
@@ -30,19 +32,19 @@ impl Rotation {
 impl Staged<'_> {
     async fn step(&self, step: &str, version: &str, report: &mut TargetReport) -> Result<Outcome, Error> {
         let contents = self.read().await?;
-        if !guard(&contents.description, version)? {
+        if !guard(self.staging, &contents.description, version).await? {
             return Ok(Outcome::StepDone);
         }
         match step {
             "createSecret" => {
                 // Dead credentials of an earlier attempt are found out before they are kept.
                 if !matches!(self.staging.read(version).await?, Held::Nothing) {
-                    self.pending(version).await?;
+                    self.pending(version, &contents).await?;
                 }
                 self.create(version, &contents, report).await?;
             }
             "setSecret" => {
-                let credentials = self.pending(version).await?;
+                let credentials = self.pending(version, &contents).await?;
                 report.name(&credentials);
                 self.set(&credentials, report).await?;
             }
@@ -51,13 +53,13 @@ impl Staged<'_> {
                 (Held::Nothing, Some(current)) => self.holds(current, report).await?,
                 (Held::Nothing, None) => self.may_set(report).await?,
                 _ => {
-                    let credentials = self.pending(version).await?;
+                    let credentials = self.pending(version, &contents).await?;
                     report.name(&credentials);
-                    self.test(&credentials, &contents, report).await?;
+                    self.test(version, &credentials, &contents, report).await?;
                 }
             },
             "finishSecret" => {
-                let credentials = self.pending(version).await?;
+                let credentials = self.pending(version, &contents).await?;
                 report.name(&credentials);
                 self.finish(version, &contents).await?;
                 report.held = Some(credentials.lifetime());
@@ -69,12 +71,16 @@ impl Staged<'_> {
 }
 
 /// The contract's guards, in its order. False if the version is current already, so that there is nothing left to do.
-pub(super) fn guard(description: &Description, version: &str) -> Result<bool, Error> {
+pub(super) async fn guard(staging: Staging<'_>, description: &Description, version: &str) -> Result<bool, Error> {
     let refuse = |problem: &str, remedy: &str| {
         Err(Error::new(Cause::Conflict, Service::SecretsManager, "rotation", problem, remedy))
     };
     if description.rotation_enabled == Some(false) {
         return refuse("the secret has no rotation turned on", "Turn it on, or leave the secret to the schedule");
+    }
+    if description.stale_pending() == Some(version) {
+        staging.end_pending(version).await?;
+        return refuse("the version was current before, and was replaced", "The next rotation starts afresh");
     }
     match description.stages(version) {
         Stages::Unknown => refuse("the secret has no such version", "Start the rotation anew with RotateSecret"),

@@ -4,7 +4,8 @@ use aws_sdk_iam as iam;
 use aws_sdk_iam::config::{Credentials as IamCredentials, SharedCredentialsProvider};
 use secrecy::ExposeSecret;
 
-use super::Rotation;
+use super::staged::{Contents, Staged};
+use super::{ONCE, Rotation};
 use crate::config::{Kind, Standing, Target};
 use crate::credentials::{Credentials, Secret};
 use crate::deadline::Deadline;
@@ -45,28 +46,6 @@ impl Rotation {
         deadline.bound(Service::Iam, "list", list(&iam, target, &standing.user_name)).await
     }
 
-    /// Makes room if there is none, and mints. Begins again after a lost answer, whose credential is an orphan then, and
-    /// makes room for the next.
-    pub(super) async fn mint_into_a_free_slot(
-        &self,
-        target: &Target,
-        standing: &Standing,
-        names: &Names,
-        deadline: Deadline,
-    ) -> Result<(Credentials, Vec<Retired>), Error> {
-        let iam = self.iam_for(target, standing, deadline).await?;
-        let attempt = || async {
-            let mut retired = Vec::new();
-            let listed = list(&iam, target, &standing.user_name).await?;
-            if let Some(id) = plan::in_the_way((self.clock)(), standing, names, &listed)? {
-                delete(&iam, target, &standing.user_name, &id).await?;
-                retired.push(Retired { credential_id: id, how: report::Retirement::Deleted });
-            }
-            Ok((self.mint(target, deadline).await?, retired))
-        };
-        deadline.repeat_a_few_times(Service::Iam, "create", attempt).await
-    }
-
     /// Deletes what could not be staged. If that fails too, it is an orphan, and retired later.
     pub(super) async fn discard(
         &self,
@@ -84,36 +63,77 @@ impl Rotation {
             report.warnings.push(format!("{} could not be staged nor deleted; it is retired later", credentials.id));
         }
     }
+}
 
-    /// Retires what `plan` says, as far as it goes.
-    pub(super) async fn retire(
+impl Staged<'_> {
+    /// Makes room if there is none, and mints. Begins again after a lost answer, whose credential is an orphan then, and
+    /// makes room for the next.
+    pub(super) async fn mint_into_a_free_slot(
         &self,
-        target: &Target,
-        names: &Names,
-        deadline: Deadline,
-    ) -> (Vec<Retired>, Result<(), Error>) {
-        let mut retired = Vec::new();
-        let Some(standing) = target.kind.standing() else { return (retired, Ok(())) };
+        standing: &Standing,
+        contents: &Contents,
+    ) -> Result<(Credentials, Vec<Retired>), Error> {
+        let (rotation, target, user) = (self.rotation, self.target, &standing.user_name);
+        let iam = rotation.iam_for(target, standing, self.deadline).await?;
+        let attempt = || async {
+            let mut retired = Vec::new();
+            let listed = list(&iam, target, user).await?;
+            if listed.len() >= plan::SLOTS {
+                // Another run may have minted and staged since.
+                let names = Names { promoted_at: contents.description.promoted_at, ..self.read().await?.names() };
+                if let Some(id) = plan::in_the_way(self.now(), standing, &names, &listed)? {
+                    if !names.is_previous(&id) {
+                        // If the current ones do not work, there is nothing better to give to Braintrust.
+                        let _ = Box::pin(self.set_current(contents)).await;
+                    }
+                    delete(&iam, target, user, &id).await?;
+                    retired.push(Retired { credential_id: id, how: report::Retirement::Deleted });
+                }
+            }
+            Ok((rotation.mint(target, self.deadline).await?, retired))
+        };
+        self.deadline.repeat_a_few_times(Service::Iam, "create", attempt).await
+    }
+
+    /// Retires what nothing uses, by what the secret names now, as far as it goes.
+    pub(super) async fn retire(&self, report: &mut TargetReport) -> Result<(), Error> {
+        let Some(standing) = self.target.kind.standing() else { return Ok(()) };
+        let (target, user) = (self.target, &standing.user_name);
+        let contents = self.read().await?;
+        let names = contents.names();
         let all = async {
-            let iam = self.iam_for(target, standing, deadline).await?;
-            let listed = list(&iam, target, &standing.user_name).await?;
-            for retirement in plan::retirements((self.clock)(), standing, names, &listed) {
+            let iam = self.rotation.iam_for(target, standing, self.deadline).await?;
+            let listed = list(&iam, target, user).await?;
+            for retirement in plan::retirements(self.now(), standing, &names, &listed) {
                 let (id, how) = match retirement {
                     Retirement::Deactivate(id) => {
-                        deactivate(&iam, target, &standing.user_name, &id).await?;
+                        if !names.is_previous(&id) {
+                            Box::pin(self.set_current(&contents)).await?;
+                        }
+                        deactivate(&iam, target, user, &id).await?;
                         (id, report::Retirement::Deactivated)
                     }
                     Retirement::Delete(id) => {
-                        delete(&iam, target, &standing.user_name, &id).await?;
+                        delete(&iam, target, user, &id).await?;
                         (id, report::Retirement::Deleted)
                     }
                 };
-                retired.push(Retired { credential_id: id, how });
+                report.retired.push(Retired { credential_id: id, how });
             }
             Ok(())
         };
-        let done = deadline.bound(Service::Iam, "retire", all).await;
-        (retired, done)
+        self.deadline.bound(Service::Iam, "retire", all).await
+    }
+
+    /// Gives the current credentials to Braintrust again, if they work: before an orphan goes, which a rotation that was
+    /// cut off may have left there, and after a rotation that failed.
+    pub(super) async fn set_current(&self, contents: &Contents) -> Result<(), Error> {
+        let Some(current) = &contents.current else { return Ok(()) };
+        if !plan::lasts(self.now(), current.expires_at) {
+            return Err(self.conflict("the current credentials have ended", "The next rotation replaces them"));
+        }
+        self.rotation.prove(self.target, current, ONCE, self.deadline).await?;
+        self.set(current, &mut TargetReport::new(self.target)).await
     }
 }
 

@@ -44,7 +44,7 @@ impl Rotation {
     ) -> TargetReport {
         let started = Instant::now();
         let mut report = TargetReport::named("braintrust_api_key");
-        let staging = Staging { client: &self.secrets_manager, secret_id: &step.secret_id, deadline };
+        let staging = Staging { client: &self.secrets_manager, secret_id: &configured.api_key_secret_id, deadline };
         let done = self.api_key_step(configured, staging, step, &mut report, deadline).await;
         report.conclude(done.map(|()| Outcome::StepDone), started)
     }
@@ -59,7 +59,7 @@ impl Rotation {
     ) -> Result<(), Error> {
         let description = staging.describe().await?;
         let version = &step.client_request_token;
-        if !hook::guard(&description, version)? {
+        if !hook::guard(staging, &description, version).await? {
             return Ok(());
         }
         let with = |key| Braintrust { http: &self.http, api_url: &configured.api_url, api_key: key, deadline };

@@ -54,35 +54,41 @@ impl Rotation {
 impl Staged<'_> {
     /// One tick: what is due is rotated by the four steps, in order; what nothing uses is retired.
     pub(super) async fn tick(&self, token: &str, force: bool, report: &mut TargetReport) -> Result<Outcome, Error> {
-        let contents = self.read().await?;
+        let mut contents = self.read().await?;
         if let Some(current) = &contents.current {
             report.name(current);
             report.held = Some(current.lifetime());
         }
-        let pending = contents.description.pending();
-        let (version, outcome) = match self.decide(token, force, &contents).await? {
+        if let Some(stale) = contents.description.stale_pending() {
+            self.staging.end_pending(stale).await?;
+        }
+        let decision = self.decide(token, force, &contents).await?;
+        let pending = contents.description.pending().map(str::to_owned);
+        let (version, outcome) = match decision {
             Decision::LeaveToSecretsManager => {
                 report.warnings.extend(self.target.kind.standing().is_none().then(|| TOO_SLOW.to_owned()));
                 (None, Outcome::LeftToSecretsManager)
             }
             Decision::NotDue => (None, Outcome::NotDue),
             Decision::Resume => (pending, Outcome::Resumed),
-            Decision::Start => (Some(token), Outcome::Rotated),
-            Decision::StartAfresh if pending == Some(token) => {
-                self.staging.end_pending(token).await?;
-                return Err(self.dead("the next tick starts afresh"));
+            // An event that is late: its rotation has ended, and others came after it.
+            Decision::Start if !matches!(self.staging.read(token).await?, Held::Nothing) => (None, Outcome::NotDue),
+            Decision::Start => (Some(token.to_owned()), Outcome::Rotated),
+            Decision::StartAfresh if pending.as_deref() == Some(token) => {
+                return Err(self.abandon(token, &contents, "the next tick starts afresh").await);
             }
             Decision::StartAfresh => {
-                if let Some(pending) = pending {
+                if let Some(pending) = &pending {
                     self.staging.end_pending(pending).await?;
                 }
-                (Some(token), Outcome::Rotated)
+                contents.pending = None;
+                (Some(token.to_owned()), Outcome::Rotated)
             }
         };
-        if let Some(version) = version {
+        if let Some(version) = &version {
             let credentials = self.create(version, &contents, report).await?;
             self.set(&credentials, report).await?;
-            self.test(&credentials, &contents, report).await?;
+            self.test(version, &credentials, &contents, report).await?;
             self.finish(version, &contents).await?;
             report.held = Some(credentials.lifetime());
             self.staging.end_pending(version).await?;
@@ -125,12 +131,18 @@ impl Staged<'_> {
             Some(Held::Credentials(credentials)) => Some(Pending::Holds(known(credentials))),
             Some(Held::Foreign) => return Err(self.foreign()),
         };
+        let listed = self.rotation.list(self.target, self.deadline).await?;
         let state = State {
             rotation_enabled: contents.description.rotation_enabled == Some(true),
             event_is_done: contents.description.current() == Some(token),
             pending,
             current: contents.current.as_ref().map(known),
-            listed: self.rotation.list(self.target, self.deadline).await?,
+            overlap_ends_at: self
+                .target
+                .kind
+                .standing()
+                .and_then(|standing| contents.names().overlap_ends_at(standing)),
+            listed,
         };
         Ok(plan::decide(self.now(), self.target, force, &state))
     }
@@ -164,9 +176,7 @@ impl Staged<'_> {
         let credentials = match target.kind.standing() {
             None => self.rotation.mint(target, deadline).await?,
             Some(standing) => {
-                let names = contents.names();
-                let minted = self.rotation.mint_into_a_free_slot(target, standing, &names, deadline);
-                let (credentials, retired) = minted.await?;
+                let (credentials, retired) = Box::pin(self.mint_into_a_free_slot(standing, contents)).await?;
                 report.retired.extend(retired);
                 credentials
             }
@@ -187,23 +197,49 @@ impl Staged<'_> {
         report.first_error().cloned().map_or(Ok(()), Err)
     }
 
-    /// testSecret: the credentials work, and Braintrust reads them back. If not, the current ones are put back, unless
-    /// they have ended; the pending version stays, for the retry.
+    /// testSecret: the credentials work, and Braintrust reads them back. If they do not, the current ones are put back; the
+    /// pending version stays, for the retry. An answer that did not come proves nothing: the retry asks again.
     pub(super) async fn test(
         &self,
+        version: &str,
         credentials: &Credentials,
         contents: &Contents,
         report: &mut TargetReport,
     ) -> Result<(), Error> {
-        let tested = self.holds(credentials, report).await;
-        let current = contents.current.as_ref().filter(|current| plan::lasts(self.now(), current.expires_at));
-        let (Err(error), Some(current)) = (&tested, current) else { return tested };
-        let mut put_back = TargetReport::new(self.target);
-        let remedy = match self.set(current, &mut put_back).await {
-            Ok(()) => format!("The current credentials ({}) were put back. {}", current.id, error.remedy),
-            Err(_) => format!("The current credentials ({}) could not be put back. {}", current.id, error.remedy),
-        };
-        Err(error.clone().with_remedy(remedy))
+        let Err(error) = self.holds(credentials, report).await else { return Ok(()) };
+        let may_pass = error.is_transient() || error.cause == Cause::Timeout;
+        match &contents.current {
+            Some(current) if !may_pass => match self.put_back(version, contents).await {
+                Ok(()) => {
+                    let remedy = format!("The current credentials ({}) were put back. {}", current.id, error.remedy);
+                    Err(error.with_remedy(remedy))
+                }
+                Err(_) => {
+                    let remedy = format!("The current ones ({}) could not be put back. {}", current.id, error.remedy);
+                    Err(error.with_remedy(remedy))
+                }
+            },
+            _ => Err(error),
+        }
+    }
+
+    /// Writes the current credentials again, if they work and are still current: another run may have ended.
+    async fn put_back(&self, version: &str, contents: &Contents) -> Result<(), Error> {
+        let now = self.staging.describe().await?;
+        if now.pending() != Some(version) || now.current() != contents.description.current() {
+            return Err(self.conflict("another run has ended this rotation", "Look at its report"));
+        }
+        Box::pin(self.set_current(contents)).await
+    }
+
+    /// Ends a rotation whose credentials are dead. Braintrust may hold them already, so the current ones are put back
+    /// first, as far as they can be.
+    async fn abandon(&self, version: &str, contents: &Contents, what_next: &str) -> Error {
+        let put_back = contents.current.is_some() && self.put_back(version, contents).await.is_ok();
+        let ended = self.staging.end_pending(version).await;
+        let whether = if put_back { "; the current ones were put back" } else { "" };
+        let problem = format!("the pending credentials have ended or are gone, so the version was abandoned{whether}");
+        ended.err().unwrap_or_else(|| self.conflict(&problem, what_next))
     }
 
     /// Whether the credentials work and every `ai_secret` reads them back.
@@ -230,27 +266,15 @@ impl Staged<'_> {
         self.staging.promote(version, contents.description.current()).await
     }
 
-    /// Retires what nothing uses, by what the secret names now.
-    async fn retire(&self, report: &mut TargetReport) -> Result<(), Error> {
-        if self.target.kind.standing().is_none() {
-            return Ok(());
-        }
-        let names = self.read().await?.names();
-        let (retired, done) = self.rotation.retire(self.target, &names, self.deadline).await;
-        report.retired.extend(retired);
-        done
-    }
-
     /// The pending version's credentials, if a step may go on with them. Dead ones are abandoned.
-    pub(super) async fn pending(&self, version: &str) -> Result<Credentials, Error> {
+    pub(super) async fn pending(&self, version: &str, contents: &Contents) -> Result<Credentials, Error> {
         match self.staging.read(version).await? {
             Held::Credentials(credentials) => {
                 let listed = self.rotation.list(self.target, self.deadline).await?;
                 if plan::is_alive(self.now(), self.target, &known(&credentials), &listed) {
                     return Ok(credentials);
                 }
-                self.staging.end_pending(version).await?;
-                Err(self.dead("the next rotation starts afresh"))
+                Err(self.abandon(version, contents, "the next rotation starts afresh").await)
             }
             Held::Foreign => Err(self.foreign()),
             Held::Nothing => Err(hook::empty(self.staging.secret_id)),
@@ -259,10 +283,6 @@ impl Staged<'_> {
 
     pub(super) fn now(&self) -> Timestamp {
         (self.rotation.clock)()
-    }
-
-    fn dead(&self, what_next: &str) -> Error {
-        self.conflict("the pending credentials have ended or are gone, so the version was abandoned", what_next)
     }
 
     fn foreign(&self) -> Error {
@@ -280,7 +300,7 @@ impl Staged<'_> {
 
 impl Contents {
     /// The ids that the secret names.
-    fn names(&self) -> Names {
+    pub(super) fn names(&self) -> Names {
         let pending = match &self.pending {
             Some(Held::Credentials(credentials)) => Some(credentials.id.clone()),
             _ => None,
@@ -288,7 +308,7 @@ impl Contents {
         Names {
             current: self.current.as_ref().map(|current| current.id.clone()),
             current_minted_at: self.current.as_ref().map(|current| current.minted_at),
-            changed_at: self.description.changed_at,
+            promoted_at: self.description.promoted_at,
             pending,
             previous: self.previous.as_ref().map(|previous| previous.id.clone()),
             secret_created_at: self.description.created_at,

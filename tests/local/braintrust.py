@@ -186,7 +186,8 @@ class Braintrust(Server):
 
     def _touch(self, ai_secret: dict, body: dict):
         ai_secret["updated_at"] = self._now()
-        if body.get("secret") is not None:
+        # "When the encrypted value itself last changed": the same again is no change.
+        if body.get("secret") not in (None, ai_secret["secret"]):
             ai_secret["secret"] = body["secret"]
             ai_secret["secret_updated_at"] = ai_secret["updated_at"]
 

@@ -1,14 +1,17 @@
 """Starts ministack so that its evaluator can be asked alone, and told condition keys that it does not know.
 
-Runs in ministack's own Python. The server before ministack sends two headers, which signatures do not cover, and lets
-no client's through.
+Its CloudFormation learns AWS::SecretsManager::RotationSchedule. Runs in ministack's own Python. The server before
+ministack sends two headers, which signatures do not cover, and lets no client's through.
 """
 
 import contextvars
 import json
+import os
+import urllib.request
 
 from ministack import app
 from ministack.core import iam_actions, iam_evaluator
+from ministack.services.cloudformation import provisioners, stacks
 
 ONLY_AUTHORIZE = "x-local-only-authorize"
 CONDITION_KEYS = "x-local-condition-keys"
@@ -17,6 +20,8 @@ _given = contextvars.ContextVar("given", default={})
 _pin_request_caller = iam_evaluator.pin_request_caller
 _resolve_condition_key = iam_evaluator._resolve_condition_key
 _extract_iam_action = iam_actions.extract_iam_action
+_runs_on_worker_thread = stacks._runs_on_worker_thread
+_ROTATION_SCHEDULE = "AWS::SecretsManager::RotationSchedule"
 
 
 def _pin_with_condition_keys(headers, query_params=None):
@@ -34,6 +39,30 @@ def _extract_as_aws_does(*request):
     return "bedrock:InvokeModel" if action == "bedrock:Converse" else action
 
 
+def _turn_rotation_on(_logical_id, properties, _stack_name):
+    """Asks the server before ministack, which has what ministack lacks of RotateSecret."""
+    asked = {
+        "SecretId": properties["SecretId"],
+        "RotationLambdaARN": properties["RotationLambdaARN"],
+        # ministack's CloudFormation leaves the parameter a text.
+        "RotationRules": {"AutomaticallyAfterDays": int(properties["RotationRules"]["AutomaticallyAfterDays"])},
+        "RotateImmediately": properties.get("RotateImmediatelyOnUpdate", True),
+    }
+    headers = {
+        "Authorization": "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/secretsmanager/aws4_request",
+        "Content-Type": "application/x-amz-json-1.1",
+        "X-Amz-Target": "secretsmanager.RotateSecret",
+    }
+    request = urllib.request.Request(os.environ["AWS_ENDPOINT_URL"], json.dumps(asked).encode(), headers)
+    urllib.request.urlopen(request, timeout=30).close()
+    return properties["SecretId"], {}
+
+
+def _blocks(resource_type):
+    """That call comes back to ministack, which must be free to answer it."""
+    return resource_type == _ROTATION_SCHEDULE or _runs_on_worker_thread(resource_type)
+
+
 def _unless_only_authorizing(handler):
     async def handle(method, path, headers, body, query_params):
         if ONLY_AUTHORIZE in headers:
@@ -46,6 +75,8 @@ def _unless_only_authorizing(handler):
 iam_evaluator.pin_request_caller = _pin_with_condition_keys
 iam_evaluator._resolve_condition_key = _resolve_given_first
 iam_actions.extract_iam_action = _extract_as_aws_does
+provisioners._RESOURCE_HANDLERS[_ROTATION_SCHEDULE] = {"create": _turn_rotation_on}
+stacks._runs_on_worker_thread = _blocks
 for _service, _handler in app.SERVICE_HANDLERS.items():
     app.SERVICE_HANDLERS[_service] = _unless_only_authorizing(_handler)
 app.main()
