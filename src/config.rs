@@ -10,6 +10,7 @@ use reqwest::Url;
 use crate::error::Error;
 pub use target::{AiSecret, AssumeRole, Kind, LayoutChoice, Lookup, Probe, Standing, Target};
 
+const SCHEDULE_EXPRESSION: &str = "SCHEDULE_EXPRESSION";
 const METRICS_NAMESPACE: &str = "METRICS_NAMESPACE";
 const TARGETS: &str = "TARGETS";
 const TARGETS_SECRET_ID: &str = "TARGETS_SECRET_ID";
@@ -22,6 +23,8 @@ const DEFAULT_API_URL: &str = "https://api.braintrust.dev";
 /// What the environment says, before the targets are read.
 #[derive(Debug)]
 pub struct Config {
+    /// `SCHEDULE_EXPRESSION`.
+    pub schedule: Option<String>,
     /// `METRICS_NAMESPACE`.
     pub metrics_namespace: String,
     /// `TARGETS` or `TARGETS_SECRET_ID`.
@@ -67,6 +70,7 @@ impl Config {
             None => set(any_endpoint).map(|url| endpoint(any_endpoint, &url)).transpose(),
         };
         Ok(Self {
+            schedule: set(SCHEDULE_EXPRESSION),
             metrics_namespace: metrics_namespace(set(METRICS_NAMESPACE))?,
             targets: targets_source(set(TARGETS), set(TARGETS_SECRET_ID))?,
             defaults: Defaults {

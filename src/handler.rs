@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::check::Check;
 use crate::config::{self, Target};
 use crate::deadline::Deadline;
 use crate::error::Error;
@@ -28,6 +29,8 @@ const SIDE_BY_SIDE: usize = 32;
 pub struct Handler {
     /// The configured targets.
     pub targets: Vec<Target>,
+    /// The schedule's expression, if it is told: for `check`.
+    pub schedule: Option<String>,
     /// Where metrics go.
     pub metrics: Metrics,
     /// The services.
@@ -53,7 +56,7 @@ impl Handler {
                 report::log(report);
                 report::log_metrics(&self.metrics.lines((self.clock)(), &function_name, report));
             }
-            Ok(Answer::Status(_)) => {}
+            Ok(Answer::Status(_) | Answer::Check(_)) => {}
             Err(Failure::Refused(error)) => report::log_error(error, (self.clock)()),
         }
         result
@@ -84,7 +87,13 @@ impl Handler {
                 let ok = targets.iter().all(|target| target.state == State::Ok);
                 Ok(Answer::Status(Status { action: "status", ok, started_at: started.at, targets }))
             }
-            Trigger::Check(_) => todo!(),
+            Trigger::Check(names) => {
+                let schedule = self.schedule.as_deref();
+                let run = async |target: &Target| self.rotation.check(target, schedule, deadline).await;
+                let targets = self.side_by_side(&names, run).await?;
+                let ok = targets.iter().all(|target| target.ok);
+                Ok(Answer::Check(Check { action: "check", ok, started_at: started.at, targets }))
+            }
         }
     }
 
@@ -133,6 +142,8 @@ pub enum Answer {
     Report(Report),
     /// What there is.
     Status(Status),
+    /// What a rotation would need.
+    Check(Check),
 }
 
 /// When an invocation began, on the wall and for its duration.

@@ -2,6 +2,7 @@
 
 mod api_keys;
 mod braintrust;
+mod check;
 mod config;
 mod credentials;
 mod deadline;

@@ -3,6 +3,7 @@
 //! A target without a staged secret is rotated in memory, here; one with a staged secret in `staged`, by the same four
 //! steps that Secrets Manager asks for in `hook`.
 
+mod check;
 mod hook;
 mod places;
 mod retirement;

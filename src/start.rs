@@ -62,6 +62,7 @@ pub async fn start(variable: impl Fn(&str) -> Option<String>, clock: fn() -> Tim
     };
     Ok(Handler {
         targets,
+        schedule: config.schedule,
         metrics: Metrics { namespace: config.metrics_namespace },
         rotation: Rotation {
             sts: sts::Client::new(&aws),

@@ -16,7 +16,7 @@ use crate::staging::{Description, Held, Staging};
 pub(super) const TWICE: u32 = 2;
 
 /// <https://docs.aws.amazon.com/secretsmanager/latest/userguide/rotate-secrets_schedule.html>
-const TOO_SLOW: &str = "Secrets Manager rotates every four hours at the shortest, and these credentials live an hour: \
+pub(super) const TOO_SLOW: &str = "Secrets Manager rotates every four hours at the shortest, and these credentials live an hour: \
                         cancel the secret's rotation, and the schedule rotates it";
 
 /// One target's rotation through its staged secret.
