@@ -5,6 +5,7 @@ import json
 import os
 import uuid
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,17 @@ class Bench:
         policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": actions, "Resource": "*"}]}
         iam.put_user_policy(UserName=name, PolicyName="bedrock", PolicyDocument=json.dumps(policy))
         return name
+
+    @contextmanager
+    def execution_policy(self, allow=(), deny=()):
+        """The function's role with more, or less, for a while."""
+        iam, name = self.stack.client("iam"), f"more-{uuid.uuid4().hex[:8]}"
+        statements = [("Allow", allow), ("Deny", deny)]
+        statements = [{"Effect": e, "Action": list(actions), "Resource": "*"} for e, actions in statements if actions]
+        policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+        iam.put_role_policy(RoleName="rotator-execution", PolicyName=name, PolicyDocument=policy)
+        yield
+        iam.delete_role_policy(RoleName="rotator-execution", PolicyName=name)
 
     def staged_secret(self):
         """A secret that holds nothing yet."""
