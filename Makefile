@@ -21,15 +21,15 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test build check invoke deploy bench lock clean
+.PHONY: help run status doctor rollback break stop test build check invoke deploy bench lock clean
 
 export PATH := $(CURDIR)/.tools/sam/bin:$(PATH)
 # cargo, and the cargo-lambda that `sam build` starts, share one folder whatever the caller's settings are.
 export CARGO_TARGET_DIR := $(CURDIR)/target
 export SAM_CLI_TELEMETRY := 0
 
-# Only `make deploy` sees the caller's AWS account.
-ifeq ($(filter deploy,$(MAKECMDGOALS)),)
+# Only `make deploy`, and the others where STACK names what was deployed, see the caller's AWS account.
+ifeq ($(filter deploy,$(MAKECMDGOALS))$(STACK),)
 unexport AWS_PROFILE AWS_DEFAULT_PROFILE AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_ENDPOINT_URL
 export AWS_CONFIG_FILE := /dev/null
 export AWS_SHARED_CREDENTIALS_FILE := /dev/null
@@ -49,6 +49,21 @@ help:
 
 run: $(BUILT) $(LOCAL_AWS) ## Deploy KIND (temporary) into a local AWS, rotate by TRIGGER (schedule), and show what happened
 	@.tools/sam/bin/python tools/run.py $(KIND) $(TRIGGER)
+
+status: $(TOOLS) ## Show each target of STACK, or of what `make run` left running
+	@.tools/sam/bin/python tools/operate.py status "$(STACK)" ""
+
+doctor: $(TOOLS) ## Try all that a rotation needs, of STACK or of what `make run` left running
+	@.tools/sam/bin/python tools/operate.py doctor "$(STACK)" ""
+
+rollback: $(TOOLS) ## Go back to the previous credentials of TARGETS
+	@.tools/sam/bin/python tools/operate.py rollback "$(STACK)" "$(TARGETS)"
+
+break: $(TOOLS) ## Break WHAT (trust, bedrock, ai_secret) of what `make run` left running
+	@.tools/sam/bin/python tools/operate.py break "" "$(WHAT)"
+
+stop: $(TOOLS) ## End what `make run` left running
+	@.tools/sam/bin/python tools/operate.py stop "" ""
 
 test: check $(BUILT) $(LOCAL_AWS) ## Everything that `check` does, and all tests
 	@$(STEP) --show 'test result' 'cargo test' -- cargo test --locked

@@ -1,12 +1,14 @@
 """`make run KIND=… TRIGGER=…`: deploys the template into a local AWS, rotates, and shows what that did to the ai_secret.
 
-By the schedule, two ticks, the second of which finds a warm function; by Secrets Manager, the four steps.
+By the schedule, two ticks, the second of which finds a warm function; by Secrets Manager, the four steps. What was
+started stays for an hour, for `make status` and its siblings.
 """
 
 import sys
 import time
 from datetime import UTC, datetime, timedelta
 
+import local_stack
 from step import BOLD, GREEN, RED, ROOT, YELLOW, Progress, exit_on_signals, paint, run
 
 sys.path.insert(0, str(ROOT / "tests"))
@@ -14,6 +16,7 @@ from local.deployment import deploy, invoke, report_of  # noqa: E402
 from local.stack import Stack  # noqa: E402
 
 MINISTACK = ROOT / ".tools/ministack/bin/ministack"
+AN_HOUR = 3600
 STACK_NAME = "bedrock-braintrust-rotator"
 TEMPLATE = ROOT / ".aws-sam/build/template.yaml"
 OLD = {"auth_type": "iam_credentials", "access_key": "ASIAOLDOLDOLDOLDOLD0", "region": "us-east-1"}
@@ -127,7 +130,7 @@ def rotate(stack, kind, trigger, started):
         "BraintrustApiUrl": stack.braintrust.url,
         "AiSecretId": ai_secret,
         "Kind": kind,
-        "StageCredentials": "true" if trigger == "rotation" else "false",
+        "StageCredentials": "true",
     }
     start = time.monotonic()
     outputs = deploy(stack, TEMPLATE, STACK_NAME, parameters, lambda *command: run("sam deploy", *command))
@@ -142,17 +145,39 @@ def rotate(stack, kind, trigger, started):
     if any(failed for _, _, failed, _ in done):
         sys.exit(paint("The function failed.", RED))
     print(f"\n{paint('times', BOLD)}  {', '.join(times)}")
+    return {"outputs": outputs, "ai_secret": ai_secret}
 
 
-def main():
+def work(done):
     kind, trigger = sys.argv[1:]
-    exit_on_signals()
     start = Progress("start the local AWS and Braintrust")
     start.say()
     with Stack(MINISTACK) as stack:
         started = start.seconds()
         start.end("ok", GREEN)
-        rotate(stack, kind, trigger, started)
+        rotated = rotate(stack, kind, trigger, started)
+        root = stack.ministack.root
+        local_stack.save(
+            **rotated,
+            endpoint_url=stack.aws.url,
+            credentials={
+                "aws_access_key_id": root["AWS_ACCESS_KEY_ID"],
+                "aws_secret_access_key": root["AWS_SECRET_ACCESS_KEY"],
+                "region_name": "us-east-1",
+            },
+            braintrust_url=stack.braintrust.url,
+            braintrust_api_key=stack.braintrust_api_key,
+        )
+        print("\nIt stays for an hour: make status, make doctor, make break WHAT=trust, make rollback TARGETS=default, make stop")
+        sys.stdout.flush()
+        done()
+        local_stack.stay(AN_HOUR)
+
+
+def main():
+    exit_on_signals()
+    local_stack.stop()
+    local_stack.in_background(work)
 
 
 main()

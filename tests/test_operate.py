@@ -1,0 +1,63 @@
+"""`make run`, and what it leaves running: status, doctor, something broken, and a rollback, as an operator sees them."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import MINISTACK, ROOT
+
+# Each uses the one place where `make run` says what runs.
+pytestmark = pytest.mark.skipif(
+    not (ROOT / ".tools/ministack/bin/ministack").samefile(MINISTACK), reason="make run has its own tools"
+)
+
+
+def tool(name, *arguments):
+    """What a tool prints, and its exit status."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    environment |= {"AWS_DEFAULT_REGION": "us-east-1", "SAM_CLI_TELEMETRY": "0"}
+    command = [sys.executable, str(ROOT / "tools" / name), *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    return done.stdout + done.stderr, done.returncode
+
+
+def operate(action, argument=""):
+    return tool("operate.py", action, "", argument)
+
+
+@pytest.fixture
+def running():
+    # What says what runs is one file, so that all of this is one test.
+    output, status = operate("status")
+    assert status == 1 and "make run" in output
+    output, status = tool("run.py", "temporary", "schedule")
+    assert status == 0, output
+    yield output
+    assert operate("stop") == ("Stopped.\n", 0)
+    assert operate("stop") == ("Nothing runs here.\n", 0)
+
+
+def test_what_is_healthy_what_is_broken_and_a_rollback_are_shown_as_they_are(running):
+    assert "can call Bedrock    no                                  yes" in running
+    output, status = operate("status")
+    assert status == 0 and "next tick" in output, output
+    output, status = operate("doctor")
+    assert status == 0 and "call Bedrock in us-east-1" in output, output
+
+    assert operate("break", "ai_secret")[1] == 0
+    output, status = operate("status")
+    assert status == 1 and "out_of_step" in output, output
+
+    output, status = operate("rollback", "default")
+    assert status == 0 and "rolled_back" in output, output
+    assert operate("status")[1] == 0
+    output, status = operate("rollback", "default")
+    assert status == 1 and "those that a rollback left" in output, output
+
+    for what, remedy in [("bedrock", "allow bedrock:ListFoundationModels"), ("trust", "its trust policy")]:
+        assert operate("break", what)[1] == 0
+        output, status = operate("doctor")
+        assert status == 1 and remedy in output, output
+    output, status = operate("break", "everything")
+    assert status == 1 and "WHAT has to be" in output
