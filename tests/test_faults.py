@@ -147,7 +147,7 @@ def test_a_braintrust_that_answers_html_is_explained(bench):
     before = bench.braintrust.snapshot()
     bench.braintrust.fail(GET, HTML, times=None)
     report = bench.fail(target)
-    failed(report, "unavailable", "braintrust", "answered text/html where the JSON", "Check that the Braintrust URL")
+    failed(report, "unavailable", "braintrust", "answered text/html where JSON", "Check that the Braintrust URL")
     assert "proxy" not in str(report)
     assert bench.braintrust.snapshot() == before
 

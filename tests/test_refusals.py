@@ -176,4 +176,4 @@ def test_a_data_plane_that_takes_no_change_is_found_out(bench, unchanged):
     target = bench.target(bench.ai_secret())
     bench.braintrust.ignore_patches = True
     unchanged()
-    failed(bench.fail(target), "verification_failed", "braintrust", "another access key id reads back")
+    failed(bench.fail(target), "verification_failed", "braintrust", "something else reads back")
