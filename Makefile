@@ -71,13 +71,13 @@ test: check $(BUILT) $(LOCAL_AWS) ## Everything that `check` does, and all tests
 
 build: $(BUILT) ## Build the function with sam, if its sources changed
 
-check: $(TOOLS) ## Format, lints, docs, licences and the template
+check: $(TOOLS) ## Format, lints, docs, licences and the templates
 	@$(STEP) 'cargo fmt' -- cargo fmt --check
 	@$(STEP) 'cargo clippy' -- cargo clippy --all-targets --locked -- -D warnings
 	@RUSTDOCFLAGS=-Dwarnings $(STEP) 'cargo doc' -- cargo doc --no-deps --locked
 	@$(STEP) 'cargo deny' -- cargo deny --locked check licenses bans sources
 	@$(STEP) 'sam validate' -- sam validate --lint
-	@$(STEP) 'cfn-lint' -- cfn-lint template.yaml
+	@$(STEP) 'cfn-lint' -- cfn-lint template.yaml bedrock-role.yaml
 
 invoke: $(BUILT) $(LOCAL_AWS) ## Send EVENT (events/schedule.json) to the function under Lambda's emulator
 	@.tools/sam/bin/python tools/invoke.py $(EVENT)

@@ -21,7 +21,10 @@ from test_steps import STEPS
 TEMPLATE = ROOT / ".aws-sam/build/template.yaml"
 SCHEDULE = (ROOT / "events/schedule.json").read_text()
 FORCED = json.dumps({"action": "rotate", "force": True})
+SOME_ROLE = "arn:aws:iam::000000000000:role/some"
 SOME_SECRET = "arn:aws:secretsmanager:us-east-1:000000000000:secret:some-AbCdEf"
+# What Lambda itself does in the function's name.
+OF_LAMBDA = {"WriteItsOwnLogs", "KeepWhatFailed"}
 STATEMENTS = {
     "temporary": {"AssumeTheBedrockRole"},
     "access_key": {"RotateAccessKeys", "StageTheCredentials"},
@@ -88,7 +91,7 @@ def all_succeeded(steps):
 def test_the_schedule_rotates_each_kind(bench, deployed, kind):
     ai_secret = bench.ai_secret()
     outputs = deployed(ai_secret, Kind=kind)
-    assert set(execution_policy(bench, outputs)) == {"ReadTheBraintrustApiKey", "WriteItsOwnLogs", *STATEMENTS[kind]}
+    assert set(execution_policy(bench, outputs)) == {"ReadTheBraintrustApiKey", *OF_LAMBDA, *STATEMENTS[kind]}
     target = tick(bench, outputs)
     assert (target["outcome"], target["kind"]) == ("rotated", kind)
     assert bench.holds_working_credentials(ai_secret)
@@ -247,10 +250,27 @@ def test_a_key_of_ones_own_encrypts_both_secrets(bench, deployed):
             {"BraintrustApiKey": None, "BraintrustApiKeySecretArn": SOME_SECRET, "StagedSecretArn": SOME_SECRET},
             "have to be two secrets",
         ),
+        ({"RoleArns": SOME_ROLE}, "go with Targets"),
+        ({"Targets": "[{}]"}, "leave AiSecretId"),
+        ({"Targets": "[{}]", "AiSecretId": None}, "give RoleArns or IamUserArns"),
+        ({"Targets": "[{}]", "AiSecretId": None, "RoleArns": SOME_ROLE, "Kind": "access_key"}, "each says its own kind"),
+        ({"Targets": "[{}]", "AiSecretId": None, "RoleArns": SOME_ROLE, "StagedSecretArn": SOME_SECRET}, "StagedSecretArns"),
+        ({"AlarmTopicArn": "arn:aws:sns:us-east-1:000000000000:a", "AlarmEmail": "a@example.com"}, "AlarmEmail is for"),
+        ({"MetricsNamespace": "AWS/Lambda"}, "do not begin with AWS/"),
+        ({"VpcSubnetIds": "subnet-01234567"}, "go together"),
+        ({"VpcSecurityGroupIds": "sg-01234567"}, "go together"),
     ],
 )
 def test_parameters_that_contradict_each_other_are_refused(bench, changed, description):
     parameters = parameters_of(bench, str(uuid.uuid4()), changed)
+    s3, key = bench.stack.client("s3"), f"{uuid.uuid4()}.yaml"
+    s3.create_bucket(Bucket="templates")
+    # In S3, as it is too long for a request.
+    s3.put_object(
+        Bucket="templates",
+        Key=key,
+        Body=TEMPLATE.read_text().replace("CodeUri: RotatorFunction", "CodeUri: s3://bucket/key"),
+    )
     # CloudFormation refuses them by itself; sam would only add seconds.
     with pytest.raises(ClientError, match=re.escape(description)):
         bench.stack.client("cloudformation").create_change_set(
@@ -258,7 +278,7 @@ def test_parameters_that_contradict_each_other_are_refused(bench, changed, descr
             ChangeSetName="refused",
             ChangeSetType="CREATE",
             Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
-            TemplateBody=TEMPLATE.read_text().replace("CodeUri: RotatorFunction", "CodeUri: s3://bucket/key"),
+            TemplateURL=f"https://s3.us-east-1.amazonaws.com/templates/{key}",
             Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()],
         )
 
@@ -281,8 +301,8 @@ def test_the_function_needs_every_action_that_its_policy_allows(bench, deployed,
     whole = execution_policy(bench, outputs)
     for name, statement in whole.items():
         assert statement["Resource"] == resource_of(name, outputs)
-    # First, because a warm function reads the API key no more. The local AWS lets anybody log.
-    for name in ["ReadTheBraintrustApiKey", *(set(whole) - {"ReadTheBraintrustApiKey", "WriteItsOwnLogs"})]:
+    # First, because a warm function reads the API key no more. The local Lambda needs nothing for what it does itself.
+    for name in ["ReadTheBraintrustApiKey", *(set(whole) - {"ReadTheBraintrustApiKey", *OF_LAMBDA})]:
         actions = whole[name]["Action"]
         for action in [actions] if isinstance(actions, str) else actions:
             set_execution_policy(bench, outputs, narrowed(whole, name, action))
@@ -318,6 +338,7 @@ def resource_of(statement, outputs):
         "ReadTheBraintrustApiKey": outputs["BraintrustApiKeySecretArn"],
         "StageTheCredentials": outputs["StagedSecretArn"],
         "AssumeTheBedrockRole": outputs.get("BedrockRoleArn"),
+        "KeepWhatFailed": outputs["FailureQueueArn"],
         "WriteItsOwnLogs": f"arn:aws:logs:us-east-1:{ACCOUNT}:log-group:{outputs['LogGroupName']}:*",
     }
     return others.get(statement) or f"arn:aws:iam::{ACCOUNT}:user/{outputs['IamUserName']}"

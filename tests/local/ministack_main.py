@@ -1,7 +1,7 @@
 """Starts ministack so that its evaluator can be asked alone, and told condition keys that it does not know.
 
-Its CloudFormation learns AWS::SecretsManager::RotationSchedule. Runs in ministack's own Python. The server before
-ministack sends two headers, which signatures do not cover, and lets no client's through.
+Its CloudFormation learns AWS::SecretsManager::RotationSchedule, and Fn::Join in conditions. Runs in ministack's own
+Python. The server before ministack sends two headers, which signatures do not cover, and lets no client's through.
 """
 
 import contextvars
@@ -11,7 +11,7 @@ import urllib.request
 
 from ministack import app
 from ministack.core import iam_actions, iam_evaluator
-from ministack.services.cloudformation import provisioners, stacks
+from ministack.services.cloudformation import changesets, engine, handlers, provisioners, stacks
 
 ONLY_AUTHORIZE = "x-local-only-authorize"
 CONDITION_KEYS = "x-local-condition-keys"
@@ -21,6 +21,7 @@ _pin_request_caller = iam_evaluator.pin_request_caller
 _resolve_condition_key = iam_evaluator._resolve_condition_key
 _extract_iam_action = iam_actions.extract_iam_action
 _runs_on_worker_thread = stacks._runs_on_worker_thread
+_evaluate_conditions = engine._evaluate_conditions
 _ROTATION_SCHEDULE = "AWS::SecretsManager::RotationSchedule"
 
 
@@ -63,6 +64,22 @@ def _blocks(resource_type):
     return resource_type == _ROTATION_SCHEDULE or _runs_on_worker_thread(resource_type)
 
 
+def _evaluate_with_joins(template, params):
+    """Of joins, only those of a list parameter's members are there, to ask whether it is empty."""
+    return _evaluate_conditions({**template, "Conditions": _joined(template.get("Conditions", {}), params)}, params)
+
+
+def _joined(expression, params):
+    match expression:
+        case {"Fn::Join": [delimiter, {"Ref": name}]}:
+            return delimiter.join(params[name]["Value"].split(","))
+        case dict():
+            return {key: _joined(value, params) for key, value in expression.items()}
+        case list():
+            return [_joined(value, params) for value in expression]
+    return expression
+
+
 def _unless_only_authorizing(handler):
     async def handle(method, path, headers, body, query_params):
         if ONLY_AUTHORIZE in headers:
@@ -77,6 +94,9 @@ iam_evaluator._resolve_condition_key = _resolve_given_first
 iam_actions.extract_iam_action = _extract_as_aws_does
 provisioners._RESOURCE_HANDLERS[_ROTATION_SCHEDULE] = {"create": _turn_rotation_on}
 stacks._runs_on_worker_thread = _blocks
+for _module in (engine, changesets, handlers, stacks):
+    if hasattr(_module, "_evaluate_conditions"):
+        _module._evaluate_conditions = _evaluate_with_joins
 for _service, _handler in app.SERVICE_HANDLERS.items():
     app.SERVICE_HANDLERS[_service] = _unless_only_authorizing(_handler)
 app.main()
