@@ -25,11 +25,13 @@ SOME_ROLE = "arn:aws:iam::000000000000:role/some"
 SOME_SECRET = "arn:aws:secretsmanager:us-east-1:000000000000:secret:some-AbCdEf"
 # What Lambda itself does in the function's name.
 OF_LAMBDA = {"WriteItsOwnLogs", "KeepWhatFailed"}
+# What no rotation needs.
+OF_CHECK = {"TellWhatIsAllowed"}
 STATEMENTS = {
     "temporary": {"AssumeTheBedrockRole"},
-    "access_key": {"RotateAccessKeys", "StageTheCredentials"},
+    "access_key": {"RotateAccessKeys", "TellWhatIsAllowed", "StageTheCredentials"},
     "short_term_api_key": {"AssumeTheBedrockRole"},
-    "long_term_api_key": {"MintApiKeysThatExpire", "RetireApiKeys", "StageTheCredentials"},
+    "long_term_api_key": {"MintApiKeysThatExpire", "RetireApiKeys", "TellWhatIsAllowed", "StageTheCredentials"},
 }
 
 
@@ -302,7 +304,7 @@ def test_the_function_needs_every_action_that_its_policy_allows(bench, deployed,
     for name, statement in whole.items():
         assert statement["Resource"] == resource_of(name, outputs)
     # First, because a warm function reads the API key no more. The local Lambda needs nothing for what it does itself.
-    for name in ["ReadTheBraintrustApiKey", *(set(whole) - {"ReadTheBraintrustApiKey", *OF_LAMBDA})]:
+    for name in ["ReadTheBraintrustApiKey", *(set(whole) - {"ReadTheBraintrustApiKey", *OF_CHECK, *OF_LAMBDA})]:
         actions = whole[name]["Action"]
         for action in [actions] if isinstance(actions, str) else actions:
             set_execution_policy(bench, outputs, narrowed(whole, name, action))
@@ -310,6 +312,22 @@ def test_the_function_needs_every_action_that_its_policy_allows(bench, deployed,
             assert bench.holds_working_credentials(ai_secret) or bench.patches() == []
     set_execution_policy(bench, outputs, whole)
     tick(bench, outputs, FORCED)
+
+
+@pytest.mark.parametrize("kind", STANDING)
+def test_a_check_and_a_status_of_what_is_deployed_are_well_and_the_check_needs_its_statement(bench, deployed, kind):
+    outputs = deployed(bench.ai_secret(), Kind=kind)
+    tick(bench, outputs)
+    for action in ("status", "check"):
+        answer, failed = invoke(bench.stack, outputs["FunctionName"], json.dumps({"action": action}))
+        assert not failed and answer["ok"], answer
+    [line] = [line for line in answer["targets"][0]["lines"] if "make and retire" in line["what"]]
+    assert line["result"] == "ok", line
+    whole = execution_policy(bench, outputs)
+    set_execution_policy(bench, outputs, {name: s for name, s in whole.items() if name not in OF_CHECK})
+    answer, _ = invoke(bench.stack, outputs["FunctionName"], json.dumps({"action": "check"}))
+    [line] = [line for line in answer["targets"][0]["lines"] if "make and retire" in line["what"]]
+    assert line["result"] == "untold"
 
 
 def execution_policy(bench, outputs):
@@ -339,6 +357,7 @@ def resource_of(statement, outputs):
         "StageTheCredentials": outputs["StagedSecretArn"],
         "AssumeTheBedrockRole": outputs.get("BedrockRoleArn"),
         "KeepWhatFailed": outputs["FailureQueueArn"],
+        "TellWhatIsAllowed": outputs["ExecutionRoleArn"],
         "WriteItsOwnLogs": f"arn:aws:logs:us-east-1:{ACCOUNT}:log-group:{outputs['LogGroupName']}:*",
     }
     return others.get(statement) or f"arn:aws:iam::{ACCOUNT}:user/{outputs['IamUserName']}"

@@ -20,6 +20,7 @@ _given = contextvars.ContextVar("given", default={})
 _pin_request_caller = iam_evaluator.pin_request_caller
 _resolve_condition_key = iam_evaluator._resolve_condition_key
 _extract_iam_action = iam_actions.extract_iam_action
+_extract_resource_arn = iam_actions.extract_resource_arn
 _runs_on_worker_thread = stacks._runs_on_worker_thread
 _evaluate_conditions = engine._evaluate_conditions
 _ROTATION_SCHEDULE = "AWS::SecretsManager::RotationSchedule"
@@ -38,6 +39,14 @@ def _extract_as_aws_does(*request):
     """There is no action called Converse: the call needs `bedrock:InvokeModel`."""
     action = _extract_iam_action(*request)
     return "bedrock:InvokeModel" if action == "bedrock:Converse" else action
+
+
+def _extract_with_policy_sources(service, *request):
+    """A simulation is about the role or user whose policies it looks at."""
+    found = _extract_resource_arn(service, *request)
+    parameters = next((part for part in request if isinstance(part, dict) and "PolicySourceArn" in part), {})
+    source = parameters.get("PolicySourceArn")
+    return (source[0] if isinstance(source, list) else source) or found
 
 
 def _turn_rotation_on(_logical_id, properties, _stack_name):
@@ -92,6 +101,7 @@ def _unless_only_authorizing(handler):
 iam_evaluator.pin_request_caller = _pin_with_condition_keys
 iam_evaluator._resolve_condition_key = _resolve_given_first
 iam_actions.extract_iam_action = _extract_as_aws_does
+iam_actions.extract_resource_arn = _extract_with_policy_sources
 provisioners._RESOURCE_HANDLERS[_ROTATION_SCHEDULE] = {"create": _turn_rotation_on}
 stacks._runs_on_worker_thread = _blocks
 for _module in (engine, changesets, handlers, stacks):
