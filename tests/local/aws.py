@@ -92,6 +92,8 @@ class Aws(Server):
             return self._bedrock(request)
         if service == "sts" and _is_chained_too_long(request):
             return _CHAINED_TOO_LONG
+        if request.call == "iam:SimulatePrincipalPolicy":
+            return self._upstream.forward(request, _context_of(form(request)))
         own = {"iam": self._iam, "secretsmanager": self._secrets_manager}.get(service)
         answer = own.answer(request) if own else None
         answer = answer or self._upstream.forward(request)
@@ -111,6 +113,13 @@ class Aws(Server):
 
     def _is_unknown(self, id: str) -> bool:
         return self.minted.age(id) < self.new_credentials_unknown_for
+
+
+def _context_of(asked: dict[str, str]) -> dict[str, str]:
+    """The condition keys of a simulation, which ministack does not read."""
+    entry = "ContextEntries.member.{}.ContextKey{}"
+    numbers = [n for n in range(1, 10) if entry.format(n, "Name") in asked]
+    return {asked[entry.format(n, "Name")]: asked[entry.format(n, "Values.member.1")] for n in numbers}
 
 
 def _is_chained_too_long(request: Request) -> bool:
