@@ -118,7 +118,7 @@ fn without_suffix(arn: &str) -> &str {
 /// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDatum.html>
 fn metrics_namespace(found: Option<String>) -> Result<String, Error> {
     let namespace = found.unwrap_or_else(|| "BedrockBraintrustRotator".to_owned());
-    let fits = |c: char| c.is_ascii_alphanumeric() || ".-_/#: ".contains(c);
+    let fits = |c: char| c.is_ascii_alphanumeric() || ".-_/#:".contains(c);
     if namespace.len() > 255 || !namespace.chars().all(fits) || namespace.starts_with("AWS/") {
         let remedy = "Accepted: 1 to 255 letters, digits and . - _ / # :, not beginning with AWS/";
         return Err(Error::configuration(METRICS_NAMESPACE, format!("found {namespace:?}"), remedy));

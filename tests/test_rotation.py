@@ -220,3 +220,20 @@ def test_an_older_data_plane_without_secret_updated_at_is_served(bench):
     ai_secret = older.add_ai_secret("AWS Bedrock", metadata={})
     bench.rotate(bench.target(ai_secret), BRAINTRUST_API_URL=older.url)
     assert bench.holds_working_credentials(ai_secret, older)
+
+
+def test_one_target_serves_two_organizations_on_two_data_planes_with_two_keys(bench):
+    eu, eu_key = bench.new_braintrust(), "sk-europe"
+    eu.add_key(eu_key, orgs=("Acme", "Acme EU"))
+    other = eu.add_ai_secret("AWS Bedrock", org_name="Acme", metadata={})
+    here = bench.ai_secret("AWS Bedrock")
+    there = eu.add_ai_secret("AWS Bedrock", org_name="Acme EU", metadata={})
+    entry = {"name": "AWS Bedrock", "org_name": "Acme EU", "api_url": eu.url, "api_key_secret_id": bench.stack.secret(eu_key)}
+    report = bench.rotate(bench.target({"name": "AWS Bedrock"}, entry))
+    assert [found["id"] for found in report["targets"][0]["ai_secrets"]] == [here, there]
+    assert bench.holds_working_credentials(here) and bench.holds_working_credentials(there, eu)
+    # One set of credentials, and nothing for the organization that was not named.
+    assert bench.braintrust.credentials(here)["access_key"] == eu.credentials(there)["access_key"]
+    assert eu.ai_secrets[other]["metadata"] == {}
+    for server, key in ((bench.braintrust, bench.api_key), (eu, eu_key)):
+        assert {request.headers["authorization"] for request in server.requests} == {f"Bearer {key}"}
