@@ -29,6 +29,9 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 export SAM_CLI_TELEMETRY := 0
 
 # Only `make deploy`, and the others where STACK names what was deployed, see the caller's AWS account.
+ifneq ($(origin STACK),command line)
+STACK :=
+endif
 ifeq ($(filter deploy,$(MAKECMDGOALS))$(STACK),)
 unexport AWS_PROFILE AWS_DEFAULT_PROFILE AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_ENDPOINT_URL
 export AWS_CONFIG_FILE := /dev/null

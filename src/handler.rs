@@ -77,7 +77,10 @@ impl Handler {
                 Ok(started.report(Origin::Rotation, step.client_request_token, Some(step.step), false, targets))
             }
             Trigger::Rollback(rollback) => {
-                let run = async |target: &Target| self.rotation.roll_back(target, rollback.dry_run, deadline).await;
+                let run = async |target: &Target| match deadline.allows_a_start() {
+                    true => self.rotation.roll_back(target, rollback.dry_run, deadline).await,
+                    false => TargetReport::new(target),
+                };
                 let targets = self.side_by_side(&rollback.targets, run).await?;
                 Ok(started.report(Origin::Action, rollback.token.clone(), None, rollback.dry_run, targets))
             }

@@ -77,7 +77,7 @@ pub struct AiSecretStatus {
     /// When its secret last changed, where the data plane tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<Timestamp>,
-    /// Whether it holds what the staged secret holds; not known without one.
+    /// Whether it holds what the staged secret holds; not known without one, nor of an API key that may be there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub holds_current: Option<bool>,
     /// Why it could not be read.

@@ -38,7 +38,7 @@ def test_a_healthy_target_has_no_failed_line_and_nothing_is_changed_by_asking(be
     before, stages, listed = bench.braintrust.snapshot(), bench.stages(target), bench.listed(target)
     lines = check(function)
     assert all(line["result"] in ("ok", "untold") for line in lines), lines
-    assert of(lines, "credentials (")["result"] == "ok"
+    assert of(lines, "call Bedrock in")["result"] == "ok"
     assert (bench.braintrust.snapshot(), bench.stages(target), bench.listed(target)) == (before, stages, listed)
 
 

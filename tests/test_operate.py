@@ -7,28 +7,32 @@ import sys
 import pytest
 from conftest import MINISTACK, ROOT
 
-# Each uses the one place where `make run` says what runs.
 pytestmark = pytest.mark.skipif(
     not (ROOT / ".tools/ministack/bin/ministack").samefile(MINISTACK), reason="make run has its own tools"
 )
 
 
-def tool(name, *arguments):
-    """What a tool prints, and its exit status."""
+@pytest.fixture
+def tool(tmp_path):
+    """Runs a tool; answers what it prints, and its exit status."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    environment |= {"AWS_DEFAULT_REGION": "us-east-1", "SAM_CLI_TELEMETRY": "0"}
-    command = [sys.executable, str(ROOT / "tools" / name), *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
-    return done.stdout + done.stderr, done.returncode
+    environment |= {"AWS_DEFAULT_REGION": "us-east-1", "SAM_CLI_TELEMETRY": "0", "LOCAL_STACK": str(tmp_path / "local.json")}
 
+    def tool(name, *arguments):
+        command = [sys.executable, str(ROOT / "tools" / name), *arguments]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+        return done.stdout + done.stderr, done.returncode
 
-def operate(action, argument=""):
-    return tool("operate.py", action, "", argument)
+    return tool
 
 
 @pytest.fixture
-def running():
-    # What says what runs is one file, so that all of this is one test.
+def operate(tool):
+    return lambda action, argument="": tool("operate.py", action, "", argument)
+
+
+@pytest.fixture
+def running(tool, operate):
     output, status = operate("status")
     assert status == 1 and "make run" in output
     output, status = tool("run.py", "temporary", "schedule")
@@ -38,7 +42,7 @@ def running():
     assert operate("stop") == ("Nothing runs here.\n", 0)
 
 
-def test_what_is_healthy_what_is_broken_and_a_rollback_are_shown_as_they_are(running):
+def test_what_is_healthy_what_is_broken_and_a_rollback_are_shown_as_they_are(running, operate):
     assert "can call Bedrock    no                                  yes" in running
     output, status = operate("status")
     assert status == 0 and "next tick" in output, output

@@ -4,6 +4,7 @@ import json
 import uuid
 
 import pytest
+from local.server import Answer
 from test_crashes import KINDS, STANDING, schedule
 from test_staged import outcome
 from test_steps import Steps
@@ -119,3 +120,22 @@ def test_a_rollback_names_its_targets(bench):
         assert not result.ok and "has to name its targets" in result.body["errorMessage"]
     result = bench.function(target).invoke({**ROLLBACK, "force": True})
     assert not result.ok and "force" in json.dumps(result.body)
+
+
+def test_a_rollback_that_fails_half_way_leaves_braintrust_with_what_stays_current(bench):
+    half, other = bench.ai_secret("half"), bench.ai_secret("other")
+    target = bench.staged_target("access_key", half)
+    target["ai_secrets"].append({"id": other})
+    function = bench.function(target)
+    assert outcome(function.invoke(schedule())) == "rotated"
+    bench.age(target)
+    assert outcome(function.invoke(schedule())) == "rotated"
+    current = bench.staged(target)["credential_id"]
+    bench.braintrust.fail(lambda request: request.method == "PATCH" and other in request.path, Answer(403))
+    result = function.invoke(ROLLBACK)
+    assert not result.ok and "The current credentials were put back" in result.body["errorMessage"]
+    for _ in range(3):
+        assert bench.braintrust.credentials(half)["access_key"] == current
+        assert bench.holds_working_credentials(half) and bench.holds_working_credentials(other)
+        assert outcome(function.invoke(schedule())) == "not_due"
+    assert bench.listed(target) == {current: True}

@@ -4,25 +4,31 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 from step import ROOT
 
-STATE = ROOT / ".tools/local.json"
+# A test has one of its own, so that it does not end what somebody left running.
+STATE = Path(os.environ.get("LOCAL_STACK", ROOT / ".tools/local.json"))
 
 
 def save(**state):
-    STATE.write_text(json.dumps(state | {"pid": os.getpid()}))
-    STATE.chmod(0o600)
+    STATE.touch(mode=0o600)
+    STATE.write_text(json.dumps(state | {"pid": os.getpid(), "started": started(os.getpid())}))
+
+
+def started(pid):
+    """When a process began: its number may be another's by now."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
 
 
 def load():
     """What runs, or None."""
     try:
         state = json.loads(STATE.read_text())
-        os.kill(state["pid"], 0)
-    except (OSError, ValueError):
+        return state if started(state["pid"]) == state["started"] else None
+    except (OSError, ValueError, KeyError):
         return None
-    return state
 
 
 def stop():
@@ -43,10 +49,7 @@ def stay(seconds):
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nothing, stream)
-    try:
-        time.sleep(seconds)
-    finally:
-        STATE.unlink(missing_ok=True)
+    time.sleep(seconds)
 
 
 def in_background(work):

@@ -78,8 +78,14 @@ impl Rotation {
         let listed = self.list(target, deadline).await;
         lines.push(Line::of(format!("list the credentials of the IAM user {}", standing.user_name), &listed));
         if let (Ok(listed), Some(contents)) = (&listed, read) {
-            let room = plan::in_the_way((self.clock)(), standing, &contents.names(), listed);
-            lines.push(Line::of(format!("room for another credential ({} of 2 are there)", listed.len()), &room));
+            let (now, names) = ((self.clock)(), contents.names());
+            let what = format!("room for another credential ({} of 2 are there)", listed.len());
+            let is_in_overlap = names.overlap_ends_at(standing).is_some_and(|end| now < end);
+            lines.push(match plan::in_the_way(now, standing, &names, listed) {
+                // The schedule waits for its end.
+                Err(error) if is_in_overlap => Line::warning(what, error.remedy),
+                room => Line::of(what, &room),
+            });
         }
         match current {
             Some(current) => lines.push(self.check_bedrock(target, current, "current", deadline).await),
@@ -141,8 +147,12 @@ fn of_the_secret(target: &Target, contents: Option<&Result<Contents, Error>>) ->
     let (Some(contents), Some(id)) = (contents, &target.secret_id) else { return Vec::new() };
     let mut lines = vec![Line::of(format!("read the secret {id}"), contents)];
     let Ok(contents) = contents else { return lines };
+    let note = "reading does not tell whether the function may write it: secretsmanager:PutSecretValue, \
+                UpdateSecretVersionStage, and kms:GenerateDataKey with a key of your own";
+    lines.push(Line::untold(format!("write the secret {id}"), note));
     if contents.description.rotation_enabled == Some(true) && target.kind.standing().is_none() {
-        lines.push(Line::warning(format!("the rotation of the secret {id}"), TOO_SLOW));
+        let error = Error::new(Cause::Conflict, Service::SecretsManager, "rotation", "it is turned on", TOO_SLOW);
+        lines.push(Line::of(format!("the rotation of the secret {id}"), &Err::<(), _>(error)));
     }
     if contents.description.pending().is_some() {
         let note = "a rotation was begun and has not ended: the next tick (or Secrets Manager) goes on with it";

@@ -107,9 +107,8 @@ impl Staged<'_> {
             for retirement in plan::retirements(self.now(), standing, &names, &listed) {
                 let (id, how) = match retirement {
                     Retirement::Deactivate(id) => {
-                        if !names.is_previous(&id) {
-                            Box::pin(self.set_current(&contents)).await?;
-                        }
+                        // A rotation or rollback that was cut off may have left it with Braintrust.
+                        Box::pin(self.set_current(&contents)).await?;
                         deactivate(&iam, target, user, &id).await?;
                         (id, report::Retirement::Deactivated)
                     }

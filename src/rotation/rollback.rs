@@ -43,9 +43,17 @@ impl Staged<'_> {
         }
         let in_a_row = if active { ONCE } else { TWICE };
         self.rotation.prove(self.target, credentials, in_a_row, self.deadline).await?;
-        self.set(credentials, report).await?;
-        self.holds(credentials, report).await?;
-        self.swap(version, &contents).await?;
+        let done = async {
+            self.set(credentials, report).await?;
+            self.holds(credentials, report).await?;
+            self.swap(version, &contents).await
+        };
+        if let Err(error) = done.await {
+            let put_back = Box::pin(self.set_current(&contents)).await.is_ok();
+            let whether = if put_back { "were put back" } else { "could not be put back: rotate with force" };
+            let remedy = format!("The current credentials {whether}. {}", error.remedy);
+            return Err(error.with_remedy(remedy));
+        }
         Ok(Outcome::RolledBack)
     }
 

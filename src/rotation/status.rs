@@ -9,7 +9,7 @@ use super::Rotation;
 use super::places::{Found, Place};
 use crate::braintrust::layout;
 use crate::config::{Kind, Target};
-use crate::credentials::{Credentials, Lifetime};
+use crate::credentials::{Credentials, Lifetime, Secret};
 use crate::deadline::Deadline;
 use crate::status::{AiSecretStatus, Read, RotatedBy, TargetStatus};
 
@@ -50,7 +50,9 @@ fn entry((configured, place): &Found<'_>, current: Option<&Credentials>, is_stag
     let place = place.as_ref();
     let found = place.ok().map(|place| &place.before);
     let holds = |current: &Credentials| {
-        place.ok().map(|place| layout::arrived(place.layout, current, None, &place.before).is_ok())
+        let arrived = layout::arrived(place.ok()?.layout, current, None, &place.ok()?.before).is_ok();
+        // An API key does not read back: somebody else's looks the same.
+        (!arrived || matches!(current.secret, Secret::AccessKey { .. })).then_some(arrived)
     };
     AiSecretStatus {
         ai_secret: configured.lookup.to_string(),
