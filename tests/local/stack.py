@@ -15,10 +15,10 @@ _EXECUTION_ROLE = "rotator-execution"
 
 
 class Stack:
-    def __init__(self, ministack_executable: str):
+    def __init__(self, ministack_executable: str, tls: tuple[str, str] | None = None):
         self.ministack = Ministack(ministack_executable, free_port())
         self.aws = Aws(self.ministack.port)
-        self.braintrust = Braintrust()
+        self.braintrust = Braintrust(tls)
         self.braintrust_api_key = "sk-local"
         self.caller: dict[str, str] = {}
         self._clients: dict[str, object] = {}
