@@ -43,6 +43,7 @@ endif
 STEP := $(PYTHON) tools/step.py
 TOOLS := .tools/sam/installed
 LOCAL_AWS := .tools/ministack/installed
+RULES := .tools/checkov/installed
 BUILT := .aws-sam/build/template.yaml
 
 help:
@@ -74,13 +75,15 @@ test: check $(BUILT) $(LOCAL_AWS) ## Everything that `check` does, and all tests
 
 build: $(BUILT) ## Build the function with sam, if its sources changed
 
-check: $(TOOLS) ## Format, lints, docs, licences and the templates
+check: $(TOOLS) $(RULES) ## Format, lints, docs, licences and the templates
 	@$(STEP) 'cargo fmt' -- cargo fmt --check
 	@$(STEP) 'cargo clippy' -- cargo clippy --all-targets --locked -- -D warnings
 	@RUSTDOCFLAGS=-Dwarnings $(STEP) 'cargo doc' -- cargo doc --no-deps --locked
 	@$(STEP) 'cargo deny' -- cargo deny --locked check licenses bans sources
 	@$(STEP) 'sam validate' -- sam validate --lint
 	@$(STEP) 'cfn-lint' -- cfn-lint template.yaml bedrock-role.yaml
+	@$(STEP) --show 'Passed checks' 'checkov' -- .tools/checkov/bin/checkov --framework cloudformation --compact \
+	  --skip-download --file template.yaml bedrock-role.yaml
 
 invoke: $(BUILT) $(LOCAL_AWS) ## Send EVENT (events/schedule.json) to the function under Lambda's emulator
 	@.tools/sam/bin/python tools/invoke.py $(EVENT)
@@ -93,7 +96,7 @@ bench: $(BUILT) $(LOCAL_AWS) ## Measure cold start, size, memory and rotations
 
 lock: ## Resolve tools/*.in anew into tools/*.lock
 	@$(STEP) 'install pip-tools' -- sh -c '$(PYTHON) -m venv --clear .tools/lock && .tools/lock/bin/pip install pip-tools==7.6.2'
-	@for name in sam ministack; do \
+	@for name in sam ministack checkov; do \
 	  CUSTOM_COMPILE_COMMAND='make lock' $(STEP) "resolve $$name.in" -- env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL \
 	    .tools/lock/bin/pip-compile --upgrade --generate-hashes --allow-unsafe --strip-extras --no-emit-options \
 	    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links -o tools/$$name.lock tools/$$name.in || exit 1; \

@@ -5,18 +5,21 @@ import os
 import sys
 from pathlib import Path
 
-from .stack import Stack
+from .stack import REGION, Stack
 
-_BUCKET = "artifacts"
+# As sam names the one that it makes. That one takes no requests without TLS, which the local AWS has not.
+_BUCKET = "aws-sam-cli-managed-default-artifacts"
 
 
-def deploy(stack: Stack, template: Path, name: str, parameters: dict[str, str], run) -> dict[str, str]:
+def deploy(
+    stack: Stack, template: Path, name: str, parameters: dict[str, str], run, caller: dict[str, str] | None = None
+) -> dict[str, str]:
     """The deployed stack's outputs; `run(command, environment)` runs sam and raises if it fails."""
     stack.client("s3").create_bucket(Bucket=_BUCKET)
     # Nothing of the caller's AWS may leak in: neither variables, profiles nor what `sam deploy --guided` saved
     # under samconfig.toml's default environment.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    environment |= stack.ministack.root | {
+    environment |= (caller or stack.ministack.root) | {
         "AWS_ENDPOINT_URL": stack.aws.url,
         "AWS_CONFIG_FILE": "/dev/null",
         "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
@@ -24,7 +27,7 @@ def deploy(stack: Stack, template: Path, name: str, parameters: dict[str, str], 
         "SAM_CLI_POLL_DELAY": "0.2",  # seconds; the 5 by default are for the real CloudFormation
     }
     command = [str(Path(sys.executable).with_name("sam")), "deploy", "--config-env", "local", "--stack-name", name]
-    command += ["--template-file", str(template), "--s3-bucket", _BUCKET, "--capabilities", "CAPABILITY_IAM"]
+    command += ["--template-file", str(template), "--s3-bucket", _BUCKET, "--region", REGION, "--capabilities", "CAPABILITY_IAM"]
     command += ["--no-confirm-changeset", "--no-progressbar"]
     # In quotes, because sam splits each at its spaces.
     command += ["--parameter-overrides", *(f'{name}="{value}"' for name, value in parameters.items())]

@@ -1,0 +1,85 @@
+"""docs/deployer-policy.json: enough to deploy the stack and to look at it, and no more."""
+
+import fnmatch
+import json
+import uuid
+
+import pytest
+from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
+from conftest import REGION, ROOT
+from local.deployment import deploy
+from samcli.yamlhelper import yaml_parse
+from test_deployed import SCHEDULE, TEMPLATE, invoke, parameters_of, run
+
+POLICY = json.loads((ROOT / "docs/deployer-policy.json").read_text())
+STACK = "bedrock-braintrust-rotator"
+# What sam's transform makes of the function and its schedule.
+OF_SAM = {"AWS::Lambda::Function", "AWS::Lambda::EventInvokeConfig", "AWS::Lambda::Permission", "AWS::Events::Rule"}
+# What CloudFormation's handlers ask for only with properties that the template does not set.
+UNUSED = [
+    "ec2:*", "elasticfilesystem:*", "s3files:*", "firehose:*", "s3:REST.PUT.OBJECT",
+    "kms:*",  # with KmsKeyArn: README says what to add
+    "iam:*Group*", "iam:*LoginProfile", "iam:*Boundary", "iam:DeleteAccessKey", "iam:PutUserPolicy",
+    "iam:DeleteUserPolicy", "iam:UpdateUser",
+    "lambda:*CodeSigning*", "lambda:*Scaling*", "lambda:PassCapacityProvider", "lambda:AssociateRuntimeAlias",
+    "lambda:PutRuntimeManagementConfig", "lambda:PutFunctionRecursionConfig", "lambda:PublishVersion",
+    "logs:*KmsKey", "logs:CreateLogDelivery", "logs:*ResourcePolicy", "logs:*IndexPolicy", "logs:P*Protection*",
+    "logs:DeleteDataProtectionPolicy", "logs:PutBearerTokenAuthentication",
+    "secretsmanager:*Replicat*", "secretsmanager:GetSecretValue", "sns:PutDataProtectionPolicy",
+]  # fmt: skip
+
+
+def allowed():
+    """The policy's actions, in lower case, as IAM compares them."""
+    return [action.lower() for statement in POLICY["Statement"] for action in statement["Action"]] + ["iam:passrole"]
+
+
+def types():
+    resources = yaml_parse((ROOT / "template.yaml").read_text())["Resources"].values()
+    return sorted({resource["Type"] for resource in resources} - {"AWS::Serverless::Function"} | OF_SAM)
+
+
+@pytest.mark.parametrize("type", types())
+def test_the_policy_allows_what_cloudformation_does_for_each_resource(type):
+    handlers = PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, type).schema["handlers"]
+    needed = {action for name, handler in handlers.items() if name != "list" for action in handler["permissions"]}
+    assert needed
+    for action in needed:
+        patterns = allowed() + [pattern.lower() for pattern in UNUSED]
+        assert any(fnmatch.fnmatch(action.lower(), pattern) for pattern in patterns), action
+
+
+def test_iam_takes_the_policy_and_it_fits_a_managed_policy():
+    assert len(json.dumps(POLICY, separators=(",", ":"))) <= 6144
+
+
+@pytest.fixture
+def deployer(bench):
+    """Deploys as an IAM user with the policy, less some of its statements."""
+    iam = bench.stack.client("iam")
+
+    def deployer(*without):
+        name = f"deployer-{uuid.uuid4().hex[:8]}"
+        iam.create_user(UserName=name)
+        statements = [statement for statement in POLICY["Statement"] if statement["Sid"] not in without]
+        policy = json.dumps({**POLICY, "Statement": statements})
+        iam.put_user_policy(UserName=name, PolicyName="deployer", PolicyDocument=policy)
+        key = iam.create_access_key(UserName=name)["AccessKey"]
+        caller = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+        return deploy(bench.stack, TEMPLATE, STACK, parameters_of(bench, bench.ai_secret(), {}), run, caller)
+
+    yield deployer
+    bench.stack.client("cloudformation").delete_stack(StackName=STACK)
+
+
+def test_somebody_with_the_policy_deploys(bench, deployer):
+    outputs = deployer()
+    report, failed = invoke(bench.stack, outputs["FunctionName"], SCHEDULE)
+    assert not failed, report
+
+
+# The local CloudFormation does not ask whether its caller may make what a template names: those are looked at above.
+@pytest.mark.parametrize("sid", ["DeployTheStack", "UploadTheFunction"])
+def test_without_a_statement_of_the_policy_nobody_deploys(deployer, sid):
+    with pytest.raises(AssertionError, match="AccessDenied|not authorized|Access Denied|Forbidden"):
+        deployer(sid)
