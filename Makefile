@@ -18,10 +18,24 @@ endif
 ifeq ($(filter $(TRIGGER),$(TRIGGERS)),)
 $(error TRIGGER=$(TRIGGER): accepted are $(TRIGGERS))
 endif
+# This machine's own, as the local stack runs what is built. Another one needs its Rust target.
+ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
+ARCHS := x86_64 arm64
+ifeq ($(filter $(ARCH),$(ARCHS)),)
+$(error ARCH=$(ARCH): accepted are $(ARCHS))
+endif
+# A parameter of the template given to make itself would be left out without a word.
+ifneq ($(filter deploy,$(MAKECMDGOALS)),)
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+UNKNOWN := $(filter-out ARGS ARCH PYTHON MAKEFLAGS -*-%,$(GIVEN))
+ifneq ($(strip $(UNKNOWN)),)
+$(error make deploy does not take $(UNKNOWN): answer its questions, or give ARGS='--parameter-overrides …')
+endif
+endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run status doctor rollback break stop test build check invoke deploy bench lock clean
+.PHONY: help run status doctor rotate rollback break stop test build check invoke deploy bench lock clean
 
 export PATH := $(CURDIR)/.tools/sam/bin:$(PATH)
 # cargo, and the cargo-lambda that `sam build` starts, share one folder whatever the caller's settings are.
@@ -60,6 +74,9 @@ status: $(TOOLS) ## Show each target of STACK, or of what `make run` left runnin
 doctor: $(TOOLS) ## Try all that a rotation needs, of STACK or of what `make run` left running
 	@.tools/sam/bin/python tools/operate.py doctor "$(STACK)" ""
 
+rotate: $(TOOLS) ## Rotate TARGETS (all) now; with FORCE=true whatever their age
+	@.tools/sam/bin/python tools/operate.py $(if $(filter true,$(FORCE)),force,rotate) "$(STACK)" "$(TARGETS)"
+
 rollback: $(TOOLS) ## Go back to the previous credentials of TARGETS
 	@.tools/sam/bin/python tools/operate.py rollback "$(STACK)" "$(TARGETS)"
 
@@ -88,8 +105,8 @@ check: $(TOOLS) $(RULES) ## Format, lints, docs, licences and the templates
 invoke: $(BUILT) $(LOCAL_AWS) ## Send EVENT (events/schedule.json) to the function under Lambda's emulator
 	@.tools/sam/bin/python tools/invoke.py $(EVENT)
 
-deploy: $(BUILT) ## Deploy to your AWS account; asks for the parameters, or takes ARGS
-	@sam deploy $(or $(ARGS),--guided)
+deploy: $(BUILT) ## Deploy to your AWS account, for ARCH (this machine's); asks for the parameters, or takes ARGS
+	@sam deploy $(or $(ARGS),--guided --parameter-overrides Architecture=$(ARCH))
 
 bench: $(BUILT) $(LOCAL_AWS) ## Measure cold start, size, memory and rotations
 	@.tools/sam/bin/python bench/bench.py
@@ -118,9 +135,13 @@ clean: ## Remove the build and the tools
 # to itself until the end; sam then finds the work done.
 # RUSTUP: cargo-lambda runs `rustup target list` and `add` where there is a program of that name. Cargo itself says
 # what to do when the target is missing.
-$(BUILT): template.yaml Cargo.toml Cargo.lock $(shell find src -type d -o -name '*.rs') | $(TOOLS)
+$(BUILT): .aws-sam/$(ARCH) template.yaml Cargo.toml Cargo.lock $(shell find src -type d -o -name '*.rs') | $(TOOLS)
 	@$(STEP) 'build the function' -- env $(BUILD_ENV) cargo lambda build --release --bin bootstrap --locked
-	@$(STEP) 'sam build' -- env $(BUILD_ENV) sam build
+	@$(STEP) 'sam build' -- env $(BUILD_ENV) sam build --parameter-overrides Architecture=$(ARCH)
 	@touch $@
 
-BUILD_ENV := RUSTUP=none CARGO_BUILD_TARGET=x86_64-unknown-linux-gnu
+# What was built for another architecture is built anew.
+.aws-sam/$(ARCH):
+	@mkdir -p .aws-sam && rm -f $(ARCHS:%=.aws-sam/%) && touch $@
+
+BUILD_ENV := RUSTUP=none CARGO_BUILD_TARGET=$(ARCH:arm64=aarch64)-unknown-linux-gnu

@@ -45,7 +45,7 @@ pub struct TargetStatus {
     pub expires_at: Option<String>,
     /// Who rotates them.
     pub rotated_by: RotatedBy,
-    /// A time, or `next_tick`.
+    /// A time, or `next_tick`; none if Secrets Manager rotates them and does not tell when.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_rotation: Option<String>,
     /// Whether a rotation was begun and has not ended.
@@ -99,7 +99,7 @@ pub enum State {
     Expired,
     /// Braintrust holds something else than the staged secret.
     OutOfStep,
-    /// Something could not be read: see `error`.
+    /// Something could not be read (see `error`), or the data plane tells too little.
     Unknown,
 }
 
@@ -149,6 +149,8 @@ impl TargetStatus {
         let error = error.or_else(|| ai_secrets.iter().find_map(|entry| entry.error.clone()));
         let next = read.as_ref().and_then(|read| next_rotation(target, read));
         let state = match &read {
+            // A data plane that does not tell when the ai_secret changed leaves nothing to judge by.
+            Some(read) if target.secret_id.is_none() && read.minted_at.is_none() => State::Unknown,
             Some(read) if error.is_none() => judge(now, read, next, &ai_secrets),
             _ => State::Unknown,
         };
@@ -161,9 +163,10 @@ impl TargetStatus {
             age_seconds: minted_at.map(|minted| now.duration_since(minted).as_secs()),
             expires_at: read.as_ref().and_then(|read| read.expires_at).map(iso8601),
             rotated_by: read.as_ref().map_or(RotatedBy::Schedule, |read| read.rotated_by),
-            next_rotation: read.as_ref().map(|_| match next {
-                Some(time) if time > now => iso8601(time),
-                _ => "next_tick".to_owned(),
+            next_rotation: read.as_ref().and_then(|read| match (next, read.rotated_by) {
+                (Some(time), _) if time > now => Some(iso8601(time)),
+                (_, RotatedBy::Schedule) => Some("next_tick".to_owned()),
+                (_, RotatedBy::SecretsManager) => None,
             }),
             rotation_under_way: read.as_ref().is_some_and(|read| read.rotation_under_way),
             credential_id: read.and_then(|read| read.credential_id),
@@ -184,7 +187,7 @@ fn next_rotation(target: &Target, read: &Read) -> Option<Timestamp> {
 }
 
 fn judge(now: Timestamp, read: &Read, next: Option<Timestamp>, ai_secrets: &[AiSecretStatus]) -> State {
-    if read.credential_id.is_none() && read.minted_at.is_none() {
+    if read.minted_at.is_none() {
         State::NeverRotated
     } else if ai_secrets.iter().any(|entry| entry.holds_current == Some(false)) {
         State::OutOfStep

@@ -10,7 +10,7 @@ import pytest
 from conftest import BOOTSTRAP, MINISTACK, ROOT
 from local.container import IMAGE, Container, docker, engine_answers
 from local.example import Example
-from local.function import Function
+from local.function import ARCHITECTURE, Function
 
 TEMPLATE = ROOT / ".aws-sam/build/template.yaml"
 EVENTS = {path.stem: json.loads(path.read_text()) for path in sorted((ROOT / "events").glob("*.json"))}
@@ -89,7 +89,7 @@ def make_image(directory):
     subprocess.run(["debootstrap", "--variant=minbase", "bookworm", str(directory / "base")], check=True, stdout=subprocess.DEVNULL)
     with subprocess.Popen(["tar", "-C", str(directory / "base"), "-c", "."], stdout=subprocess.PIPE) as tar:
         subprocess.run(["docker", "import", "-", IMAGE], stdin=tar.stdout, check=True, stdout=subprocess.DEVNULL)
-    assert docker("tag", IMAGE, f"{IMAGE}-x86_64") is not None
+    assert docker("tag", IMAGE, f"{IMAGE}-{ARCHITECTURE}") is not None
 
 
 def test_each_example_does_the_same_by_sam_local_invoke(engine, tmp_path):

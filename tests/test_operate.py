@@ -52,6 +52,10 @@ def test_what_is_healthy_what_is_broken_and_a_rollback_are_shown_as_they_are(run
     assert operate("break", "ai_secret")[1] == 0
     output, status = operate("status")
     assert status == 1 and "out_of_step" in output, output
+    output, status = operate("force")
+    assert status == 0 and "default: rotated" in output, output
+    assert operate("status")[1] == 0
+    assert operate("break", "ai_secret")[1] == 0
 
     output, status = operate("rollback", "default")
     assert status == 0 and "rolled_back" in output, output

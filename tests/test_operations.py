@@ -35,6 +35,26 @@ def alarms(bench, outputs):
     return {names[alarm["AlarmName"]]: alarm for alarm in found if alarm["AlarmName"] in names}
 
 
+def test_the_age_that_sets_off_an_alarm_is_given(bench, deployed):
+    outputs = deployed(bench.ai_secret(), Kind="access_key", AgeAlarmSeconds="86400")
+    assert alarms(bench, outputs)["AgeAlarm"]["Threshold"] == 86400
+
+
+def test_the_function_is_of_the_architecture_that_is_given(bench, deployed):
+    outputs = deployed(bench.ai_secret(), Architecture="arm64")
+    found = bench.stack.client("lambda").get_function_configuration(FunctionName=outputs["FunctionName"])
+    assert found["Architectures"] == ["arm64"]
+
+
+@pytest.mark.parametrize("kind", ["temporary", "access_key"])
+def test_credentials_are_proven_with_the_model_that_is_given(bench, deployed, kind):
+    outputs = deployed(bench.ai_secret(), Kind=kind, ProbeModelId=MODEL)
+    assert tick(bench, outputs)["outcome"] == "rotated"
+    # More than one, if new access keys are not known at once.
+    probes = {request.path for request in bench.aws_requests() if request.call.startswith("bedrock:")}
+    assert probes == {f"/model/{MODEL}/converse"}
+
+
 def stack_of(outputs):
     return outputs["LogGroupName"].rpartition("/")[2]
 
@@ -64,6 +84,7 @@ ALWAYS = {
 EXPIRY = (NAMESPACE, "SecondsUntilExpiry", "Minimum", 60, 1, None, "LessThanThreshold", 1500, "ignore")
 NO_SUCCESS = (NAMESPACE, "RotationSucceeded", "Sum", 60, 45, 45, "LessThanThreshold", 1, "breaching")
 NO_TICK = (NAMESPACE, "CredentialAgeSeconds", "SampleCount", 60, 45, 45, "LessThanThreshold", 1, "breaching")
+AGE = (NAMESPACE, "CredentialAgeSeconds", "Maximum", 60, 1, None, "GreaterThanThreshold", 45 * 86_400, "ignore")
 
 
 @pytest.mark.parametrize(
@@ -71,8 +92,8 @@ NO_TICK = (NAMESPACE, "CredentialAgeSeconds", "SampleCount", 60, 45, 45, "LessTh
     [
         ("temporary", {"ExpiryAlarm": EXPIRY, "NoSuccessAlarm": NO_SUCCESS}),
         ("short_term_api_key", {"ExpiryAlarm": EXPIRY, "NoSuccessAlarm": NO_SUCCESS}),
-        ("access_key", {"NoTickAlarm": NO_TICK}),
-        ("long_term_api_key", {"ExpiryAlarm": EXPIRY, "NoTickAlarm": NO_TICK}),
+        ("access_key", {"NoTickAlarm": NO_TICK, "AgeAlarm": AGE}),
+        ("long_term_api_key", {"ExpiryAlarm": EXPIRY, "NoTickAlarm": NO_TICK, "AgeAlarm": AGE}),
     ],
 )
 def test_each_kind_has_the_alarms_that_its_metrics_can_set_off(bench, deployed, kind, more):
@@ -270,7 +291,7 @@ def test_targets_may_be_of_every_kind_and_have_an_api_key_of_their_own(bench, de
     encrypted = policy["UseTheKeyOfTheSecrets"]["Condition"]["StringEquals"]["kms:EncryptionContext:SecretARN"]
     assert encrypted == [outputs["BraintrustApiKeySecretArn"], other_key, *staged]
     # With standing targets, no rotation may be due at a tick.
-    assert {"NoTickAlarm", "ExpiryAlarm"} <= set(alarms(bench, outputs))
+    assert {"NoTickAlarm", "ExpiryAlarm", "AgeAlarm"} <= set(alarms(bench, outputs))
     assert "NoSuccessAlarm" not in alarms(bench, outputs)
 
 
@@ -392,6 +413,13 @@ def test_a_role_without_limits_calls_every_model_and_no_more(bedrock_role):
     assert set(role.policy()) == {"InvokeModels", "ProveTheCredentials"}
     assert "Condition" not in role.policy()["InvokeModels"] and "Condition" not in role.policy()["ProveTheCredentials"]
     assert role.refused(lambda: role.client("bedrock").list_custom_models()) == "AccessDeniedException"
+
+
+def test_a_role_for_some_regions_may_be_for_global_profiles_too(bedrock_role):
+    """AWS calls the region of a global profile's calls that."""
+    role = bedrock_role(Regions=f"{REGION},unspecified")
+    asked = {"aws:RequestedRegion": [REGION, "unspecified"]}
+    assert role.policy()["InvokeModels"]["Condition"]["StringEquals"] == asked
 
 
 def test_a_role_for_some_models_calls_no_other(bedrock_role):

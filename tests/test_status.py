@@ -49,6 +49,15 @@ def test_without_a_staged_secret_braintrust_tells_what_there_is(bench):
     assert status(function)["state"] == "expired"
 
 
+@pytest.mark.parametrize("kind", ["temporary", "short_term_api_key"])
+def test_without_a_staged_secret_an_older_data_plane_tells_too_little(bench, kind):
+    bench.braintrust.older_data_plane = True
+    function = bench.function(bench.target(bench.ai_secret(), kind=kind))
+    assert function.invoke({"action": "rotate"}).ok
+    found = status(function)
+    assert found["state"] == "unknown" and "error" not in found
+
+
 def test_an_ai_secret_that_somebody_else_changed_is_out_of_step(bench):
     ai_secret = bench.ai_secret()
     target = bench.staged_target("access_key", ai_secret)

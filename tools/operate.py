@@ -1,6 +1,6 @@
-"""`make status`, `make doctor`, `make rollback`, `make break` and `make stop`.
+"""`make status`, `make doctor`, `make rotate`, `make rollback`, `make break` and `make stop`.
 
-    operate.py status|doctor|rollback|break|stop [STACK] [TARGETS or WHAT]
+    operate.py status|doctor|rotate|force|rollback|break|stop [STACK] [TARGETS or WHAT]
 
 With STACK, the deployed CloudFormation stack of that name, with the caller's AWS account; without, what `make run` left
 running.
@@ -8,6 +8,7 @@ running.
 
 import json
 import sys
+import tomllib
 import urllib.request
 from datetime import UTC, datetime
 
@@ -15,7 +16,7 @@ import boto3
 import local_stack
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from step import BOLD, GREEN, RED, YELLOW, paint
+from step import BOLD, GREEN, RED, ROOT, YELLOW, paint
 
 NONE_RUNS = "Nothing runs here: `make run` first, or name a deployed stack with STACK=…"
 COLOURS = {"ok": GREEN, "warning": YELLOW, "untold": YELLOW}
@@ -29,6 +30,8 @@ class Function:
         if not stack and not self.state:
             sys.exit(NONE_RUNS)
         self.session = boto3.session.Session(**(self.state["credentials"] if self.state else {}))
+        if not self.session.region_name:
+            self.session = boto3.session.Session(region_name=saved_region())
         self.name = self.state["outputs"]["FunctionName"] if self.state else self.output_of(stack, "FunctionName")
 
     def client(self, service):
@@ -50,6 +53,12 @@ class Function:
             return json.loads(body["errorMessage"]), True
         except ValueError:
             return body["errorMessage"], True
+
+
+def saved_region():
+    """The answer that `make deploy` saved."""
+    saved = tomllib.loads((ROOT / "samconfig.toml").read_text())["default"]["deploy"]["parameters"]
+    return saved.get("region") or sys.exit("Which region? AWS_REGION=… make …")
 
 
 def age(seconds):
@@ -126,11 +135,15 @@ def doctor(function):
     return answer["ok"]
 
 
-def rollback(function, targets):
-    answer, failed = refuse_errors(function.ask(action="rollback", targets=targets.split(",")))
+def rotate(function, targets, **options):
+    """Rotates or rolls back, and shows each target's outcome."""
+    named = {"targets": targets.split(",")} if targets else {}
+    answer, failed = refuse_errors(function.ask(**options, **named))
     for target in answer["targets"]:
-        colour = RED if target["outcome"] == "failed" else GREEN
+        colour = RED if target["outcome"] in ("failed", "deferred") else GREEN
         print(f"{target['name']}: {paint(target['outcome'], colour)}, {target.get('credential_id', '-')}")
+        for warning in target.get("warnings", []):
+            print(f"  {paint('warning', YELLOW)}: {warning}")
         if "error" in target:
             show_error(target["error"], "  ")
     return not failed
@@ -180,8 +193,11 @@ def main():
             ok = status(function)
         elif action == "doctor":
             ok = doctor(function)
+        elif action in ("rotate", "force"):
+            ok = rotate(function, argument, action="rotate", force=action == "force")
         elif action == "rollback":
-            ok = rollback(function, argument or sys.exit("Name the targets: make rollback TARGETS=default"))
+            argument = argument or sys.exit("Name the targets: make rollback TARGETS=default")
+            ok = rotate(function, argument, action="rollback")
         else:
             ok = break_something(function, argument)
     except (BotoCoreError, ClientError) as error:

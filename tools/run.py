@@ -172,7 +172,8 @@ def work(done):
             braintrust_url=stack.braintrust.url,
             braintrust_api_key=stack.braintrust_api_key,
         )
-        print("\nIt stays for an hour: make status, make doctor, make break WHAT=trust, make rollback TARGETS=default, make stop")
+        breakable = "ai_secret" if "IamUserName" in rotated["outputs"] else "trust"
+        print(f"\nIt stays for an hour: make status, doctor, break WHAT={breakable}, rotate FORCE=true, rollback TARGETS=default, stop")
         sys.stdout.flush()
         done()
         local_stack.stay(AN_HOUR)

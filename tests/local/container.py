@@ -15,7 +15,7 @@ from pathlib import Path
 
 from samcli.yamlhelper import yaml_dump, yaml_parse
 
-from .function import Result
+from .function import ARCHITECTURE, Result
 
 # What Docker calls the machine that it runs on.
 HOST = "host.docker.internal"
@@ -78,6 +78,7 @@ class Container:
         """sam gives a function only those variables that its template names; their values are in env.json."""
         template = yaml_parse(self._template.read_text())
         function = template["Resources"]["RotatorFunction"]["Properties"]
+        function["Architectures"] = [ARCHITECTURE]
         function["CodeUri"] = str(self._template.parent / "RotatorFunction")
         variables = function["Environment"]["Variables"]
         for name in self._variables:
@@ -86,7 +87,7 @@ class Container:
         (directory / "template.yaml").write_text(yaml_dump(template))
         env = {"RotatorFunction": {name: self._variables[name] for name in names}}
         (directory / "env.json").write_text(json.dumps(env))
-        has_image = docker("image", "inspect", f"{IMAGE}-x86_64") is not None
+        has_image = docker("image", "inspect", f"{IMAGE}-{ARCHITECTURE}") is not None
         return [
             shutil.which("sam", path=Path(sys.executable).parent) or "sam",
             "local", "invoke", "RotatorFunction",

@@ -18,6 +18,8 @@ from typing import Any
 from .ports import free_port
 from .processes import children, kill_tree
 
+# As Lambda calls this machine's architecture.
+ARCHITECTURE = "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
 _INVOKE = "/2015-03-31/functions/function/invocations"
 
 
@@ -175,8 +177,7 @@ def _emulator(directory: Path) -> Path:
     sam = importlib.util.find_spec("samcli")
     if sam is None:
         raise RuntimeError("aws-sam-cli is not installed in this Python environment")
-    machine = "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
-    shipped = Path(sam.submodule_search_locations[0], "local", "rapid", f"aws-lambda-rie-{machine}")
+    shipped = Path(sam.submodule_search_locations[0], "local", "rapid", f"aws-lambda-rie-{ARCHITECTURE}")
     if os.access(shipped, os.X_OK):
         return shipped
     copied = Path(shutil.copy(shipped, directory))
