@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod layout;
+pub mod pace;
 pub mod service_token;
 
 use serde::{Deserialize, Deserializer};

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use crate::api_keys::ApiKeys;
 use crate::braintrust::client::Braintrust;
+use crate::braintrust::pace::Paces;
 use crate::config::{self, Kind, Target};
 use crate::credentials::Credentials;
 use crate::deadline::Deadline;
@@ -45,6 +46,8 @@ pub struct Rotation {
     pub http: Client,
     /// The Braintrust API keys.
     pub api_keys: ApiKeys,
+    /// How fast each data plane is called.
+    pub paces: Paces,
     /// The wall clock.
     pub clock: fn() -> Timestamp,
 }
@@ -142,9 +145,9 @@ impl Rotation {
         deadline: Deadline,
         call: impl AsyncFn(Braintrust<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let id = &configured.api_key_secret_id;
+        let (id, pace) = (&configured.api_key_secret_id, self.paces.of(&configured.api_url));
         let with = async |api_key: &SecretString| {
-            call(Braintrust { http: &self.http, api_url: &configured.api_url, api_key, deadline }).await
+            call(Braintrust { http: &self.http, api_url: &configured.api_url, api_key, pace: &pace, deadline }).await
         };
         let key = self.api_keys.get(id, deadline).await?;
         match with(&key).await {

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use secrecy::ExposeSecret;
 
 use crate::api_keys::{self, ApiKeys};
+use crate::braintrust::pace::Paces;
 use crate::config::{Config, TargetsSource};
 use crate::deadline::Deadline;
 use crate::error::Error;
@@ -77,6 +78,7 @@ pub async fn start(variable: impl Fn(&str) -> Option<String>, clock: fn() -> Tim
             },
             http: for_braintrust,
             api_keys: ApiKeys::new(secrets_manager),
+            paces: Paces::default(),
         },
         clock,
     })

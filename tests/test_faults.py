@@ -190,6 +190,19 @@ def test_targets_without_time_to_start_are_deferred(bench):
     assert not any(bench.holds_working_credentials(ai_secret) for ai_secret in ids[32:])
 
 
+@pytest.mark.parametrize("rate", [20, 60])
+def test_a_data_plane_with_a_rate_limit_is_not_hammered(bench, rate):
+    """The first burst is refused; after that only a small part is, and every target gets through."""
+    bench.braintrust.max_per_second = rate
+    ids = [bench.ai_secret(f"secret {n}") for n in range(5 * rate)]
+    report = bench.rotate(*(bench.target(ai_secret, name=f"target-{n}") for n, ai_secret in enumerate(ids)))
+    assert {target["outcome"] for target in report["targets"]} == {"rotated"}
+    statuses = [request.status for request in bench.braintrust.requests]
+    assert statuses.count(429) <= 32 + len(statuses) // 10, statuses.count(429)
+    # Two calls a target: as fast as the limit allows, and half as fast at worst.
+    assert report["duration_ms"] / 1000 <= 2 * (2 * len(ids) / rate) + 3
+
+
 def test_a_slow_target_holds_back_no_other(bench):
     slow, *fast = [bench.ai_secret(f"secret {n}") for n in range(80)]
     bench.braintrust.fail(lambda request: slow in request.path, Delay(30), times=None)

@@ -40,10 +40,10 @@ def test_the_age_that_sets_off_an_alarm_is_given(bench, deployed):
     assert alarms(bench, outputs)["AgeAlarm"]["Threshold"] == 86400
 
 
-def test_the_function_is_of_the_architecture_that_is_given(bench, deployed):
-    outputs = deployed(bench.ai_secret(), Architecture="arm64")
+def test_the_function_has_the_architecture_and_the_time_that_are_given(bench, deployed):
+    outputs = deployed(bench.ai_secret(), Architecture="arm64", TimeoutSeconds="900")
     found = bench.stack.client("lambda").get_function_configuration(FunctionName=outputs["FunctionName"])
-    assert found["Architectures"] == ["arm64"]
+    assert (found["Architectures"], found["Timeout"]) == (["arm64"], 900)
 
 
 @pytest.mark.parametrize("kind", ["temporary", "access_key"])
@@ -251,6 +251,40 @@ def test_several_targets_rotate_and_the_function_may_do_no_more_than_they_need(b
     found = {name: when(alarm) for name, alarm in alarms(bench, outputs).items()}
     assert found == ALWAYS | {"ExpiryAlarm": EXPIRY, "NoSuccessAlarm": NO_SUCCESS}
     assert not {"BedrockRoleArn", "IamUserName", "StagedSecretArn"} & set(outputs)
+
+
+def test_two_schedules_rotate_the_targets_that_each_names(bench, deployed):
+    """The stack's own, and one that is made by the README's commands."""
+    ids, role = [bench.ai_secret() for _ in range(3)], bench.stack.role(trust="*")
+    targets = [bench.target(id, name=name, role_arn=role) for id, name in zip(ids, ["a", "b", "nobodys"], strict=True)]
+    outputs = deployed(
+        None,
+        **without_target(Targets=quoted(targets), RoleArns=role, ReservedConcurrency="2"),
+        ScheduleExpression="rate(1 minute)",
+        ScheduleTargets="a",
+    )
+    events, rule = bench.stack.client("events"), f"second-{uuid.uuid4().hex[:8]}"
+    arn = events.put_rule(Name=rule, ScheduleExpression="rate(1 minute)")["RuleArn"]
+    bench.stack.client("lambda").add_permission(
+        FunctionName=outputs["FunctionName"], StatementId="second", Action="lambda:InvokeFunction",
+        Principal="events.amazonaws.com", SourceArn=arn,
+    )  # fmt: skip
+    event = '{"action":"rotate","targets":["b"]}'
+    events.put_targets(Rule=rule, Targets=[{"Id": "function", "Arn": outputs["FunctionArn"], "Input": event}])
+    until = time.monotonic() + 150
+    while not all(bench.holds_working_credentials(id) for id in ids[:2]):
+        assert time.monotonic() < until, "a schedule has not rotated its target"
+        time.sleep(1)
+    events.remove_targets(Rule=rule, Ids=["function"])
+    assert not bench.holds_working_credentials(ids[2])
+    reports = [json.loads(line) for line in logged(bench, outputs) if '"trigger"' in line]
+    assert {tuple(target["name"] for target in report["targets"]) for report in reports} == {("a",), ("b",)}
+
+
+def logged(bench, outputs):
+    """What the function wrote."""
+    events = bench.stack.client("logs").filter_log_events(logGroupName=outputs["LogGroupName"])["events"]
+    return [line for event in events for line in event["message"].splitlines()]
 
 
 def test_targets_may_be_of_every_kind_and_have_an_api_key_of_their_own(bench, deployed):

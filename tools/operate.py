@@ -35,8 +35,8 @@ class Function:
         self.name = self.state["outputs"]["FunctionName"] if self.state else self.output_of(stack, "FunctionName")
 
     def client(self, service):
-        # A rotation may take minutes, and one that is asked for twice is two.
-        config = Config(read_timeout=310, retries={"total_max_attempts": 1})
+        # A rotation may take a quarter of an hour, and one that is asked for twice is two.
+        config = Config(read_timeout=910, retries={"total_max_attempts": 1})
         return self.session.client(service, endpoint_url=self.state and self.state["endpoint_url"], config=config)
 
     def output_of(self, stack, key):

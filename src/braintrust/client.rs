@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::AiSecret;
+use super::pace::Pace;
 use crate::config::Lookup;
 use crate::deadline::Deadline;
 use crate::error::{Cause, Error, Service, shortened};
@@ -43,6 +44,8 @@ pub struct Braintrust<'a> {
     pub api_url: &'a Url,
     /// The API key.
     pub api_key: &'a SecretString,
+    /// When calls to the data plane may be made.
+    pub pace: &'a Pace,
     /// When all calls must have ended.
     pub deadline: Deadline,
 }
@@ -183,6 +186,23 @@ impl Braintrust<'_> {
     }
 
     async fn attempt<T: DeserializeOwned>(
+        &self,
+        call: &'static str,
+        method: &Method,
+        url: &Url,
+        body: Option<Bytes>,
+    ) -> Result<T, Error> {
+        let turn = self.pace.turn().await;
+        let answer = self.exchange(call, method, url, body).await;
+        match &answer {
+            Ok(_) => self.pace.succeeded(),
+            Err(error) if error.cause == Cause::Throttled => self.pace.throttled(turn, error.retry_after),
+            Err(_) => {}
+        }
+        answer
+    }
+
+    async fn exchange<T: DeserializeOwned>(
         &self,
         call: &'static str,
         method: &Method,

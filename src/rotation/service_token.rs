@@ -62,7 +62,8 @@ impl Rotation {
         if !hook::guard(staging, &description, version).await? {
             return Ok(());
         }
-        let with = |key| Braintrust { http: &self.http, api_url: &configured.api_url, api_key: key, deadline };
+        let (api_url, pace) = (&configured.api_url, self.paces.of(&configured.api_url));
+        let with = |api_key| Braintrust { http: &self.http, api_url, api_key, pace: &pace, deadline };
         match step.step.as_str() {
             "createSecret" => {
                 let current = current(staging, &description).await?;
