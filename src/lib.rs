@@ -13,6 +13,8 @@ mod metrics;
 mod mint;
 mod plan;
 mod probe;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod report;
 mod rotation;
 mod staging;

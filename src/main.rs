@@ -1,9 +1,15 @@
 //! The function's edge: the environment, the clock and Lambda's runtime API. It must never decide anything.
 
+use std::alloc::System;
 use std::process::ExitCode;
 
 use bedrock_braintrust_rotator::start::{self, report_failed_start};
 use lambda_runtime::service_fn;
+use zeroizing_alloc::ZeroAlloc;
+
+// Security: our secrets are zeroized when they are dropped; this does it for the SDKs' copies, which are not.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     // One thread: at 128 MB a function has a twelfth of a processor.
