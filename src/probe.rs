@@ -130,7 +130,13 @@ impl Bedrock {
         })?;
         let status = response.status();
         if status.is_success() {
-            return Ok(());
+            let kind = transport::content_type(response.headers());
+            let remedy =
+                || "Something else answers in Bedrock's place: check the network path and the endpoint".to_owned();
+            return match kind.as_str() {
+                "application/json" => Ok(()),
+                _ => Err(error(Cause::Unavailable, format!("answered {kind} where JSON was expected"), remedy())),
+            };
         }
         let is_api_key = matches!(credentials.secret, Secret::ApiKey(_));
         let refusal = Refusal::read(response).await;

@@ -12,6 +12,7 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::shared::IntoShared;
 use aws_smithy_types::body::SdkBody;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Client, Response};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -90,6 +91,14 @@ pub async fn read(mut response: Response) -> Result<Vec<u8>, String> {
         body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+/// The media type, for an error's reader: `text/html` says that something stands between.
+pub fn content_type(headers: &HeaderMap) -> String {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind: String =
+        value.chars().take_while(|c| c.is_ascii_alphanumeric() || "/.+-".contains(*c)).take(40).collect();
+    if kind.is_empty() { "something without a content type".to_owned() } else { kind }
 }
 
 /// Why there was no whole answer, in words. reqwest's own text is left out, because it holds the URL.

@@ -12,6 +12,7 @@ import pytest
 from local.braintrust import Braintrust
 from local.function import Function
 from local.stack import Stack
+from local.tls import private_ca
 
 ROOT = Path(__file__).parent.parent
 BOOTSTRAP = Path(os.environ.get("BOOTSTRAP", ROOT / ".aws-sam/build/RotatorFunction/bootstrap"))
@@ -228,3 +229,12 @@ def bench(stack, role):
     bench = Bench(stack, role)
     yield bench
     bench.stop()
+
+
+@pytest.fixture
+def private(bench, tmp_path):
+    """A Braintrust whose certificate a private CA signed, and that CA's PEM."""
+    tls, bundle = private_ca(tmp_path, "127.0.0.1")
+    braintrust = bench.new_braintrust(tls)
+    braintrust.add_key(bench.api_key)
+    return braintrust, bundle

@@ -249,6 +249,14 @@ def test_credentials_that_stay_unknown_are_never_written(bench):
     assert bench.braintrust.snapshot() == before
 
 
+def test_a_page_in_the_place_of_bedrock_proves_nothing(bench):
+    target = bench.target(bench.ai_secret())
+    before = bench.braintrust.snapshot()
+    bench.aws.fail("bedrock:ListFoundationModels", HTML, times=None)
+    failed(bench.fail(target), "unavailable", "bedrock", "text/html")
+    assert bench.braintrust.snapshot() == before
+
+
 def test_a_lost_answer_to_a_patch_leaves_what_the_report_says(bench):
     ai_secret = bench.ai_secret()
     bench.braintrust.fail(PATCH, DropAfter())

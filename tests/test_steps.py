@@ -4,7 +4,7 @@ import json
 import uuid
 
 import pytest
-from local.server import Answer
+from local.server import Answer, DropAfter
 from test_crashes import KINDS, schedule
 from test_staged import outcome
 
@@ -105,6 +105,18 @@ def test_each_step_twice_is_the_same_as_once(bench, kind):
         assert bench.staged(steps.target, "AWSPENDING") == before
     assert bench.holds_working_credentials(ai_secret)
     assert bench.staged(steps.target)["credential_id"] == before["credential_id"]
+
+
+@pytest.mark.parametrize("kind", ["access_key", "long_term_api_key"])
+def test_a_key_that_was_staged_is_not_deleted_because_no_answer_said_so(bench, kind):
+    ai_secret = bench.ai_secret()
+    steps = Steps(bench, bench.staged_target(kind, ai_secret))
+    bench.aws.fail("secretsmanager:PutSecretValue", DropAfter(), times=None)
+    steps.run(["createSecret"])
+    bench.aws.clear_faults()
+    steps.run()
+    assert bench.holds_working_credentials(ai_secret)
+    assert list(bench.listed(steps.target)) == [bench.staged(steps.target)["credential_id"]]
 
 
 @pytest.mark.parametrize("kind", ["access_key", "long_term_api_key"])

@@ -1,17 +1,7 @@
 """A self-hosted data plane with a private CA, over real TLS."""
 
 import pytest
-from local.tls import private_ca
 from test_refusals import failed
-
-
-@pytest.fixture
-def private(bench, tmp_path):
-    """A Braintrust whose certificate a private CA signed, and that CA's PEM."""
-    tls, bundle = private_ca(tmp_path, "127.0.0.1")
-    braintrust = bench.new_braintrust(tls)
-    braintrust.add_key(bench.api_key)
-    return braintrust, bundle
 
 
 @pytest.mark.parametrize("given_as", ["PEM", "path"])

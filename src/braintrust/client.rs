@@ -225,7 +225,7 @@ impl Braintrust<'_> {
         if !response.status().is_success() {
             return Err(refused(call, response.status(), response.headers()));
         }
-        let kind = content_type(response.headers());
+        let kind = transport::content_type(response.headers());
         // Security: the answer may hold secrets of the documented layout.
         let body = Zeroizing::new(transport::read(response).await.map_err(unavailable)?);
         serde_json::from_slice(&body).map_err(|_| unavailable(format!("answered {kind} where JSON was expected")))
@@ -269,14 +269,6 @@ fn refused(call: &'static str, status: StatusCode, headers: &HeaderMap) -> Error
 /// The seconds of `Retry-After`; a date, which it may also be, is left to the backoff.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
-}
-
-/// The media type, for an error's reader: `text/html` says that something stands between.
-fn content_type(headers: &HeaderMap) -> String {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let kind: String =
-        value.chars().take_while(|c| c.is_ascii_alphanumeric() || "/.+-".contains(*c)).take(40).collect();
-    if kind.is_empty() { "something without a content type".to_owned() } else { kind }
 }
 
 fn several_found(lookup: &Lookup, found: Vec<AiSecret>) -> Error {

@@ -182,11 +182,17 @@ impl Staged<'_> {
             }
         };
         let staged = self.staging.stage(version, self.rotation_token, &credentials, &target.name, &target.region).await;
-        if let Err(error) = staged {
-            self.rotation.discard(target, &credentials, report, deadline).await;
-            return Err(error);
+        let Err(error) = staged else { return Ok(credentials) };
+        match self.staging.read(version).await {
+            // Only the answer was lost.
+            Ok(Held::Credentials(held)) if held.id == credentials.id => return Ok(credentials),
+            // It may be staged. If it is not, it is an orphan.
+            Err(_) if error.is_transient() || error.cause == Cause::Timeout => {
+                report.warnings.push(format!("{} may not be staged; it is resumed or retired later", credentials.id));
+            }
+            _ => self.rotation.discard(target, &credentials, report, deadline).await,
         }
-        Ok(credentials)
+        Err(error)
     }
 
     /// setSecret: writes to all `ai_secret`s, side by side.

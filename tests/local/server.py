@@ -4,12 +4,13 @@ import json
 import socket
 import socketserver
 import ssl
+import struct
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -84,7 +85,21 @@ class Kill:
     acts: bool
 
 
-Fault = Answer | Delay | DropBefore | DropAfter | Truncate | Endless | Kill
+@dataclass(frozen=True)
+class Reset:
+    """Resets the connection, before acting or after."""
+
+    acts: bool
+
+
+@dataclass(frozen=True)
+class Relabel:
+    """Acts and answers, under another content type."""
+
+    content_type: str
+
+
+Fault = Answer | Delay | DropBefore | DropAfter | Truncate | Endless | Kill | Reset | Relabel
 
 
 @dataclass
@@ -256,6 +271,14 @@ class _Connection(BaseHTTPRequestHandler):
             fault.kill()
             self.close_connection = True
             return
+        elif isinstance(fault, Reset):
+            if fault.acts:
+                owner._act(request)
+            # Closing without lingering is what sends the RST.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+            self.close_connection = True
+            return
         elif isinstance(fault, Endless):
             self._stream_for_ever(request, fault)
             return
@@ -263,6 +286,8 @@ class _Connection(BaseHTTPRequestHandler):
         if isinstance(fault, DropAfter):
             self.close_connection = True
             return
+        if isinstance(fault, Relabel):
+            answer = replace(answer, headers={**answer.headers, "content-type": fault.content_type})
         self._write(request, answer, truncate=isinstance(fault, Truncate))
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _serve
