@@ -35,9 +35,9 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run status doctor rotate rollback break stop test build check invoke deploy bench lock clean
+.PHONY: help run status doctor rotate rollback break stop test build check invoke deploy bench fuzz mutants sbom reproducible lock clean
 
-export PATH := $(CURDIR)/.tools/sam/bin:$(PATH)
+export PATH := $(CURDIR)/.tools/sam/bin:$(CURDIR)/.tools/cargo/bin:$(PATH)
 # cargo, and the cargo-lambda that `sam build` starts, share one folder whatever the caller's settings are.
 export CARGO_TARGET_DIR := $(CURDIR)/target
 export SAM_CLI_TELEMETRY := 0
@@ -108,8 +108,30 @@ invoke: $(BUILT) $(LOCAL_AWS) ## Send EVENT (events/schedule.json) to the functi
 deploy: $(BUILT) ## Deploy to your AWS account, for ARCH (this machine's); asks for the parameters, or takes ARGS
 	@sam deploy $(or $(ARGS),--guided --parameter-overrides Architecture=$(ARCH))
 
-bench: $(BUILT) $(LOCAL_AWS) ## Measure cold start, size, memory and rotations
-	@.tools/sam/bin/python bench/bench.py
+bench: $(BUILT) $(LOCAL_AWS) ## Measure it, beside Python and beside nothing, into bench/RESULTS.md
+	@env $(BUILD_ENV) .tools/sam/bin/python bench/bench.py
+
+fuzz: .tools/cargo/bin/cargo-fuzz ## Fuzz what reads events, ai_secrets and targets, FUZZ_SECONDS (30) each
+	@for target in event ai_secret targets; do mkdir -p fuzz/corpus/$$target; \
+	  $(STEP) --show 'Done' "fuzz $$target" -- cargo fuzz run --sanitizer none $$target fuzz/corpus/$$target \
+	    fuzz/seeds/$$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done
+
+mutants: .tools/cargo/bin/cargo-mutants ## Change the decisions, and see that a unit test notices
+	@$(STEP) --show 'mutants tested' 'cargo mutants' -- cargo mutants --output target $(MUTATED:%=--file %) -- --lib
+
+sbom: .tools/cargo/bin/cargo-cyclonedx ## Write target/sbom.cdx.json, the list of what is in the function (CycloneDX)
+	@$(STEP) 'cargo cyclonedx' -- cargo cyclonedx --format json --spec-version 1.5 --override-filename sbom.cdx \
+	  --target $(RUST_TARGET)
+	@mv sbom.cdx.json target/ && echo target/sbom.cdx.json
+
+reproducible: $(TOOLS) ## Build what is committed twice, in two folders, and compare
+	@for copy in 1 2; do rm -rf target/reproducible-$$copy && git clone -q . target/reproducible-$$copy && \
+	  $(STEP) "build number $$copy" -- sh -c 'cd target/reproducible-$$0 && env CARGO_TARGET_DIR=$$PWD/target $(BUILD_ENV) \
+	    cargo lambda build --release --bin bootstrap --locked' $$copy || exit 1; \
+	done
+	@sha256sum target/reproducible-?/target/lambda/bootstrap/bootstrap
+	@cmp target/reproducible-?/target/lambda/bootstrap/bootstrap && echo 'the same'
 
 lock: ## Resolve tools/*.in anew into tools/*.lock
 	@$(STEP) 'install pip-tools' -- sh -c '$(PYTHON) -m venv --clear .tools/lock && .tools/lock/bin/pip install pip-tools==7.6.2'
@@ -122,6 +144,15 @@ lock: ## Resolve tools/*.in anew into tools/*.lock
 clean: ## Remove the build and the tools
 	@rm -rf .aws-sam .tools target .pytest_cache
 	@find tests tools bench -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Tools that only some targets need, and that are built on this machine.
+FUZZ_SECONDS := 30
+MUTATED := src/plan.rs src/braintrust/layout.rs src/config/read_targets.rs src/trigger.rs src/braintrust/pace.rs
+.tools/cargo/bin/cargo-fuzz: TOOL := cargo-fuzz@0.13.2
+.tools/cargo/bin/cargo-mutants: TOOL := cargo-mutants@27.1.0
+.tools/cargo/bin/cargo-cyclonedx: TOOL := cargo-cyclonedx@0.5.9
+.tools/cargo/bin/%:
+	@$(STEP) 'install $(TOOL)' -- cargo install --locked --root .tools/cargo $(TOOL)
 
 # A virtual environment is made anew when its lock file changed. --no-deps: the lock names every package.
 .tools/%/installed: tools/%.lock
@@ -144,4 +175,7 @@ $(BUILT): .aws-sam/$(ARCH) template.yaml Cargo.toml Cargo.lock $(shell find src 
 .aws-sam/$(ARCH):
 	@mkdir -p .aws-sam && rm -f $(ARCHS:%=.aws-sam/%) && touch $@
 
-BUILD_ENV := RUSTUP=none CARGO_BUILD_TARGET=$(ARCH:arm64=aarch64)-unknown-linux-gnu
+RUST_TARGET := $(ARCH:arm64=aarch64)-unknown-linux-gnu
+# The remapped paths are those that panics name: they would tell whose machine built it, and differ from one to another.
+BUILD_ENV := RUSTUP=none CARGO_BUILD_TARGET=$(RUST_TARGET) \
+  RUSTFLAGS=--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo

@@ -1,6 +1,5 @@
 """The functions that are compared, and what can be measured of any of them."""
 
-import os
 import re
 import statistics
 import sys
@@ -9,7 +8,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import step
-from local.function import ARCHITECTURE, Function
+from local.function import Function
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOTSTRAP = ROOT / ".aws-sam/build/RotatorFunction/bootstrap"
@@ -27,12 +26,9 @@ class Subject:
 
 
 def do_nothing():
-    """The function that does nothing, built with the same profile and linker as the real one."""
-    target = {"x86_64": "x86_64", "arm64": "aarch64"}[ARCHITECTURE] + "-unknown-linux-gnu"
-    environment = {**os.environ, "RUSTUP": "none", "CARGO_BUILD_TARGET": target}
-    # cargo-lambda asks rustup for the target, which is there already.
+    """The function that does nothing, built with the same profile, linker and flags (`make` sets them) as the real one."""
     command = ["cargo", "lambda", "build", "--release", "--example", "do_nothing", "--locked"]
-    step.run("build the function that does nothing", command, environment)
+    step.run("build the function that does nothing", command)
     return ROOT / "target" / "lambda" / "do_nothing" / "bootstrap"
 
 

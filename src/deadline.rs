@@ -45,6 +45,11 @@ impl Deadline {
         wait < self.0.saturating_duration_since(Instant::now())
     }
 
+    /// Waits for something until the deadline; `None` if it did not come.
+    pub async fn wait_for<T>(self, work: impl Future<Output = T>) -> Option<T> {
+        timeout_at(self.0, work).await.ok()
+    }
+
     /// Runs one call to its end or to the deadline.
     ///
     /// # Errors

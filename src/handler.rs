@@ -1,8 +1,10 @@
 //! One invocation: reads the event, runs its targets side by side inside the deadline, and reports; it must never let one target stop another.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use futures_util::stream;
 use jiff::Timestamp;
 use lambda_runtime::LambdaEvent;
@@ -21,7 +23,7 @@ use crate::rotation::Rotation;
 use crate::status::{State, Status};
 use crate::trigger::{Origin, RotationStep, Tick, Trigger};
 
-/// Targets under way at once: enough that the services' latency is not added up, few enough that neither a data plane's
+/// Targets of a data plane under way at once: enough that the services' latency is not added up, few enough that neither a data plane's
 /// rate limit nor the function's memory suffers.
 const SIDE_BY_SIDE: usize = 32;
 
@@ -121,9 +123,18 @@ impl Handler {
     async fn side_by_side<T>(&self, names: &[String], run: impl AsyncFn(&Target) -> T) -> Result<Vec<T>, Error> {
         let selected = plan::select(&self.targets, names)?;
         let run = &run;
-        let runs = selected.into_iter().enumerate().map(|(place, target)| async move { (place, run(target).await) });
-        // Not `buffered`, where a slow target would keep the finished ones behind it from making room.
-        let mut done: Vec<_> = stream::iter(runs).buffer_unordered(SIDE_BY_SIDE).collect().await;
+        // One that throttles or is down has its own, so that the others' targets do not wait for it.
+        let mut data_planes: HashMap<_, Vec<_>> = HashMap::new();
+        for (place, target) in selected.into_iter().enumerate() {
+            let data_plane = target.ai_secrets.first().map(|ai_secret| &ai_secret.api_url);
+            data_planes.entry(data_plane).or_default().push((place, target));
+        }
+        let lanes = data_planes.into_values().map(|targets| {
+            let runs = targets.into_iter().map(|(place, target)| async move { (place, run(target).await) });
+            // Not `buffered`, where a slow target would keep the finished ones behind it from making room.
+            stream::iter(runs).buffer_unordered(SIDE_BY_SIDE).collect::<Vec<_>>()
+        });
+        let mut done: Vec<_> = join_all(lanes).await.into_iter().flatten().collect();
         done.sort_unstable_by_key(|(place, _)| *place);
         Ok(done.into_iter().map(|(_, answer)| answer).collect())
     }

@@ -1,6 +1,7 @@
 """What a tick does when a service is slow, busy, broken or gone, and when a credential is not known yet."""
 
 import itertools
+import threading
 import time
 
 import pytest
@@ -199,8 +200,41 @@ def test_a_data_plane_with_a_rate_limit_is_not_hammered(bench, rate):
     assert {target["outcome"] for target in report["targets"]} == {"rotated"}
     statuses = [request.status for request in bench.braintrust.requests]
     assert statuses.count(429) <= 32 + len(statuses) // 10, statuses.count(429)
-    # Two calls a target: as fast as the limit allows, and half as fast at worst.
-    assert report["duration_ms"] / 1000 <= 2 * (2 * len(ids) / rate) + 3
+    # Three calls a target, as a PATCH that waited reads once more: as the limit allows, and half as fast at worst.
+    assert report["duration_ms"] / 1000 <= 2 * (3 * len(ids) / rate) + 3
+
+
+def test_a_data_plane_that_throttles_all_holds_back_no_other(bench):
+    dead, other = bench.new_braintrust(), bench.ai_secret()
+    dead.add_key(bench.api_key)
+    dead.fail(GET, Answer(429, headers={"Retry-After": "5"}), times=None)
+    ids = [dead.add_ai_secret(f"secret {n}", metadata={}) for n in range(40)]
+    there = [bench.target({"id": id, "api_url": dead.url}, name=f"dead-{n}") for n, id in enumerate(ids)]
+    report = bench.fail(*there, bench.target(other), timeout=15)
+    assert report["targets"][-1]["outcome"] == "rotated" and report["targets"][-1]["duration_ms"] < 2_000
+    assert bench.holds_working_credentials(other)
+    assert len(dead.requests) <= 40
+    assert report["targets"][0]["error"]["class"] == "throttled"
+
+
+def test_an_ai_secret_that_changed_while_its_patch_waited_for_its_turn_is_refused(bench):
+    ai_secrets = [bench.ai_secret(f"secret {n}") for n in range(3)]
+    function = bench.function(*(bench.target(id, name=f"target-{n}") for n, id in enumerate(ai_secrets)))
+    # Each PATCH is refused once, so that they come again one after another, some seconds later.
+    bench.braintrust.fail(PATCH, Answer(429, headers={"Retry-After": "4"}), times=3)
+    timer = threading.Timer(2, lambda: change(bench, ai_secrets))
+    timer.start()
+    result = function.invoke({"action": "rotate"})
+    timer.join()
+    assert not result.ok
+    for id in ai_secrets:
+        assert bench.braintrust.ai_secrets[id]["metadata"]["auth_type"] == "assume_role"
+        assert not any(r.status == 200 and id in r.path for r in bench.patches())
+
+
+def change(bench, ai_secrets):
+    for id in ai_secrets:
+        bench.braintrust.ai_secrets[id]["metadata"]["auth_type"] = "assume_role"
 
 
 def test_a_slow_target_holds_back_no_other(bench):

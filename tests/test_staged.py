@@ -252,6 +252,30 @@ def test_an_orphan_that_braintrust_holds_is_replaced_before_it_is_retired(bench,
     assert bench.listed(target) == {current["credential_id"]: True}
 
 
+@pytest.mark.parametrize("kind", STANDING)
+def test_an_orphan_stays_while_braintrust_may_hold_it(bench, kind):
+    ai_secret = bench.ai_secret()
+    target = bench.staged_target(kind, ai_secret)
+    function = bench.function(target)
+    assert outcome(function.invoke(schedule())) == "rotated"
+    bench.age(target)
+    # A rotation that is cut off after setSecret, and given up by an operator.
+    bench.aws.fail("secretsmanager:UpdateSecretVersionStage", Answer(403), times=None)
+    assert not function.invoke(schedule()).ok
+    bench.aws.clear_faults()
+    bench.stack.client("secretsmanager").update_secret_version_stage(
+        SecretId=target["secret_id"], VersionStage="AWSPENDING", RemoveFromVersionId=bench.stages(target)["AWSPENDING"]
+    )
+    assert bench.holds_working_credentials(ai_secret)
+    bench.braintrust.fail(lambda request: request.method == "PATCH", Answer(503), times=None)
+    listed = bench.listed(target)
+    assert not function.invoke(schedule()).ok
+    assert bench.listed(target) == listed and bench.holds_working_credentials(ai_secret)
+    bench.braintrust.clear_faults()
+    assert function.invoke(schedule()).ok
+    assert bench.holds_working_credentials(ai_secret)
+
+
 def test_an_answer_that_did_not_come_puts_nothing_back(bench):
     ai_secret = bench.ai_secret()
     target = bench.staged_target("access_key", ai_secret)

@@ -92,12 +92,33 @@ impl Braintrust<'_> {
         })
     }
 
-    /// Merges `body` into an `ai_secret`; the answer is the changed object. The same body may be sent again.
+    /// Merges `body` into an `ai_secret`; the answer is the changed object. The same body may be sent again. What
+    /// `check` asks for is asked each time, when the call's turn has come: it may have waited.
+    ///
+    /// # Errors
+    /// Those of a call, and of `check`.
+    pub async fn patch(
+        &self,
+        id: Uuid,
+        body: Bytes,
+        check: impl AsyncFn() -> Result<(), Error>,
+    ) -> Result<AiSecret, Error> {
+        let url = self.url(Some(id));
+        let attempt = || {
+            self.in_turn(PATCH, async {
+                check().await?;
+                self.exchange(PATCH, &Method::PATCH, &url, Some(body.clone())).await
+            })
+        };
+        self.deadline.repeat_a_few_times(Service::Braintrust, PATCH, attempt).await
+    }
+
+    /// Reads one `ai_secret` in the turn of another call, once.
     ///
     /// # Errors
     /// Those of a call.
-    pub async fn patch(&self, id: Uuid, body: Bytes) -> Result<AiSecret, Error> {
-        self.send(PATCH, Method::PATCH, self.url(Some(id)), Some(body)).await
+    pub async fn get_in_turn(&self, id: Uuid) -> Result<AiSecret, Error> {
+        self.exchange(GET, &Method::GET, &self.url(Some(id)), None).await
     }
 
     async fn list(&self, query: &[(&str, &str)], org_name: Option<&str>) -> Result<Vec<AiSecret>, Error> {
@@ -192,8 +213,20 @@ impl Braintrust<'_> {
         url: &Url,
         body: Option<Bytes>,
     ) -> Result<T, Error> {
-        let turn = self.pace.turn().await;
-        let answer = self.exchange(call, method, url, body).await;
+        self.in_turn(call, self.exchange(call, method, url, body)).await
+    }
+
+    /// Waits for a turn, and lets the pace know what came of it.
+    async fn in_turn<T>(&self, call: &'static str, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let Some(turn) = self.pace.turn(self.deadline).await else {
+            let remedy =
+                "The next tick tries again. If it stays, give some targets a schedule of their own, at another time";
+            let problem = "allows so few calls that this one did not get its turn";
+            let error = Error::new(Cause::Throttled, Service::Braintrust, call, problem, remedy);
+            // No deadline allows this wait: it is not repeated.
+            return Err(Error { retry_after: Some(Duration::MAX), ..error });
+        };
+        let answer = work.await;
         match &answer {
             Ok(_) => self.pace.succeeded(),
             Err(error) if error.cause == Cause::Throttled => self.pace.throttled(turn, error.retry_after),

@@ -192,6 +192,23 @@ pub fn arrived(
     Ok(())
 }
 
+/// The same where the PATCH's answer was lost. An API key does not read back, so that only a secret that changed shows it:
+/// one that was there before may be another key's.
+pub fn arrived_unseen(
+    layout: Layout,
+    credentials: &Credentials,
+    before: &AiSecret,
+    after: &AiSecret,
+) -> Result<(), &'static str> {
+    if matches!(credentials.secret, Secret::ApiKey(_))
+        && before.secret_updated_at.is_some()
+        && before.secret_updated_at == after.secret_updated_at
+    {
+        return Err("secret_updated_at did not move, so the secret did not change");
+    }
+    arrived(layout, credentials, Some(before), after)
+}
+
 /// The access key id that an `ai_secret` shows; none where it holds an API key.
 pub fn access_key_id(layout: Layout, metadata: &Metadata) -> Option<String> {
     match layout {

@@ -9,6 +9,8 @@ use std::time::Duration;
 use reqwest::Url;
 use tokio::time::{Instant, sleep_until};
 
+use crate::deadline::Deadline;
+
 /// Between two calls after the first 429: 20 a second, which a second of successes doubles.
 const FIRST: Duration = Duration::from_millis(50);
 
@@ -19,21 +21,24 @@ const SLOWEST: Duration = Duration::from_secs(2);
 const LEAST: Duration = Duration::from_millis(1);
 
 /// A longer `Retry-After` is the one call's own to wait for: it would stop every target.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// A pace for each data plane: one that throttles does not slow down the others.
+/// A call that has waited so long for its turn gives up, to leave the time to other targets.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A pace for each data plane and API key: one organization that is throttled does not slow down the others.
 #[derive(Debug, Default)]
-pub struct Paces(Mutex<HashMap<Url, Arc<Pace>>>);
+pub struct Paces(Mutex<HashMap<(Url, String), Arc<Pace>>>);
 
 impl Paces {
-    /// That of the data plane at `api_url`.
-    pub fn of(&self, api_url: &Url) -> Arc<Pace> {
+    /// That of the data plane at `api_url`, with the API key in the secret `api_key_secret_id`.
+    pub fn of(&self, api_url: &Url, api_key_secret_id: &str) -> Arc<Pace> {
         let mut paces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        paces.entry(api_url.clone()).or_default().clone()
+        paces.entry((api_url.clone(), api_key_secret_id.to_owned())).or_default().clone()
     }
 }
 
-/// The pace of one data plane's calls, for as long as the function is warm.
+/// The pace of one data plane's calls with one API key, for as long as the function is warm.
 #[derive(Debug)]
 pub struct Pace {
     /// Held by the call whose turn is next, so that turns come in the order in which they were asked for.
@@ -56,8 +61,12 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// Waits for a call's turn; answers when that was.
-    pub async fn turn(&self) -> Instant {
+    /// Waits for a call's turn; answers when that was, or `None` if it did not come in time.
+    pub async fn turn(&self, deadline: Deadline) -> Option<Instant> {
+        deadline.at_most(PATIENCE).wait_for(self.next_turn()).await
+    }
+
+    async fn next_turn(&self) -> Instant {
         let _first = self.queue.lock().await;
         loop {
             let (now, next) = (Instant::now(), self.state().next);
@@ -101,11 +110,15 @@ impl Pace {
 mod tests {
     use super::*;
 
+    async fn turn(pace: &Pace) -> Option<Instant> {
+        pace.turn(Deadline::after(Duration::from_secs(300))).await
+    }
+
     /// How long so many turns take, one after another.
     async fn turns(pace: &Pace, count: u32) -> Duration {
         let start = Instant::now();
         for _ in 0..count {
-            pace.turn().await;
+            turn(pace).await.unwrap();
         }
         start.elapsed()
     }
@@ -120,7 +133,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn calls_that_were_throttled_together_slow_down_once() {
         let pace = Pace::default();
-        let (one, other) = (pace.turn().await, pace.turn().await);
+        let (one, other) = (turn(&pace).await.unwrap(), turn(&pace).await.unwrap());
         pace.throttled(one, None);
         pace.throttled(other, None);
         assert_eq!(turns(&pace, 20).await.as_secs_f64().round(), 1.0);
@@ -130,7 +143,7 @@ mod tests {
     async fn each_further_429_doubles_the_time_between_two_calls() {
         let pace = Pace::default();
         for slower in [1, 2, 4, 8] {
-            let turn = pace.turn().await;
+            let turn = turn(&pace).await.unwrap();
             tokio::time::advance(Duration::from_millis(1)).await;
             pace.throttled(turn, None);
             assert_eq!(pace.state().between, FIRST * slower);
@@ -138,10 +151,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_retry_after_stops_all_calls_but_not_for_longer_than_a_minute() {
-        for (asked, waited) in [(3, 3), (u64::MAX, 60)] {
+    async fn a_retry_after_stops_all_calls_but_not_for_long() {
+        for (asked, waited) in [(3, 3), (u64::MAX, 5)] {
             let pace = Pace::default();
-            let turn = pace.turn().await;
+            let turn = turn(&pace).await.unwrap();
             pace.throttled(turn, Some(Duration::from_secs(asked)));
             assert_eq!(turns(&pace, 1).await, Duration::from_secs(waited));
         }
@@ -150,7 +163,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_429_while_a_call_waits_moves_its_turn() {
         let pace = Pace::default();
-        let turn = pace.turn().await;
+        let turn = turn(&pace).await.unwrap();
         pace.throttled(turn, None);
         let waiting = turns(&pace, 1);
         let pause = async { pace.throttled(turn, Some(Duration::from_secs(5))) };
@@ -160,12 +173,24 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn successes_end_the_spacing() {
         let pace = Pace::default();
-        let turn = pace.turn().await;
+        let turn = turn(&pace).await.unwrap();
         pace.throttled(turn, None);
         for _ in 0..200 {
             pace.succeeded();
         }
         turns(&pace, 2).await; // the first had its place before
         assert_eq!(turns(&pace, 100).await, Duration::ZERO);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_call_gives_up_where_too_many_wait() {
+        let pace = Pace::default();
+        for _ in 0..9 {
+            let turn = turn(&pace).await.unwrap();
+            tokio::time::advance(Duration::from_millis(1)).await;
+            pace.throttled(turn, None);
+        }
+        assert_eq!(pace.state().between, SLOWEST);
+        let all = futures_util::future::join_all((0..32).map(|_| turn(&pace))).await;
+        assert_eq!(all.iter().flatten().count(), 10, "one at each two of twenty seconds");
     }
 }

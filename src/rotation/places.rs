@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::Rotation;
+use crate::braintrust::client::Braintrust;
 use crate::braintrust::layout::{self, Layout};
 use crate::braintrust::{AiSecret, client};
 use crate::config::{self, Target};
@@ -97,7 +98,10 @@ impl Rotation {
     ) -> Result<(), Error> {
         let id = place.before.id;
         let body = layout::patch(place.layout, credentials, region, &place.before.metadata)?;
-        let answer = self.braintrust(place.configured, deadline, async |api| api.patch(id, body.clone()).await).await;
+        let patch = async |api: Braintrust<'_>| {
+            api.patch(id, body.clone(), async || is_as_read(&api, place, credentials.kind).await).await
+        };
+        let answer = self.braintrust(place.configured, deadline, patch).await;
         let arrived = |after| layout::arrived(place.layout, credentials, Some(&place.before), after);
         let lost = match answer {
             Ok(answer) if arrived(&answer).is_ok() => return Ok(()),
@@ -106,7 +110,12 @@ impl Rotation {
             Err(refused) => return Err(refused),
         };
         let read_again = self.braintrust(place.configured, deadline, async |api| api.get(id).await).await?;
-        arrived(&read_again).map_err(|problem| lost.unwrap_or_else(|| not_arrived(place, problem)))
+        match lost {
+            None => arrived(&read_again).map_err(|problem| not_arrived(place, problem)),
+            Some(lost) => {
+                layout::arrived_unseen(place.layout, credentials, &place.before, &read_again).map_err(|_| lost)
+            }
+        }
     }
 
     /// Proves that each place holds what was sent, some time ago.
@@ -119,6 +128,22 @@ impl Rotation {
             }
         }
     }
+}
+
+/// Where the PATCH waited for its turn: somebody may have changed the `ai_secret` since.
+async fn is_as_read(api: &Braintrust<'_>, place: &Place<'_>, kind: KindName) -> Result<(), Error> {
+    if place.read_at.elapsed() < STALE {
+        return Ok(());
+    }
+    let now = api.get_in_turn(place.before.id).await?;
+    let layout = layout::choose(place.configured.layout, kind, &now)?;
+    if layout == place.layout && now.metadata.region == place.before.metadata.region {
+        return Ok(());
+    }
+    let problem =
+        format!("the ai_secret {} was changed while its rotation waited; it was not touched", place.before.id);
+    let remedy = "The next tick reads it anew. If it goes on, look for another writer";
+    Err(Error::new(Cause::Conflict, Service::Braintrust, client::PATCH, problem, remedy))
 }
 
 fn not_arrived(place: &Place<'_>, problem: &str) -> Error {

@@ -9,7 +9,7 @@ use super::{ONCE, Rotation};
 use crate::config::{Kind, Standing, Target};
 use crate::credentials::{Credentials, Secret};
 use crate::deadline::Deadline;
-use crate::error::{Error, Service};
+use crate::error::{Cause, Error, Service};
 use crate::mint;
 use crate::plan::{self, Names, Retirement};
 use crate::report::{self, Retired, TargetReport};
@@ -83,8 +83,12 @@ impl Staged<'_> {
                 let names = Names { promoted_at: contents.description.promoted_at, ..self.read().await?.names() };
                 if let Some(id) = plan::in_the_way(self.now(), standing, &names, &listed)? {
                     if !names.is_previous(&id) {
-                        // If the current ones do not work, there is nothing better to give to Braintrust.
-                        let _ = Box::pin(self.set_current(contents)).await;
+                        match Box::pin(self.set_current(contents)).await {
+                            // Braintrust may hold it, and no answer said that it does not any more.
+                            Err(error) if error.is_transient() || error.cause == Cause::Timeout => return Err(error),
+                            // If the current ones do not work, there is nothing better to give to Braintrust.
+                            Ok(()) | Err(_) => {}
+                        }
                     }
                     delete(&iam, target, user, &id).await?;
                     retired.push(Retired { credential_id: id, how: report::Retirement::Deleted });

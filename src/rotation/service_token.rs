@@ -62,7 +62,7 @@ impl Rotation {
         if !hook::guard(staging, &description, version).await? {
             return Ok(());
         }
-        let (api_url, pace) = (&configured.api_url, self.paces.of(&configured.api_url));
+        let (api_url, pace) = (&configured.api_url, self.paces.of(&configured.api_url, &configured.api_key_secret_id));
         let with = |api_key| Braintrust { http: &self.http, api_url, api_key, pace: &pace, deadline };
         match step.step.as_str() {
             "createSecret" => {
