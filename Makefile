@@ -106,7 +106,7 @@ invoke: $(BUILT) $(LOCAL_AWS) ## Send EVENT (events/schedule.json) to the functi
 	@.tools/sam/bin/python tools/invoke.py $(EVENT)
 
 deploy: $(BUILT) ## Deploy to your AWS account, for ARCH (this machine's); asks for the parameters, or takes ARGS
-	@sam deploy $(or $(ARGS),--guided --parameter-overrides Architecture=$(ARCH))
+	@sam deploy $(or $(ARGS),--guided)
 
 bench: $(BUILT) $(LOCAL_AWS) ## Measure it, beside Python and beside nothing, into bench/RESULTS.md
 	@env $(BUILD_ENV) .tools/sam/bin/python bench/bench.py
@@ -168,8 +168,8 @@ MUTATED := src/plan.rs src/braintrust/layout.rs src/config/read_targets.rs src/t
 # what to do when the target is missing.
 $(BUILT): .aws-sam/$(ARCH) template.yaml Cargo.toml Cargo.lock $(shell find src -type d -o -name '*.rs') | $(TOOLS)
 	@$(STEP) 'build the function' -- env $(BUILD_ENV) cargo lambda build --release --bin bootstrap --locked
-	@$(STEP) 'sam build' -- env $(BUILD_ENV) sam build --parameter-overrides Architecture=$(ARCH)
-	@touch $@
+	@$(STEP) 'sam build' -- env $(BUILD_ENV) sam build
+	@sed -i 's/^\( *- \)x86_64$$/\1$(ARCH)/' $@
 
 # What was built for another architecture is built anew.
 .aws-sam/$(ARCH):

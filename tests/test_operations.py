@@ -9,6 +9,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from conftest import REGION, ROOT
+from local.function import ARCHITECTURE
 from local.iam import ACCOUNT
 from local.upstream import form
 from test_deployed import SCHEDULE, deployed, execution_policy, invoke, tick, variables
@@ -40,10 +41,10 @@ def test_the_age_that_sets_off_an_alarm_is_given(bench, deployed):
     assert alarms(bench, outputs)["AgeAlarm"]["Threshold"] == 86400
 
 
-def test_the_function_has_the_architecture_and_the_time_that_are_given(bench, deployed):
-    outputs = deployed(bench.ai_secret(), Architecture="arm64", TimeoutSeconds="900")
+def test_the_function_has_the_time_that_is_given_and_the_architecture_that_was_built_for(bench, deployed):
+    outputs = deployed(bench.ai_secret(), TimeoutSeconds="900")
     found = bench.stack.client("lambda").get_function_configuration(FunctionName=outputs["FunctionName"])
-    assert (found["Architectures"], found["Timeout"]) == (["arm64"], 900)
+    assert (found["Architectures"], found["Timeout"]) == ([ARCHITECTURE], 900)
 
 
 @pytest.mark.parametrize("kind", ["temporary", "access_key"])

@@ -7,6 +7,7 @@ running.
 """
 
 import json
+import os
 import sys
 import tomllib
 import urllib.request
@@ -29,9 +30,13 @@ class Function:
         self.state = None if stack else local_stack.load()
         if not stack and not self.state:
             sys.exit(NONE_RUNS)
-        self.session = boto3.session.Session(**(self.state["credentials"] if self.state else {}))
+        # botocore itself reads only AWS_DEFAULT_REGION.
+        given = self.state["credentials"] if self.state else {"region_name": os.environ.get("AWS_REGION") or None}
+        self.session = boto3.session.Session(**given)
         if not self.session.region_name:
             self.session = boto3.session.Session(region_name=saved_region())
+        if not self.state:
+            print(f"{stack} in {self.session.region_name}")
         self.name = self.state["outputs"]["FunctionName"] if self.state else self.output_of(stack, "FunctionName")
 
     def client(self, service):

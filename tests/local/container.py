@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from pathlib import Path
 
 from samcli.yamlhelper import yaml_dump, yaml_parse
@@ -37,15 +38,29 @@ def engine_answers() -> bool:
 
 
 class Container:
-    """A function whose servers listen on this machine's loopback, at `ports`, where a container cannot see them."""
+    """A function whose servers listen on this machine's loopback, at `ports`, where a container cannot see them.
+
+    They are handed on to a network of its own: what else runs in containers has no business with them.
+    """
 
     def __init__(self, template, environment: dict[str, str], ports: list[int]):
         self._template = Path(template).resolve()
         self._variables = {name: value.replace("127.0.0.1", HOST) for name, value in environment.items()}
-        bridge = _bridge()
-        self._relays = [Relay(bridge, port) for port in ports] if bridge else []
+        self._ports = ports
+        self._network = f"rotator-{uuid.uuid4().hex[:12]}"
+        self._relays: list[Relay] = []
 
     def __enter__(self):
+        if docker("network", "create", self._network) is None:
+            raise RuntimeError("the Docker engine makes no network")
+        subnet = docker("network", "inspect", self._network, "--format", "{{(index .IPAM.Config 0).Subnet}}")
+        network = ipaddress.ip_network(subnet)
+        try:
+            self._relays = [Relay(network, port) for port in self._ports]
+            self._host = str(network[1])
+        except OSError:
+            # Docker Desktop's networks are in a virtual machine, and HOST is this machine's loopback there.
+            self._host = "host-gateway"
         for relay in self._relays:
             threading.Thread(target=relay.serve_forever, daemon=True).start()
         return self
@@ -54,6 +69,7 @@ class Container:
         for relay in self._relays:
             relay.shutdown()
             relay.server_close()
+        docker("network", "rm", self._network)
 
     def invoke(self, event) -> Result:
         credentials = {name: value for name, value in self._variables.items() if name.startswith("AWS_")}
@@ -93,18 +109,23 @@ class Container:
             "local", "invoke", "RotatorFunction",
             "--template", str(directory / "template.yaml"),
             "--env-vars", str(directory / "env.json"),
-            "--add-host", f"{HOST}:host-gateway",
+            "--docker-network", self._network,
+            "--add-host", f"{HOST}:{self._host}",
             *(["--skip-pull-image"] if has_image else []),
         ]  # fmt: skip
 
 
 class Relay(socketserver.ThreadingTCPServer):
-    """Hands on what comes to a port of the engine's bridge to the same port of the loopback."""
+    """Hands on what comes from a network's containers to its gateway, which is this machine, to the loopback."""
 
     daemon_threads = True
 
-    def __init__(self, address: str, port: int):
-        super().__init__((address, port), _Relayed)
+    def __init__(self, network, port: int):
+        self._network = network
+        super().__init__((str(network[1]), port), _Relayed)
+
+    def verify_request(self, request, client_address):
+        return ipaddress.ip_address(client_address[0]) in self._network
 
 
 class _Relayed(socketserver.BaseRequestHandler):
@@ -124,20 +145,3 @@ def _copy(source: socket.socket, sink: socket.socket):
         sink.shutdown(socket.SHUT_WR)
     except OSError:
         pass  # one side went away
-
-
-def _bridge() -> str | None:
-    """This machine's address on the engine's bridge, which is what HOST becomes in a container.
-
-    None on Docker Desktop: its bridge is in a virtual machine, and HOST is this machine's loopback already.
-    """
-    subnet = docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Subnet}}")
-    if not subnet:
-        return None
-    address = str(ipaddress.ip_network(subnet)[1])
-    with socket.socket() as listener:
-        try:
-            listener.bind((address, 0))
-        except OSError:
-            return None
-    return address

@@ -27,7 +27,7 @@ def deploy(
         "SAM_CLI_POLL_DELAY": "0.2",  # seconds; the 5 by default are for the real CloudFormation
     }
     command = [str(Path(sys.executable).with_name("sam")), "deploy", "--config-env", "local", "--stack-name", name]
-    command += ["--template-file", str(template), "--s3-bucket", _BUCKET, "--region", REGION, "--capabilities", "CAPABILITY_IAM"]
+    command += ["--template-file", str(template), "--s3-bucket", _BUCKET, "--s3-prefix", "bedrock-braintrust-rotator", "--region", REGION, "--capabilities", "CAPABILITY_IAM"]
     command += ["--no-confirm-changeset", "--no-progressbar"]
     # In quotes, because sam splits each at its spaces.
     command += ["--parameter-overrides", *(f'{name}="{value}"' for name, value in parameters.items())]
