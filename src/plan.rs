@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::config::{Standing, Target};
 use crate::credentials::KindName;
-use crate::error::{Cause, Error, Service};
+use crate::error::{Cause, Error, Service, shortened};
 use crate::mint;
 
 /// Credentials with less life than this are as good as dead: they would end soon after they arrive.
@@ -235,7 +235,7 @@ pub fn select<'a>(targets: &'a [Target], names: &[String]) -> Result<Vec<&'a Tar
         let configured: Vec<_> = targets.iter().map(|target| target.name.as_str()).collect();
         return Err(Error::configuration(
             "event",
-            format!("no target is named {unknown:?}"),
+            format!("no target is named {:?}", shortened(unknown)),
             format!("Configured are: {}", configured.join(", ")),
         ));
     }

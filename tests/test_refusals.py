@@ -4,6 +4,7 @@ import json
 import uuid
 
 import pytest
+from local.server import Answer
 
 UNKNOWN = str(uuid.UUID(int=7))
 
@@ -41,6 +42,35 @@ def test_malformed_json_is_refused(bench, unchanged):
     unchanged()
     bench.fail(target, event=b'{"action": "rot')
     assert bench.aws_requests() == []
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"action": "rotate", "targets": ["x" * 5_000_000]},
+        {"action": "rotate", "targets": [str(n) for n in range(200_000)]},
+        {"action": "rotate", "targets": ["\ud800", "\x00", "\u202e"]},
+        {"Step": "x" * 1_000_000, "SecretId": "x" * 1_000_000, "ClientRequestToken": "\x00"},
+        {"action": "rotate", "force": 1e400},
+    ],
+    ids=["a huge name", "many names", "odd names", "a huge step", "an endless number"],
+)
+def test_a_huge_or_odd_event_is_refused_in_few_words(bench, unchanged, event):
+    target = bench.target(bench.ai_secret())
+    unchanged()
+    result = bench.function(target).invoke(event)
+    assert not result.ok and result.status == 200
+    assert len(result.raw) < 1_000
+    assert bench.aws_requests() == [] and bench.braintrust.requests == []
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":'])
+def test_a_deeply_nested_answer_is_an_error(bench, opening):
+    ai_secret = bench.ai_secret()
+    deep = b'{"id":"%s","name":"x","type":"bedrock","metadata":' % ai_secret.encode() + opening * 100_000
+    bench.braintrust.fail("GET /v1/ai_secret/{id}", Answer(200, deep), times=None)
+    failed(bench.fail(bench.target(ai_secret)), "unavailable", "braintrust")
+    assert bench.patches() == []
 
 
 def test_deeply_nested_json_is_refused(bench, unchanged):
