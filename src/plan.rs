@@ -341,6 +341,13 @@ mod tests {
                 },
                 NotDue,
             ),
+            (
+                "due, and a slot is free, whatever the overlap",
+                &user,
+                false,
+                State { overlap_ends_at: Some(at(1)), ..current(AccessKey, -month) },
+                Start,
+            ),
             ("the kind was changed", &user, false, current(Temporary, 0), Start),
             ("a begun rotation", &user, false, empty, Resume),
             ("a staged one", &user, false, pending(known(AccessKey, 0, None)), Resume),

@@ -58,7 +58,11 @@ def deployed(bench):
         name = f"rotator-{uuid.uuid4().hex[:8]}"
         return deploy(bench.stack, TEMPLATE, name, parameters_of(bench, ai_secret, parameters), run)
 
-    return deployed
+    yield deployed
+    # Its calls would be among those of the tests after it.
+    events = bench.stack.client("events")
+    for rule in events.list_rules()["Rules"]:
+        events.disable_rule(Name=rule["Name"])
 
 
 def tick(bench, outputs, event=SCHEDULE):
