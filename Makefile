@@ -117,8 +117,11 @@ fuzz: .tools/cargo/bin/cargo-fuzz ## Fuzz what reads events, ai_secrets and targ
 	    fuzz/seeds/$$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
 
-mutants: .tools/cargo/bin/cargo-mutants ## Change the decisions, and see that a unit test notices
-	@$(STEP) --show 'mutants tested' 'cargo mutants' -- cargo mutants --output target $(MUTATED:%=--file %) -- --lib
+mutants: .tools/cargo/bin/cargo-mutants $(LOCAL_AWS) ## Change decisions and rotations, and see that a test notices
+	@$(STEP) --show 'mutants tested' 'change the decisions' -- cargo mutants --output target/mutants-decisions \
+	  $(DECISIONS:%=--file %) -- --lib
+	@env MINISTACK=$(CURDIR)/.tools/ministack/bin/ministack $(STEP) --show 'mutants tested' 'change the rotations' -- \
+	  cargo mutants --output target/mutants-rotations $(ROTATIONS:%=--file %) -- --test black_box -- --ignored
 
 sbom: .tools/cargo/bin/cargo-cyclonedx ## Write target/sbom.cdx.json, the list of what is in the function (CycloneDX)
 	@$(STEP) 'cargo cyclonedx' -- cargo cyclonedx --format json --spec-version 1.5 --override-filename sbom.cdx \
@@ -147,7 +150,8 @@ clean: ## Remove the build and the tools
 
 # Tools that only some targets need, and that are built on this machine.
 FUZZ_SECONDS := 30
-MUTATED := src/plan.rs src/braintrust/layout.rs src/config/read_targets.rs src/trigger.rs src/braintrust/pace.rs
+DECISIONS := src/plan.rs src/braintrust/layout.rs 'src/config*.rs' 'src/config/*.rs' src/trigger.rs src/braintrust/pace.rs
+ROTATIONS := 'src/rotation*.rs' 'src/rotation/*.rs'
 .tools/cargo/bin/cargo-fuzz: TOOL := cargo-fuzz@0.13.2
 .tools/cargo/bin/cargo-mutants: TOOL := cargo-mutants@27.1.0
 .tools/cargo/bin/cargo-cyclonedx: TOOL := cargo-cyclonedx@0.5.9

@@ -222,6 +222,21 @@ mod tests {
     }
 
     #[test]
+    fn a_namespace_is_taken_as_cloudwatch_takes_it() {
+        let namespace =
+            |value: &str| read(&[("TARGETS", "[]"), (METRICS_NAMESPACE, value)]).map(|config| config.metrics_namespace);
+        let longest = "n".repeat(255);
+        for accepted in ["Team/Rotator.a-b_c#d:e", &longest] {
+            assert_eq!(namespace(accepted).unwrap(), accepted);
+        }
+        assert_eq!(namespace(" ").unwrap(), "BedrockBraintrustRotator");
+        for refused in ["AWS/Lambda", "two words", &format!("{longest}n")] {
+            let error = namespace(refused).unwrap_err();
+            assert!(error.to_string().contains("METRICS_NAMESPACE: found"), "{error}");
+        }
+    }
+
+    #[test]
     fn a_url_with_a_password_is_not_repeated() {
         let error = read(&[("TARGETS", "[]"), (API_URL, "https://me:pa55@api.braintrust.dev")]).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("pa55"));

@@ -111,7 +111,7 @@ impl Error {
         )
     }
 
-    /// Whether the same call may succeed a moment later: throttling, 5xx and connection errors, never 400, 401 or 403.
+    /// Whether the same call may succeed a moment later: throttling, time-outs, 5xx and connection errors, never 400, 401 or 403.
     pub fn is_transient(&self) -> bool {
         matches!(self.cause, Cause::Throttled | Cause::Unavailable | Cause::Timeout)
     }
@@ -144,6 +144,12 @@ impl Error {
             }
         };
         Self::new(cause, service, call, problem, remedy_for(cause))
+    }
+
+    /// The same error, for what repeats what has repeated it already: no deadline allows the wait that it asks for.
+    pub fn repeated_enough(mut self) -> Self {
+        self.retry_after = Some(Duration::MAX);
+        self
     }
 
     /// The same error with a remedy that knows more.

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::check::Check;
 use crate::config::{self, Target};
 use crate::deadline::Deadline;
-use crate::error::Error;
+use crate::error::{Error, shortened};
 use crate::metrics::Metrics;
 use crate::plan;
 use crate::report::{self, Failure, Report, TargetReport, iso8601};
@@ -23,8 +23,8 @@ use crate::rotation::Rotation;
 use crate::status::{State, Status};
 use crate::trigger::{Origin, RotationStep, Tick, Trigger};
 
-/// Targets of a data plane under way at once: enough that the services' latency is not added up, few enough that neither a data plane's
-/// rate limit nor the function's memory suffers.
+/// Targets under way at once, of those with the same data planes and API keys: enough that the services' latency is not
+/// added up, few enough that neither a data plane's rate limit nor the function's memory suffers.
 const SIDE_BY_SIDE: usize = 32;
 
 /// What lives as long as the execution environment.
@@ -76,7 +76,8 @@ impl Handler {
             }
             Trigger::Step(step) => {
                 let targets = vec![self.step(&step, deadline).await?];
-                Ok(started.report(Origin::Rotation, step.client_request_token, Some(step.step), false, targets))
+                let (token, name) = (shortened(&step.client_request_token), shortened(&step.step));
+                Ok(started.report(Origin::Rotation, token, Some(name), false, targets))
             }
             Trigger::Rollback(rollback) => {
                 let run = async |target: &Target| match deadline.allows_a_start() {
@@ -123,13 +124,14 @@ impl Handler {
     async fn side_by_side<T>(&self, names: &[String], run: impl AsyncFn(&Target) -> T) -> Result<Vec<T>, Error> {
         let selected = plan::select(&self.targets, names)?;
         let run = &run;
-        // One that throttles or is down has its own, so that the others' targets do not wait for it.
-        let mut data_planes: HashMap<_, Vec<_>> = HashMap::new();
+        // By data plane and organization: one that throttles or is down has its own, so that the others' targets do not
+        // wait for it.
+        let mut lanes: HashMap<Vec<_>, Vec<_>> = HashMap::new();
         for (place, target) in selected.into_iter().enumerate() {
-            let data_plane = target.ai_secrets.first().map(|ai_secret| &ai_secret.api_url);
-            data_planes.entry(data_plane).or_default().push((place, target));
+            let keys = target.ai_secrets.iter().map(|ai_secret| (&ai_secret.api_url, &ai_secret.api_key_secret_id));
+            lanes.entry(keys.collect()).or_default().push((place, target));
         }
-        let lanes = data_planes.into_values().map(|targets| {
+        let lanes = lanes.into_values().map(|targets| {
             let runs = targets.into_iter().map(|(place, target)| async move { (place, run(target).await) });
             // Not `buffered`, where a slow target would keep the finished ones behind it from making room.
             stream::iter(runs).buffer_unordered(SIDE_BY_SIDE).collect::<Vec<_>>()

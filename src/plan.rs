@@ -134,7 +134,8 @@ pub struct Names {
 }
 
 impl Names {
-    fn is_in_use(&self, id: &str) -> bool {
+    /// Whether it is what `AWSCURRENT` or `AWSPENDING` names.
+    pub fn is_in_use(&self, id: &str) -> bool {
         [&self.current, &self.pending].into_iter().any(|named| named.as_deref() == Some(id))
     }
 

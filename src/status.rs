@@ -193,7 +193,7 @@ fn judge(now: Timestamp, read: &Read, next: Option<Timestamp>, ai_secrets: &[AiS
         State::OutOfStep
     } else if read.expires_at.is_some_and(|end| end <= now) {
         State::Expired
-    } else if next.is_some_and(|due| now > due + LATE) {
+    } else if next.is_some_and(|due| now.duration_since(due) > LATE) {
         State::Overdue
     } else {
         State::Ok

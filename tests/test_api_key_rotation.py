@@ -82,6 +82,16 @@ def test_secrets_manager_rotates_the_api_key_by_the_four_steps(bench):
     assert key.tokens() == {key.first, key.held()["service_token_id"]}
 
 
+def test_a_token_that_was_staged_is_not_deleted_because_no_answer_said_so(bench):
+    key = ApiKey(bench)
+    key.begin()
+    bench.aws.fail("secretsmanager:PutSecretValue", DropAfter(), times=None)
+    assert key.step("createSecret").ok
+    bench.aws.clear_faults()
+    assert key.run().ok
+    assert key.tokens() == {key.first, key.held()["service_token_id"]}
+
+
 def test_a_key_that_sees_several_organizations_makes_its_token_in_its_own(bench):
     bench.braintrust.add_key(bench.api_key, orgs=("Acme", "Acme EU"))
     account = str(uuid.uuid4())

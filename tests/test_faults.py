@@ -3,6 +3,7 @@
 import itertools
 import threading
 import time
+import uuid
 
 import pytest
 from local.server import Answer, Delay, DropAfter, DropBefore, Endless, Truncate
@@ -191,11 +192,11 @@ def test_targets_without_time_to_start_are_deferred(bench):
     assert not any(bench.holds_working_credentials(ai_secret) for ai_secret in ids[32:])
 
 
-@pytest.mark.parametrize("rate", [20, 60])
-def test_a_data_plane_with_a_rate_limit_is_not_hammered(bench, rate):
+@pytest.mark.parametrize("rate, count", [(4, 60), (20, 100), (60, 300)])
+def test_a_data_plane_with_a_rate_limit_is_not_hammered(bench, rate, count):
     """The first burst is refused; after that only a small part is, and every target gets through."""
     bench.braintrust.max_per_second = rate
-    ids = [bench.ai_secret(f"secret {n}") for n in range(5 * rate)]
+    ids = [bench.ai_secret(f"secret {n}") for n in range(count)]
     report = bench.rotate(*(bench.target(ai_secret, name=f"target-{n}") for n, ai_secret in enumerate(ids)))
     assert {target["outcome"] for target in report["targets"]} == {"rotated"}
     statuses = [request.status for request in bench.braintrust.requests]
@@ -215,6 +216,24 @@ def test_a_data_plane_that_throttles_all_holds_back_no_other(bench):
     assert bench.holds_working_credentials(other)
     assert len(dead.requests) <= 40
     assert report["targets"][0]["error"]["class"] == "throttled"
+
+
+def test_an_organization_that_is_throttled_holds_back_no_other(bench):
+    throttled, key = [bench.ai_secret(f"secret {n}") for n in range(40)], f"sk-{uuid.uuid4()}"
+    bench.braintrust.add_key(key)
+    bench.braintrust.fail(lambda r: key in r.headers["authorization"], Answer(429, headers={"Retry-After": "5"}), times=None)
+    secret = bench.stack.secret(key)
+    there = [bench.target({"id": id, "api_key_secret_id": secret}, name=f"throttled-{n}") for n, id in enumerate(throttled)]
+    report = bench.fail(*there, bench.target(bench.ai_secret("other")), timeout=15)
+    assert report["targets"][-1]["outcome"] == "rotated" and report["targets"][-1]["duration_ms"] < 2_000
+
+
+def test_a_patch_whose_answer_was_lost_is_not_taken_for_another_writers(bench):
+    ai_secret = bench.ai_secret(metadata={})
+    bench.braintrust.fail(PATCH, DropAfter())
+    bench.braintrust.fail(PATCH, Answer(429, headers={"Retry-After": "3"}))
+    assert bench.rotate(bench.target(ai_secret))["targets"][0]["outcome"] == "rotated"
+    assert bench.holds_working_credentials(ai_secret)
 
 
 def test_an_ai_secret_that_changed_while_its_patch_waited_for_its_turn_is_refused(bench):
@@ -243,6 +262,7 @@ def test_a_slow_target_holds_back_no_other(bench):
     targets = [bench.target(ai_secret, name=f"target-{n}") for n, ai_secret in enumerate([slow, *fast])]
     report = bench.fail(*targets, timeout=8)
     assert [target["outcome"] for target in report["targets"]] == ["failed"] + ["rotated"] * 79
+    assert report["targets"][0]["duration_ms"] >= 5_000
     assert [target["name"] for target in report["targets"]] == [target["name"] for target in targets]
 
 

@@ -184,7 +184,7 @@ def test_a_key_that_is_no_admins_is_explained(bench, unchanged):
     bench.braintrust.add_key(bench.api_key, admin=False)
     unchanged()
     failed(bench.fail(target), "permission", "braintrust", "only an organization's admins")
-    assert len(bench.patches()) == 1
+    assert len(bench.patches()) == len(bench.aws_requests("secretsmanager:GetSecretValue")) == 1
 
 
 def test_a_secret_without_a_key_is_explained(bench, unchanged):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REGION
+from local.server import Answer
 
 EVENTS = Path(__file__).parent.parent / "events"
 
@@ -211,6 +212,18 @@ def test_a_failed_report_is_logged_as_an_error(bench):
     assert not function.invoke({"action": "rotate"}).ok
     [line] = report_lines(function)
     assert line["level"] == "ERROR"
+
+
+@pytest.mark.parametrize("kind", ["short_term_api_key", "temporary"])
+def test_on_an_older_data_plane_a_patch_that_is_refused_for_good_is_no_success(bench, kind):
+    bench.braintrust.older_data_plane = True
+    ai_secret = bench.ai_secret()
+    function = bench.function(bench.target(ai_secret, kind=kind))
+    assert function.invoke({"action": "rotate"}).ok
+    before = bench.braintrust.snapshot()
+    bench.braintrust.fail("PATCH /v1/ai_secret/{id}", Answer(503), times=None)
+    assert not function.invoke({"action": "rotate"}).ok
+    assert bench.braintrust.snapshot() == before
 
 
 def test_an_older_data_plane_without_secret_updated_at_is_served(bench):

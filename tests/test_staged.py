@@ -6,6 +6,7 @@ import time
 import uuid
 
 import pytest
+from conftest import refused
 from local.server import Answer
 from test_crashes import KINDS, STANDING, schedule
 from test_refusals import failed
@@ -252,10 +253,14 @@ def test_an_orphan_that_braintrust_holds_is_replaced_before_it_is_retired(bench,
     assert bench.listed(target) == {current["credential_id"]: True}
 
 
-@pytest.mark.parametrize("kind", STANDING)
-def test_an_orphan_stays_while_braintrust_may_hold_it(bench, kind):
-    ai_secret = bench.ai_secret()
-    target = bench.staged_target(kind, ai_secret)
+def move_pending(bench, target, **move):
+    bench.stack.client("secretsmanager").update_secret_version_stage(
+        SecretId=target["secret_id"], VersionStage="AWSPENDING", **move
+    )
+
+
+def with_an_orphan(bench, target):
+    """A function whose rotation is due and needs the slot of an orphan that Braintrust holds; and the orphan's version."""
     function = bench.function(target)
     assert outcome(function.invoke(schedule())) == "rotated"
     bench.age(target)
@@ -263,17 +268,78 @@ def test_an_orphan_stays_while_braintrust_may_hold_it(bench, kind):
     bench.aws.fail("secretsmanager:UpdateSecretVersionStage", Answer(403), times=None)
     assert not function.invoke(schedule()).ok
     bench.aws.clear_faults()
-    bench.stack.client("secretsmanager").update_secret_version_stage(
-        SecretId=target["secret_id"], VersionStage="AWSPENDING", RemoveFromVersionId=bench.stages(target)["AWSPENDING"]
-    )
+    orphan = bench.stages(target)["AWSPENDING"]
+    move_pending(bench, target, RemoveFromVersionId=orphan)
+    return function, orphan
+
+
+@pytest.mark.parametrize("kind", STANDING)
+@pytest.mark.parametrize("status", [401, 403, 404, 503])
+def test_an_orphan_stays_while_braintrust_may_hold_it(bench, kind, status):
+    ai_secret = bench.ai_secret()
+    target = bench.staged_target(kind, ai_secret)
+    function, _ = with_an_orphan(bench, target)
     assert bench.holds_working_credentials(ai_secret)
-    bench.braintrust.fail(lambda request: request.method == "PATCH", Answer(503), times=None)
+    before = len(bench.patches())
+    bench.braintrust.fail(lambda request: request.method == "PATCH", Answer(status), times=None)
     listed = bench.listed(target)
     assert not function.invoke(schedule()).ok
     assert bench.listed(target) == listed and bench.holds_working_credentials(ai_secret)
+    assert len(bench.patches()) - before <= 5
     bench.braintrust.clear_faults()
     assert function.invoke(schedule()).ok
     assert bench.holds_working_credentials(ai_secret)
+
+
+@pytest.mark.parametrize("kind", STANDING)
+def test_an_orphan_that_another_run_takes_up_meanwhile_stays(bench, kind):
+    target = bench.staged_target(kind, bench.ai_secret())
+    function, orphan = with_an_orphan(bench, target)
+    listed = bench.listed(target)
+
+    def taken_up(request):
+        if request.method == "PATCH":
+            move_pending(bench, target, MoveToVersionId=orphan)
+        return False
+
+    bench.braintrust.fail(taken_up, Answer(500))
+    report = refused(function.invoke(schedule()))
+    failed(report, "conflict", "secrets_manager", "another run has taken up")
+    assert bench.listed(target) == listed
+
+
+@pytest.mark.parametrize("kind", STANDING)
+def test_what_a_rollback_brings_back_meanwhile_is_not_deactivated(bench, kind):
+    target = bench.staged_target(kind, bench.ai_secret())
+    function = bench.function(target)
+    assert outcome(function.invoke(schedule())) == "rotated"
+    bench.age(target)
+    first = bench.stages(target)["AWSCURRENT"]
+
+    def rolled_back(request):
+        """Once the second is current, and the first is about to be retired."""
+        second = bench.stages(target)["AWSCURRENT"]
+        if request.method == "PATCH" and second != first:
+            bench.stack.client("secretsmanager").update_secret_version_stage(
+                SecretId=target["secret_id"], VersionStage="AWSCURRENT",
+                MoveToVersionId=first, RemoveFromVersionId=second,
+            )  # fmt: skip
+        return False
+
+    bench.braintrust.fail(rolled_back, Answer(500))
+    report = refused(function.invoke(schedule()))
+    failed(report, "conflict", "secrets_manager", "another run has taken up")
+    assert list(bench.listed(target).values()) == [True, True]
+
+
+def test_what_was_deleted_is_reported_though_nothing_could_be_made(bench):
+    target = bench.staged_target("access_key", bench.ai_secret())
+    function, _ = with_an_orphan(bench, target)
+    before = set(bench.listed(target))
+    bench.aws.fail("iam:CreateAccessKey", Answer(403), times=None)
+    [report] = refused(function.invoke(schedule()))["targets"]
+    [deleted] = before - set(bench.listed(target))
+    assert report["retired"] == [{"credential_id": deleted, "how": "deleted"}]
 
 
 def test_an_answer_that_did_not_come_puts_nothing_back(bench):

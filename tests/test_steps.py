@@ -119,6 +119,22 @@ def test_a_key_that_was_staged_is_not_deleted_because_no_answer_said_so(bench, k
     assert list(bench.listed(steps.target)) == [bench.staged(steps.target)["credential_id"]]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_credentials_that_createsecret_could_not_prove_are_not_set_by_hand(bench, kind):
+    ai_secret = bench.ai_secret()
+    steps = Steps(bench, bench.staged_target(kind, ai_secret))
+    before = bench.braintrust.snapshot()
+    denied = json.dumps({"message": "User: x is not authorized to perform: bedrock:ListFoundationModels"})
+    refusal = Answer(403, denied, {"x-amzn-ErrorType": "AccessDeniedException"})
+    bench.aws.fail("bedrock:ListFoundationModels", refusal, times=None)
+    steps.begin()
+    assert not steps.step("createSecret").ok and not steps.step("setSecret").ok
+    assert bench.braintrust.snapshot() == before and not bench.patches()
+    bench.aws.clear_faults()
+    steps.run()
+    assert bench.holds_working_credentials(ai_secret)
+
+
 @pytest.mark.parametrize("kind", ["access_key", "long_term_api_key"])
 def test_a_failed_test_puts_the_current_credentials_back_and_the_retry_goes_on(bench, kind):
     ai_secret = bench.ai_secret()

@@ -223,8 +223,7 @@ impl Braintrust<'_> {
                 "The next tick tries again. If it stays, give some targets a schedule of their own, at another time";
             let problem = "allows so few calls that this one did not get its turn";
             let error = Error::new(Cause::Throttled, Service::Braintrust, call, problem, remedy);
-            // No deadline allows this wait: it is not repeated.
-            return Err(Error { retry_after: Some(Duration::MAX), ..error });
+            return Err(error.repeated_enough());
         };
         let answer = work.await;
         match &answer {

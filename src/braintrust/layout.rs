@@ -192,8 +192,8 @@ pub fn arrived(
     Ok(())
 }
 
-/// The same where the PATCH's answer was lost. An API key does not read back, so that only a secret that changed shows it:
-/// one that was there before may be another key's.
+/// The same where the PATCH's answer was lost. An API key does not read back, so that only a secret that changed shows it,
+/// or an `auth_type`: one that was there before may be another key's. Older data planes show neither.
 pub fn arrived_unseen(
     layout: Layout,
     credentials: &Credentials,
@@ -201,10 +201,10 @@ pub fn arrived_unseen(
     after: &AiSecret,
 ) -> Result<(), &'static str> {
     if matches!(credentials.secret, Secret::ApiKey(_))
-        && before.secret_updated_at.is_some()
         && before.secret_updated_at == after.secret_updated_at
+        && reads_back(layout, credentials, before)
     {
-        return Err("secret_updated_at did not move, so the secret did not change");
+        return Err("nothing shows that the secret changed");
     }
     arrived(layout, credentials, Some(before), after)
 }
@@ -231,12 +231,14 @@ fn moved(layout: Layout, credentials: &Credentials, before: Option<&AiSecret>, a
     let time = |ai_secret: &AiSecret| ai_secret.secret_updated_at.as_ref()?.parse::<Timestamp>().ok();
     // An API key does not read back by itself, so that clocks get no leeway.
     let leeway = if matches!(credentials.secret, Secret::ApiKey(_)) { SignedDuration::ZERO } else { LEEWAY };
-    let is_theirs = |time: Timestamp| time >= credentials.minted_at - leeway;
+    let is_since = |time: Timestamp, leeway: SignedDuration| time.duration_since(credentials.minted_at) >= -leeway;
     match (before, before.and_then(time), time(after)) {
         // A run that was cut off may have written the same value before, which then does not change.
-        (Some(before), Some(was), Some(is)) => is > was || (reads_back(layout, credentials, before) && is_theirs(is)),
+        (Some(before), Some(was), Some(is)) => {
+            is > was || (reads_back(layout, credentials, before) && is_since(is, leeway))
+        }
         (Some(_), Some(_), None) => false,
-        (None, _, Some(is)) => is >= credentials.minted_at - LEEWAY,
+        (None, _, Some(is)) => is_since(is, LEEWAY),
         // An older data plane, or a first secret: there is nothing to compare.
         (Some(_), None, _) | (None, _, None) => true,
     }
@@ -255,6 +257,10 @@ mod tests {
         serde_json::from_value(json).unwrap()
     }
 
+    fn at(metadata: Value, time: Option<&str>) -> AiSecret {
+        AiSecret { secret_updated_at: time.map(str::to_owned), ..ai_secret(&metadata) }
+    }
+
     fn made(kind: KindName, secret: Secret) -> Credentials {
         let minted_at = "2026-01-01T00:00:00Z".parse().unwrap();
         Credentials { kind, id: "ASIANEW".to_owned(), secret, minted_at, expires_at: None }
@@ -268,6 +274,15 @@ mod tests {
                 session_token: Some(SecretString::from("token")),
             },
         )
+    }
+
+    #[test]
+    fn a_time_at_the_worlds_end_aborts_nothing() {
+        let after = at(json!({"access_key": "ASIANEW"}), Some("2026-01-01T00:00:00Z"));
+        for minted_at in [Timestamp::MIN, Timestamp::MAX] {
+            let credentials = Credentials { minted_at, ..credentials() };
+            assert_eq!(arrived(Layout::Gateway, &credentials, None, &after).is_ok(), minted_at == Timestamp::MIN);
+        }
     }
 
     #[test]
@@ -345,10 +360,6 @@ mod tests {
 
     #[test]
     fn what_arrived_has_the_new_id_and_a_later_time() {
-        let at = |metadata: Value, time: Option<&str>| AiSecret {
-            secret_updated_at: time.map(str::to_owned),
-            ..ai_secret(&metadata)
-        };
         let (early, late) = (Some("2026-01-01T00:00:00Z"), Some("2026-01-01T00:00:00.001Z"));
         let new = || json!({"access_key": "ASIANEW"});
         let old = || json!({"access_key": "ASIAOLD"});
@@ -378,6 +389,25 @@ mod tests {
         ] {
             assert_eq!(arrived(Layout::Gateway, &key, None, &after).is_ok(), holds, "{after:?}");
         }
+    }
+
+    #[test]
+    fn a_lost_answer_proves_nothing_of_an_api_key_where_one_was_before() {
+        let (early, late) = (Some("2026-01-01T00:00:00Z"), Some("2026-01-01T00:00:00.001Z"));
+        let (key, other) = (|| json!({"auth_type": "api_key"}), || json!({"auth_type": "iam_credentials"}));
+        let made = made(KindName::LongTermApiKey, Secret::ApiKey(SecretString::from("key")));
+        for (before, after, holds) in [
+            (at(key(), early), at(key(), early), false),
+            (at(key(), early), at(key(), late), true),
+            (at(key(), None), at(key(), late), true),
+            (at(key(), None), at(key(), None), false),
+            (at(other(), None), at(key(), None), true),
+            (at(other(), early), at(key(), early), false),
+        ] {
+            assert_eq!(arrived_unseen(Layout::Gateway, &made, &before, &after).is_ok(), holds, "{before:?} {after:?}");
+        }
+        let (id, before) = (json!({"access_key": "ASIANEW"}), at(json!({"access_key": "ASIAOLD"}), None));
+        assert!(arrived_unseen(Layout::Gateway, &credentials(), &before, &at(id, None)).is_ok());
     }
 
     #[test]

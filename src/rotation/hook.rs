@@ -5,11 +5,11 @@
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
-use super::Rotation;
 use super::staged::Staged;
+use super::{ONCE, Rotation};
 use crate::config::Target;
 use crate::deadline::Deadline;
-use crate::error::{Cause, Error, Service};
+use crate::error::{Cause, Error, Service, shortened};
 use crate::report::{Outcome, TargetReport};
 use crate::staging::{Description, Held, Stages, Staging};
 use crate::trigger::RotationStep;
@@ -46,6 +46,8 @@ impl Staged<'_> {
             "setSecret" => {
                 let credentials = self.pending(version, &contents).await?;
                 report.name(&credentials);
+                // createSecret did, if it ended well: nobody but Secrets Manager waits for that.
+                self.rotation.prove(self.target, &credentials, ONCE, self.deadline).await?;
                 self.set(&credentials, report).await?;
             }
             "testSecret" => match (self.staging.read(version).await?, &contents.current) {
@@ -104,7 +106,7 @@ pub(super) fn empty(secret_id: &str) -> Error {
 pub(super) fn unknown(step: &str) -> Error {
     Error::configuration(
         "event",
-        format!("an unknown step, {step:?}"),
+        format!("an unknown step, {:?}", shortened(step)),
         "Accepted: createSecret, setSecret, testSecret, finishSecret",
     )
 }

@@ -99,7 +99,7 @@ impl Rotation {
         let id = place.before.id;
         let body = layout::patch(place.layout, credentials, region, &place.before.metadata)?;
         let patch = async |api: Braintrust<'_>| {
-            api.patch(id, body.clone(), async || is_as_read(&api, place, credentials.kind).await).await
+            api.patch(id, body.clone(), async || is_as_read(&api, place, credentials.kind, region).await).await
         };
         let answer = self.braintrust(place.configured, deadline, patch).await;
         let arrived = |after| layout::arrived(place.layout, credentials, Some(&place.before), after);
@@ -109,12 +109,13 @@ impl Rotation {
             Err(error) if error.is_transient() => Some(error),
             Err(refused) => return Err(refused),
         };
-        let read_again = self.braintrust(place.configured, deadline, async |api| api.get(id).await).await?;
-        match lost {
-            None => arrived(&read_again).map_err(|problem| not_arrived(place, problem)),
-            Some(lost) => {
-                layout::arrived_unseen(place.layout, credentials, &place.before, &read_again).map_err(|_| lost)
+        let read_again = self.braintrust(place.configured, deadline, async |api| api.get(id).await).await;
+        match (lost, read_again) {
+            (None, after) => arrived(&after?).map_err(|problem| not_arrived(place, problem)),
+            (Some(lost), Ok(after)) => {
+                layout::arrived_unseen(place.layout, credentials, &place.before, &after).map_err(|_| lost)
             }
+            (Some(lost), Err(_)) => Err(lost),
         }
     }
 
@@ -130,14 +131,16 @@ impl Rotation {
     }
 }
 
-/// Where the PATCH waited for its turn: somebody may have changed the `ai_secret` since.
-async fn is_as_read(api: &Braintrust<'_>, place: &Place<'_>, kind: KindName) -> Result<(), Error> {
+/// Where the PATCH waited for its turn: somebody may have changed the `ai_secret` since. To our own region, it was this
+/// PATCH, whose answer was lost.
+async fn is_as_read(api: &Braintrust<'_>, place: &Place<'_>, kind: KindName, region: &str) -> Result<(), Error> {
     if place.read_at.elapsed() < STALE {
         return Ok(());
     }
     let now = api.get_in_turn(place.before.id).await?;
     let layout = layout::choose(place.configured.layout, kind, &now)?;
-    if layout == place.layout && now.metadata.region == place.before.metadata.region {
+    let found = now.metadata.region.as_deref();
+    if layout == place.layout && (found == place.before.metadata.region.as_deref() || found == Some(region)) {
         return Ok(());
     }
     let problem =

@@ -1,5 +1,7 @@
 //! The IAM user's credentials: listed, made room for, and retired as `plan` says; it must never choose one itself.
 
+use std::sync::{Mutex, PoisonError};
+
 use aws_sdk_iam as iam;
 use aws_sdk_iam::config::{Credentials as IamCredentials, SharedCredentialsProvider};
 use secrecy::ExposeSecret;
@@ -9,7 +11,7 @@ use super::{ONCE, Rotation};
 use crate::config::{Kind, Standing, Target};
 use crate::credentials::{Credentials, Secret};
 use crate::deadline::Deadline;
-use crate::error::{Cause, Error, Service};
+use crate::error::{Error, Service};
 use crate::mint;
 use crate::plan::{self, Names, Retirement};
 use crate::report::{self, Retired, TargetReport};
@@ -72,31 +74,51 @@ impl Staged<'_> {
         &self,
         standing: &Standing,
         contents: &Contents,
-    ) -> Result<(Credentials, Vec<Retired>), Error> {
+        report: &mut TargetReport,
+    ) -> Result<Credentials, Error> {
         let (rotation, target, user) = (self.rotation, self.target, &standing.user_name);
         let iam = rotation.iam_for(target, standing, self.deadline).await?;
+        let deleted = Mutex::new(Vec::new());
         let attempt = || async {
-            let mut retired = Vec::new();
             let listed = list(&iam, target, user).await?;
             if listed.len() >= plan::SLOTS {
                 // Another run may have minted and staged since.
                 let names = Names { promoted_at: contents.description.promoted_at, ..self.read().await?.names() };
                 if let Some(id) = plan::in_the_way(self.now(), standing, &names, &listed)? {
                     if !names.is_previous(&id) {
-                        match Box::pin(self.set_current(contents)).await {
-                            // Braintrust may hold it, and no answer said that it does not any more.
-                            Err(error) if error.is_transient() || error.cause == Cause::Timeout => return Err(error),
-                            // If the current ones do not work, there is nothing better to give to Braintrust.
-                            Ok(()) | Err(_) => {}
-                        }
+                        self.give_up(&id, contents).await.map_err(Error::repeated_enough)?;
                     }
                     delete(&iam, target, user, &id).await?;
-                    retired.push(Retired { credential_id: id, how: report::Retirement::Deleted });
+                    deleted.lock().unwrap_or_else(PoisonError::into_inner).push(id);
                 }
             }
-            Ok((rotation.mint(target, self.deadline).await?, retired))
+            rotation.mint(target, self.deadline).await
         };
-        self.deadline.repeat_a_few_times(Service::Iam, "create", attempt).await
+        let minted = self.deadline.repeat_a_few_times(Service::Iam, "create", attempt).await;
+        let deleted = deleted.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter();
+        report.retired.extend(deleted.map(|credential_id| Retired { credential_id, how: report::Retirement::Deleted }));
+        minted
+    }
+
+    /// Sees to it that Braintrust does not need an orphan, which a rotation that was cut off may have left there.
+    async fn give_up(&self, id: &str, contents: &Contents) -> Result<(), Error> {
+        let lasts = |current: &Credentials| plan::lasts(self.now(), current.expires_at);
+        if contents.current.as_ref().is_some_and(lasts) {
+            match Box::pin(self.set_current(contents)).await {
+                // The current ones do not work, so there is nothing better to give to Braintrust.
+                Err(error) if error.service == Service::Bedrock && !error.is_transient() => {}
+                set => set?,
+            }
+        }
+        self.is_unused(id).await
+    }
+
+    /// That took a while: another run may have staged it, or put it back.
+    async fn is_unused(&self, id: &str) -> Result<(), Error> {
+        match self.read().await?.names().is_in_use(id) {
+            true => Err(self.conflict("another run has taken up what was to be retired", "Look at its report")),
+            false => Ok(()),
+        }
     }
 
     /// Retires what nothing uses, by what the secret names now, as far as it goes.
@@ -113,6 +135,7 @@ impl Staged<'_> {
                     Retirement::Deactivate(id) => {
                         // A rotation or rollback that was cut off may have left it with Braintrust.
                         Box::pin(self.set_current(&contents)).await?;
+                        self.is_unused(&id).await?;
                         deactivate(&iam, target, user, &id).await?;
                         (id, report::Retirement::Deactivated)
                     }

@@ -143,8 +143,8 @@ async fn retire(
     Ok(())
 }
 
-/// Makes a token and stages it at once. What could not be staged is deleted; if that fails too, the next attempt finds
-/// it by its name.
+/// Makes a token and stages it at once. What is known not to be staged is deleted; if that fails too, the next attempt
+/// finds it by its name.
 async fn create(
     staging: Staging<'_>,
     current: &Held,
@@ -164,10 +164,17 @@ async fn create(
         }
         Err(error) => Err(error),
     };
-    if staged.is_err() && api.delete_service_token(made.id).await.is_err() {
-        report.warnings.push(format!("{} could not be staged nor deleted; the next rotation deletes it", made.id));
+    let Err(error) = staged else { return Ok(()) };
+    match staging.read_text(version).await {
+        // Only the answer was lost.
+        Ok(Some(text)) if parse(&text).is_ok_and(|held| held.service_token_id == made.id) => return Ok(()),
+        // It may be staged. If it is not, the next attempt finds it by its name.
+        Err(_) if error.is_transient() => {}
+        _ if api.delete_service_token(made.id).await.is_ok() => return Err(error),
+        _ => {}
     }
-    staged
+    report.warnings.push(format!("{} may be neither staged nor deleted; the next rotation deletes it", made.id));
+    Err(error)
 }
 
 async fn current(staging: Staging<'_>, description: &Description) -> Result<Held, Error> {

@@ -147,8 +147,8 @@ impl Staged<'_> {
         Ok(plan::decide(self.now(), self.target, force, &state))
     }
 
-    /// createSecret: keeps what the version holds, or mints and stages at once; then proves it. What could not be staged
-    /// is deleted.
+    /// createSecret: keeps what the version holds, or mints and stages at once; then proves it. What is known not to be
+    /// staged is deleted.
     pub(super) async fn create(
         &self,
         version: &str,
@@ -175,11 +175,7 @@ impl Staged<'_> {
         let (target, deadline) = (self.target, self.deadline);
         let credentials = match target.kind.standing() {
             None => self.rotation.mint(target, deadline).await?,
-            Some(standing) => {
-                let (credentials, retired) = Box::pin(self.mint_into_a_free_slot(standing, contents)).await?;
-                report.retired.extend(retired);
-                credentials
-            }
+            Some(standing) => Box::pin(self.mint_into_a_free_slot(standing, contents, report)).await?,
         };
         let staged = self.staging.stage(version, self.rotation_token, &credentials, &target.name, &target.region).await;
         let Err(error) = staged else { return Ok(credentials) };
@@ -187,7 +183,7 @@ impl Staged<'_> {
             // Only the answer was lost.
             Ok(Held::Credentials(held)) if held.id == credentials.id => return Ok(credentials),
             // It may be staged. If it is not, it is an orphan.
-            Err(_) if error.is_transient() || error.cause == Cause::Timeout => {
+            Err(_) if error.is_transient() => {
                 report.warnings.push(format!("{} may not be staged; it is resumed or retired later", credentials.id));
             }
             _ => self.rotation.discard(target, &credentials, report, deadline).await,
@@ -213,9 +209,8 @@ impl Staged<'_> {
         report: &mut TargetReport,
     ) -> Result<(), Error> {
         let Err(error) = self.holds(credentials, report).await else { return Ok(()) };
-        let may_pass = error.is_transient() || error.cause == Cause::Timeout;
         match &contents.current {
-            Some(current) if !may_pass => match self.put_back(version, contents).await {
+            Some(current) if !error.is_transient() => match self.put_back(version, contents).await {
                 Ok(()) => {
                     let remedy = format!("The current credentials ({}) were put back. {}", current.id, error.remedy);
                     Err(error.with_remedy(remedy))
