@@ -12,7 +12,7 @@ from conftest import REGION, ROOT
 from local.function import ARCHITECTURE
 from local.iam import ACCOUNT
 from local.upstream import form
-from test_deployed import SCHEDULE, deployed, execution_policy, invoke, tick, variables
+from test_deployed import SCHEDULE, deployed, execution_policy, invoke, set_execution_policy, tick, variables
 
 BEDROCK_ROLE = ROOT / "bedrock-role.yaml"
 NAMESPACE = "BedrockBraintrustRotator"
@@ -252,6 +252,26 @@ def test_several_targets_rotate_and_the_function_may_do_no_more_than_they_need(b
     found = {name: when(alarm) for name, alarm in alarms(bench, outputs).items()}
     assert found == ALWAYS | {"ExpiryAlarm": EXPIRY, "NoSuccessAlarm": NO_SUCCESS}
     assert not {"BedrockRoleArn", "IamUserName", "StagedSecretArn"} & set(outputs)
+
+
+def test_targets_may_be_in_a_secret_and_the_function_needs_to_read_it(bench, deployed):
+    ids, role = [bench.ai_secret(f"secret {n}") for n in range(30)], bench.stack.role(trust="*")
+    targets = [bench.target(id, name=f"target-{n}", role_arn=role) for n, id in enumerate(ids)]
+    secret = bench.stack.secret(targets)
+    key = bench.stack.client("kms").create_key()["KeyMetadata"]["Arn"]
+    outputs = deployed(None, **without_target(TargetsSecretArn=secret, RoleArns=role, KmsKeyArn=key))
+    assert "TARGETS" not in variables(bench, outputs)
+    whole = execution_policy(bench, outputs)
+    assert whole["ReadTheTargets"]["Resource"] == secret
+    encrypted = whole["UseTheKeyOfTheSecrets"]["Condition"]["StringEquals"]["kms:EncryptionContext:SecretARN"]
+    assert encrypted == [outputs["BraintrustApiKeySecretArn"], secret]
+    set_execution_policy(bench, outputs, {name: s for name, s in whole.items() if name != "ReadTheTargets"})
+    refused, failed = invoke(bench.stack, outputs["FunctionName"], SCHEDULE)
+    assert failed and f'GetSecretValue: answered AccessDeniedException for the secret "{secret}"' in str(refused), refused
+    set_execution_policy(bench, outputs, whole)
+    report, failed = invoke(bench.stack, outputs["FunctionName"], SCHEDULE)
+    assert not failed, report
+    assert [target["outcome"] for target in report["targets"]] == ["rotated"] * 30
 
 
 def test_two_schedules_rotate_the_targets_that_each_names(bench, deployed):
