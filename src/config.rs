@@ -211,9 +211,16 @@ mod tests {
             ),
             (vec![("TARGETS", "[]"), (API_URL, "ftp://127.0.0.1")], "found a URL with ftp://"),
             (vec![("TARGETS", "[]"), (API_URL, "api.braintrust.dev")], "found what is not a URL"),
-            (vec![("TARGETS", "[]"), (API_URL, "https://me:pw@api.braintrust.dev")], "with a user"),
+            (vec![("TARGETS", "[]"), (API_URL, "https://me@api.braintrust.dev")], "with a user"),
+            (vec![("TARGETS", "[]"), (API_URL, "https://:pw@api.braintrust.dev")], "with a user"),
+            (vec![("TARGETS", "[]"), (API_URL, "https://api.braintrust.dev?org=x")], "a query"),
+            (vec![("TARGETS", "[]"), (API_URL, "https://api.braintrust.dev#x")], "a fragment"),
             (vec![("TARGETS", "[]"), (CA_BUNDLE, "/no/such/file.pem")], "BRAINTRUST_CA_BUNDLE: the file"),
             (vec![("TARGETS", "[]"), ("AWS_ENDPOINT_URL_BEDROCK", "nowhere")], "AWS_ENDPOINT_URL_BEDROCK: found"),
+            (
+                vec![("TARGETS", "[]"), ("AWS_ENDPOINT_URL_BEDROCK", "ftp://127.0.0.1")],
+                "AWS_ENDPOINT_URL_BEDROCK: found",
+            ),
         ] {
             let error = read(&variables).unwrap_err();
             assert_eq!(error.cause, crate::error::Cause::Configuration);

@@ -452,6 +452,23 @@ mod tests {
     }
 
     #[test]
+    fn without_current_credentials_the_previous_ones_may_be_in_use() {
+        let names = Names { current: None, current_minted_at: None, ..names() };
+        let way = |others: &[mint::Standing]| in_the_way(at(9), &standing(), &names, others);
+        let human = || listed("HUMAN", true, -101);
+        let previous = way(&[human(), listed("PREVIOUS", true, -9)]).unwrap_err();
+        assert!(previous.to_string().contains("AWSCURRENT holds no credentials"), "{previous}");
+        assert_eq!(way(&[human(), listed("PREVIOUS", false, -9)]).unwrap().as_deref(), Some("PREVIOUS"));
+        assert_eq!(way(&[human(), listed("ORPHAN", true, -9)]).unwrap().as_deref(), Some("ORPHAN"));
+    }
+
+    #[test]
+    fn credentials_that_end_within_five_minutes_are_not_worth_setting() {
+        let end = Some(at(0) + SignedDuration::from_mins(5));
+        assert!(!lasts(at(0), end) && lasts(at(0) - SignedDuration::from_nanos(1), end) && lasts(at(0), None));
+    }
+
+    #[test]
     fn a_tick_takes_the_targets_it_names_or_all() {
         let targets = [target("a"), target("b"), target("c")];
         for (names, expected) in [(vec![], "abc"), (vec!["c", "a"], "ac"), (vec!["b", "b"], "b")] {

@@ -201,6 +201,30 @@ mod tests {
     }
 
     #[test]
+    fn an_action_says_how() {
+        let read = |event| Trigger::from_event(event, "request").unwrap();
+        for (field, dry_run, force) in
+            [("dry_run", true, false), ("dry_run", false, false), ("force", false, true), ("force", false, false)]
+        {
+            let Trigger::Tick(tick) = read(json!({"action": "rotate", field: dry_run || force})) else { panic!() };
+            assert_eq!((tick.dry_run, tick.force), (dry_run, force));
+        }
+        for dry_run in [true, false] {
+            let event = json!({"action": "rollback", "targets": ["a"], "dry_run": dry_run});
+            let Trigger::Rollback(rollback) = read(event) else { panic!() };
+            assert_eq!((rollback.dry_run, rollback.targets.as_slice()), (dry_run, ["a".to_owned()].as_slice()));
+        }
+        for event in [
+            json!({"action": "rollback"}),
+            json!({"action": "rollback", "targets": []}),
+            json!({"action": "rollback", "targets": ["a"], "force": true}),
+            json!({"action": "status", "dry_run": true}),
+        ] {
+            assert!(Trigger::from_event(event.clone(), "request").is_err(), "{event}");
+        }
+    }
+
+    #[test]
     fn a_schedules_token_is_its_id_and_an_actions_the_request() {
         let schedule: Value = serde_json::from_str(include_str!("../events/schedule.json")).unwrap();
         assert_eq!(file(&schedule.to_string()).token, schedule["id"]);

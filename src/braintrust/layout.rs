@@ -13,9 +13,9 @@ use crate::error::{Cause, Error, Service, shortened};
 
 const CALL: &str = "PATCH /v1/ai_secret/{id}";
 
-/// Room for a secret access key, a session token of STS's usual one kilobyte and the names, without a reallocation
-/// that would leave a copy behind.
-const BODY: usize = 8 << 10;
+/// Room, in bytes, for a secret access key, a session token of STS's usual one kilobyte and the names, without a
+/// reallocation that would leave a copy behind.
+const BODY: usize = 8_192;
 
 const API_KEY: &str = "api_key";
 
@@ -305,6 +305,15 @@ mod tests {
                 "{metadata}"
             );
         }
+    }
+
+    #[test]
+    fn an_access_key_id_is_shown_where_the_layout_has_it_and_none_beside_an_api_key() {
+        let both = json!({"access_key": "AKIAGATEWAY", "aws_access_key_id": "AKIADOCUMENTED"});
+        let id = |layout, metadata: &Value| access_key_id(layout, &ai_secret(metadata).metadata);
+        assert_eq!(id(Layout::Gateway, &both).as_deref(), Some("AKIAGATEWAY"));
+        assert_eq!(id(Layout::Documented, &both).as_deref(), Some("AKIADOCUMENTED"));
+        assert_eq!(id(Layout::Gateway, &json!({"auth_type": "api_key", "access_key": "AKIALEFT"})), None);
     }
 
     #[test]

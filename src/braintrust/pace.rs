@@ -168,6 +168,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_success_shortens_the_time_between_two_calls_a_little() {
+        let pace = Pace::default();
+        let turn = turn(&pace).await.unwrap();
+        pace.throttled(turn, None);
+        for _ in 0..22 {
+            pace.succeeded(); // (31/32)^22 is a half
+        }
+        assert_eq!(pace.state().between.as_millis(), FIRST.as_millis() / 2 - 1);
+    }
+
+    #[test]
+    fn a_pace_is_one_data_planes_and_one_keys() {
+        let (paces, here) = (Paces::default(), Url::parse("https://api.braintrust.dev").unwrap());
+        let there = Url::parse("https://api-eu.braintrust.dev").unwrap();
+        assert!(Arc::ptr_eq(&paces.of(&here, "key"), &paces.of(&here, "key")));
+        for (url, key) in [(&here, "other"), (&there, "key")] {
+            assert!(!Arc::ptr_eq(&paces.of(&here, "key"), &paces.of(url, key)));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn successes_end_the_spacing() {
         let pace = Pace::default();
         let turn = turn(&pace).await.unwrap();
