@@ -292,6 +292,30 @@ def test_an_orphan_stays_while_braintrust_may_hold_it(bench, kind, status):
 
 
 @pytest.mark.parametrize("kind", STANDING)
+def test_an_orphan_makes_room_where_the_current_credentials_are_dead(bench, kind):
+    ai_secret = bench.ai_secret()
+    target = bench.staged_target(kind, ai_secret)
+    function, _ = with_an_orphan(bench, target)
+    bench.lose(target, bench.staged(target)["credential_id"], "deactivated")
+    assert outcome(function.invoke(schedule())) == "rotated"
+    assert bench.holds_working_credentials(ai_secret)
+
+
+@pytest.mark.parametrize("kind", STANDING)
+def test_an_orphan_stays_where_a_probe_that_is_wrong_proves_nothing(bench, kind):
+    ai_secret = bench.ai_secret()
+    target = bench.staged_target(kind, ai_secret)
+    function, _ = with_an_orphan(bench, target)
+    listed = bench.listed(target)
+    denied = json.dumps({"message": "User: x is not authorized to perform: bedrock:ListFoundationModels"})
+    refusal = Answer(403, denied, {"x-amzn-ErrorType": "AccessDeniedException"})
+    bench.aws.fail("bedrock:ListFoundationModels", refusal, times=None)
+    assert not function.invoke(schedule()).ok
+    bench.aws.clear_faults()
+    assert bench.listed(target) == listed and bench.holds_working_credentials(ai_secret)
+
+
+@pytest.mark.parametrize("kind", STANDING)
 def test_an_orphan_that_another_run_takes_up_meanwhile_stays(bench, kind):
     target = bench.staged_target(kind, bench.ai_secret())
     function, orphan = with_an_orphan(bench, target)

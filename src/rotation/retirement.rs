@@ -11,7 +11,7 @@ use super::{ONCE, Rotation};
 use crate::config::{Kind, Standing, Target};
 use crate::credentials::{Credentials, Secret};
 use crate::deadline::Deadline;
-use crate::error::{Error, Service};
+use crate::error::{Cause, Error, Service};
 use crate::mint;
 use crate::plan::{self, Names, Retirement};
 use crate::report::{self, Retired, TargetReport};
@@ -86,7 +86,7 @@ impl Staged<'_> {
                 let names = Names { promoted_at: contents.description.promoted_at, ..self.read().await?.names() };
                 if let Some(id) = plan::in_the_way(self.now(), standing, &names, &listed)? {
                     if !names.is_previous(&id) {
-                        self.give_up(&id, contents).await.map_err(Error::repeated_enough)?;
+                        self.give_up(&id, contents, &listed).await.map_err(Error::repeated_enough)?;
                     }
                     delete(&iam, target, user, &id).await?;
                     deleted.lock().unwrap_or_else(PoisonError::into_inner).push(id);
@@ -100,13 +100,16 @@ impl Staged<'_> {
         minted
     }
 
-    /// Sees to it that Braintrust does not need an orphan, which a rotation that was cut off may have left there.
-    async fn give_up(&self, id: &str, contents: &Contents) -> Result<(), Error> {
-        let lasts = |current: &Credentials| plan::lasts(self.now(), current.expires_at);
-        if contents.current.as_ref().is_some_and(lasts) {
+    /// Sees to it that Braintrust does not need an orphan, which a rotation that was cut off may have left there. If the
+    /// current ones are dead, there is nothing better to give to it.
+    async fn give_up(&self, id: &str, contents: &Contents, listed: &[mint::Standing]) -> Result<(), Error> {
+        let is_dead = |current: &Credentials| {
+            let is_listed = || listed.iter().any(|found| found.id == current.id && found.active);
+            !plan::lasts(self.now(), current.expires_at) || (current.kind == self.target.kind.name() && !is_listed())
+        };
+        if !contents.current.as_ref().is_none_or(is_dead) {
             match Box::pin(self.set_current(contents)).await {
-                // The current ones do not work, so there is nothing better to give to Braintrust.
-                Err(error) if error.service == Service::Bedrock && !error.is_transient() => {}
+                Err(dead) if (dead.service, dead.cause) == (Service::Bedrock, Cause::InvalidCredentials) => {}
                 set => set?,
             }
         }
