@@ -118,10 +118,15 @@ fuzz: .tools/cargo/bin/cargo-fuzz ## Fuzz what reads events, ai_secrets and targ
 	done
 
 mutants: .tools/cargo/bin/cargo-mutants $(LOCAL_AWS) ## Change decisions and rotations, and see that a test notices
-	@$(STEP) --show 'mutants tested' 'change the decisions' -- cargo mutants --output target/mutants-decisions \
+	@mkdir -p target/mutants
+	@$(STEP) --show 'mutants tested' 'change the decisions' -- cargo mutants --output target/mutants/decisions \
 	  $(DECISIONS:%=--file %) -- --lib
-	@env MINISTACK=$(CURDIR)/.tools/ministack/bin/ministack $(STEP) --show 'mutants tested' 'change the rotations' -- \
-	  cargo mutants --output target/mutants-rotations $(ROTATIONS:%=--file %) -- --test black_box -- --ignored
+	@for part in $(ROTATIONS); do \
+	  tests=$$(echo $${part#*:} | sed 's#[^,]*#tests/test_&.py#g; s/,/ /g'); part=$${part%%:*}; \
+	  env MINISTACK=$(CURDIR)/$(dir $(LOCAL_AWS))bin/ministack BLACK_BOX="$$tests" \
+	    $(STEP) --show 'mutants tested' "change $$part" -- cargo mutants --output target/mutants/$$(basename $$part .rs) \
+	    --file $$part -- --test black_box -- --ignored || exit 1; \
+	done
 
 sbom: .tools/cargo/bin/cargo-cyclonedx ## Write target/sbom.cdx.json, the list of what is in the function (CycloneDX)
 	@$(STEP) 'cargo cyclonedx' -- cargo cyclonedx --format json --spec-version 1.5 --override-filename sbom.cdx \
@@ -151,7 +156,11 @@ clean: ## Remove the build and the tools
 # Tools that only some targets need, and that are built on this machine.
 FUZZ_SECONDS := 30
 DECISIONS := src/plan.rs src/braintrust/layout.rs 'src/config*.rs' 'src/config/*.rs' src/trigger.rs src/braintrust/pace.rs
-ROTATIONS := 'src/rotation*.rs' 'src/rotation/*.rs'
+# Each with the black-box tests that know it best.
+ROTATIONS := src/rotation.rs:rotation,refusals,staged src/rotation/places.rs:rotation,refusals,faults \
+  src/rotation/staged.rs:staged,steps src/rotation/retirement.rs:staged,steps src/rotation/hook.rs:steps \
+  src/rotation/rollback.rs:rollback src/rotation/service_token.rs:api_key_rotation src/rotation/check.rs:check \
+  src/rotation/status.rs:status
 .tools/cargo/bin/cargo-fuzz: TOOL := cargo-fuzz@0.13.2
 .tools/cargo/bin/cargo-mutants: TOOL := cargo-mutants@27.1.0
 .tools/cargo/bin/cargo-cyclonedx: TOOL := cargo-cyclonedx@0.5.9

@@ -259,17 +259,21 @@ mod tests {
     }
 
     #[test]
-    fn the_content_of_a_wrong_targets_secret_is_not_repeated() {
+    fn of_a_wrong_targets_secret_the_place_is_told_and_the_content_is_not() {
         let config = read(&[("TARGETS_SECRET_ID", "x"), (API_KEY_SECRET_ID, "y")]).unwrap();
-        for secret in [
-            r#""hidden""#,
-            r#"["hidden"]"#,
-            r#"{"password":"hidden"}"#,
-            r#"[{"name":"prod","kind":"hidden"}]"#,
-            r#"[{"name":"prod","kind":"temporary","region":"us-east-1","role_arn":"hidden","ai_secrets":[{"name":"x"}]}]"#,
+        for (secret, place) in [
+            (r#""hidden""#, "the array."),
+            (r#"["hidden"]"#, "target number 1."),
+            (r#"{"password":"hidden"}"#, "the array."),
+            (r#"[{"name":"prod","kind":"hidden"}]"#, "target \"prod\": kind."),
+            (
+                r#"[{"name":"prod","kind":"temporary","region":"us-east-1","role_arn":"hidden","ai_secrets":[{"name":"x"}]}]"#,
+                "target \"prod\": role_arn.",
+            ),
         ] {
             let error = config.read_targets(secret).unwrap_err();
             assert!(!format!("{error} {error:?}").contains("hidden"), "{error}");
+            assert!(error.to_string().contains(&format!("TARGETS_SECRET_ID: {place}")), "{error}");
         }
     }
 

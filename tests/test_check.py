@@ -112,6 +112,17 @@ def test_an_iam_user_without_room_is_told(bench):
     assert line["result"] == "failed" and "was not made by this function" in line["error"]["remedy"]
 
 
+@pytest.mark.parametrize("kind", STANDING)
+def test_no_room_inside_the_overlap_is_only_warned_of(bench, kind):
+    target = bench.staged_target(kind, bench.ai_secret(), overlap="60m")
+    function = bench.function(target)
+    assert outcome(function.invoke(schedule())) == "rotated"
+    bench.age(target)
+    assert outcome(function.invoke(schedule())) == "rotated"
+    line = of(check(function), "room for another")
+    assert line["result"] == "warning" and "in its overlap until" in line["note"]
+
+
 def test_a_schedule_that_is_too_slow_is_told(bench):
     target = bench.target(bench.ai_secret())
     for expression, result in [("rate(30 minutes)", "ok"), ("rate(45 minutes)", "warning"), ("rate(1 hour)", "failed")]:

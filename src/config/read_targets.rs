@@ -566,6 +566,7 @@ mod tests {
         };
         assert!(users(role("123456789012"), role("123456789012")));
         assert!(users(json!({}), role("123456789012")));
+        assert!(users(role("123456789012"), json!({})));
         assert!(!users(role("123456789012"), role("210987654321")));
         let secrets = |one: &str, other: &str| {
             two(json!({"secret_id": one}), json!({"secret_id": other, "user_name": "another"}))
