@@ -91,6 +91,25 @@ def test_missing_iam_actions_are_told_with_the_resource(bench, kind):
             assert f"user/{target['user_name']}" in line["error"]["remedy"]
 
 
+def test_what_iam_could_not_say_is_untold(bench):
+    target = bench.staged_target("access_key", bench.ai_secret())
+    bench.aws.fail("iam:SimulatePrincipalPolicy", Answer(503), times=None)
+    line = of(check(bench.function(target)), "make and retire")
+    assert line["result"] == "untold" and "SimulatePrincipalPolicy: answered 503" in line["note"]
+
+
+def test_a_staged_secret_and_its_rotation_are_told(bench):
+    target = bench.staged_target("temporary", bench.ai_secret())
+    function = bench.function(target)
+    assert of(check(function), "read the secret")["result"] == "ok"
+    bench.aws.begin_rotation(target["secret_id"], str(uuid.uuid4()))
+    found = [line for line in check(function) if "the rotation of the secret" in line["what"]]
+    assert [line["result"] for line in found] == ["failed", "warning"]
+    assert "every four hours at the shortest" in found[0]["error"]["remedy"]
+    lines = check(bench.function({**target, "secret_id": "no-such"}))
+    assert of(lines, "read the secret")["error"]["class"] == "not_found"
+
+
 def test_a_service_control_policy_is_told_from_a_missing_permission(bench):
     target = bench.staged_target("access_key", bench.ai_secret())
     denied = """<SimulatePrincipalPolicyResponse xmlns="https://iam.amazonaws.com/doc/2010-05-08/"><SimulatePrincipalPolicyResult>

@@ -455,16 +455,27 @@ mod tests {
             (json!({"role_arn": null}), "role_arn: this kind needs it"),
             (json!({"role_arn": "arn:aws:iam::123:role/x"}), "role_arn: found \"arn:aws:iam::123:role/x\""),
             (json!({"role_arn": "arn:aws:iam::123456789012:user/x"}), "role_arn: found"),
+            (json!({"role_arn": "arn:aws:iam::123456789012:role/"}), "role_arn: found"),
+            (json!({"role_arn": "arn:aws:iam::12345678901x:role/x"}), "role_arn: found"),
+            (json!({"role_arn": "arn:aws:iam:us-east-1:123456789012:role/x"}), "role_arn: found"),
+            (json!({"role_arn": "arn:aws:sts::123456789012:role/x"}), "role_arn: found"),
+            (json!({"role_arn": "arn:gcp:iam::123456789012:role/x"}), "role_arn: found"),
+            (json!({"role_arn": "nra:aws:iam::123456789012:role/x"}), "role_arn: found"),
             (json!({"duration_seconds": 7200}), "found 7200; accepted is 900 to 3600, because a Lambda's role"),
             (json!({"duration_seconds": 899}), "duration_seconds: found 899"),
             (json!({"duration_seconds": 900.5}), "duration_seconds: found 900.5"),
             (json!({"duration_seconds": "3600"}), "duration_seconds: found \"3600\""),
             (json!({"external_id": "a b"}), "external_id: accepted are"),
+            (json!({"external_id": "a"}), "external_id: accepted are"),
+            (json!({"external_id": "a".repeat(1_225)}), "external_id: accepted are"),
+            (json!({"name": ""}), "name: accepted are"),
             (json!({"session_policy": {"x": "y".repeat(2_048)}}), "session_policy: it has 2056 characters"),
             (json!({"user_name": "x"}), "user_name: this kind does not take it"),
             (json!({"kind": "access_key"}), "user_name: this kind needs it"),
             (json!({"kind": "access_key", "user_name": "x"}), "secret_id: this kind needs it"),
             (json!({"kind": "access_key", "user_name": "/x"}), "user_name: found \"/x\""),
+            (json!({"kind": "access_key", "user_name": ""}), "user_name: found \"\""),
+            (json!({"kind": "access_key", "user_name": "x".repeat(65)}), "user_name: found \"xxx"),
             (json!({"kind": "access_key", "duration_seconds": 900}), "duration_seconds: this kind does not take it"),
             (standing(json!({"rotate_after": "30"})), "rotate_after: found \"30\""),
             (standing(json!({"rotate_after": "0d"})), "rotate_after: found \"0d\""),
@@ -490,6 +501,7 @@ mod tests {
             (name(json!({"id": Uuid::nil(), "name": "x"})), "ai_secrets[0]: both id and name"),
             (name(json!({"id": Uuid::nil(), "org_name": "x"})), "ai_secrets[0].org_name: it goes with name"),
             (name(json!({"name": "x", "org_name": ""})), "may not be empty"),
+            (name(json!({"name": ""})), "may not be empty"),
             (name(json!({"name": "x", "layout": "new"})), "ai_secrets[0].layout: unknown variant `new`"),
             (
                 name(json!({"name": "x", "api_url": "http://x.example"})),
@@ -498,6 +510,33 @@ mod tests {
         ] {
             let error = read(&json!([with(&change)])).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}\n  expected {expected}");
+        }
+    }
+
+    #[test]
+    fn what_is_just_within_the_bounds_is_taken() {
+        let long_term = |age_days: u32| {
+            let periods = json!({"kind": "long_term_api_key", "rotate_after": "29d", "overlap": "24h"});
+            let mut target = standing(periods);
+            target["credential_age_days"] = json!(age_days);
+            target
+        };
+        for change in [
+            json!({"name": "x".repeat(48)}),
+            json!({"external_id": "ab"}),
+            json!({"external_id": "_+=,.@:/-".repeat(136)}),
+            json!({"session_policy": {"x": "y".repeat(2_048 - 8)}}),
+            json!({"duration_seconds": 900}),
+            json!({"role_arn": "arn:aws-us-gov:iam::123456789012:role/path/x"}),
+            standing(json!({"user_name": "x".repeat(64)})),
+            standing(json!({"rotate_after": "61m"})),
+            long_term(31),
+            long_term(36_600),
+        ] {
+            assert!(read(&json!([with(&change)])).is_ok(), "{change}");
+        }
+        for age_days in [0, 30, 36_601] {
+            assert!(read(&json!([with(&long_term(age_days))])).is_err(), "{age_days}");
         }
     }
 
