@@ -368,7 +368,7 @@ fn duration_seconds(found: Option<&Value>) -> Result<u16, String> {
         Some(seconds) if DURATION_SECONDS.contains(&seconds) => {
             u16::try_from(seconds).map_err(|error| error.to_string())
         }
-        Some(seconds) if seconds > *DURATION_SECONDS.end() => Err(format!(
+        Some(seconds @ 3_601..) => Err(format!(
             "duration_seconds: found {seconds}; accepted is 900 to 3600, because a Lambda's role that assumes another \
              role is role chaining, which AWS limits to one hour"
         )),
@@ -462,7 +462,7 @@ mod tests {
             (json!({"role_arn": "arn:gcp:iam::123456789012:role/x"}), "role_arn: found"),
             (json!({"role_arn": "nra:aws:iam::123456789012:role/x"}), "role_arn: found"),
             (json!({"duration_seconds": 7200}), "found 7200; accepted is 900 to 3600, because a Lambda's role"),
-            (json!({"duration_seconds": 899}), "duration_seconds: found 899"),
+            (json!({"duration_seconds": 899}), "duration_seconds: found 899; accepted is a whole number"),
             (json!({"duration_seconds": 900.5}), "duration_seconds: found 900.5"),
             (json!({"duration_seconds": "3600"}), "duration_seconds: found \"3600\""),
             (json!({"external_id": "a b"}), "external_id: accepted are"),
@@ -552,7 +552,13 @@ mod tests {
         let error = read(&json!([minimal(), minimal()])).unwrap_err().to_string();
         assert_eq!(error, "target \"prod\": name: another target has it already");
         let error = read(&json!([minimal(), with(&json!({"name": "other"}))])).unwrap_err().to_string();
-        assert!(error.contains("is named twice"), "{error}");
+        let id = "11111111-1111-4111-8111-111111111111";
+        assert!(error.contains(&format!("ai_secrets: {id} is named twice")), "{error}");
+        let twice = |entry: Value| read(&json!([with(&json!({"ai_secrets": [entry.clone(), entry]}))])).unwrap_err();
+        let error = twice(json!({"name": "a", "org_name": "b"})).to_string();
+        assert!(error.contains("ai_secrets: \"a\" of \"b\" is named twice"), "{error}");
+        let error = twice(json!({"name": "a"})).to_string();
+        assert!(error.contains("ai_secrets: \"a\" is named twice"), "{error}");
     }
 
     #[test]
