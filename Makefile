@@ -134,7 +134,8 @@ sbom: .tools/cargo/bin/cargo-cyclonedx ## Write target/sbom.cdx.json, the list o
 	@mv sbom.cdx.json target/ && echo target/sbom.cdx.json
 
 reproducible: $(TOOLS) ## Build what is committed twice, in two folders, and compare
-	@for copy in 1 2; do rm -rf target/reproducible-$$copy && git clone -q . target/reproducible-$$copy && \
+	@rm -rf target/reproducible-* && for copy in 1 2; do git clone -q . target/reproducible-$$copy; done
+	@for copy in 1 2; do \
 	  $(STEP) "build number $$copy" -- sh -c 'cd target/reproducible-$$0 && export CARGO_TARGET_DIR=$$PWD/target && \
 	    env $(BUILD_ENV) cargo lambda build --release --bin bootstrap --locked' $$copy || exit 1; \
 	done
@@ -189,7 +190,6 @@ $(BUILT): .aws-sam/$(ARCH) template.yaml Cargo.toml Cargo.lock $(shell find src 
 	@mkdir -p .aws-sam && rm -f $(ARCHS:%=.aws-sam/%) && touch $@
 
 RUST_TARGET := $(ARCH:arm64=aarch64)-unknown-linux-gnu
-# The remapped paths are those of the sources, of which some are made by the build: panics name them, and they go into what
-# the compiler calls things. They would tell whose machine built it, and no two builds would be the same.
-BUILD_ENV := RUSTUP=none CARGO_BUILD_TARGET=$(RUST_TARGET) RUSTFLAGS="--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo \
-  --remap-path-prefix=$$CARGO_TARGET_DIR=/target"
+# The remapped paths are those that panics name: they would tell whose machine built it, and differ from one to another.
+BUILD_ENV := RUSTUP=none CARGO_BUILD_TARGET=$(RUST_TARGET) \
+  RUSTFLAGS=--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
