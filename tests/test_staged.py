@@ -253,6 +253,19 @@ def test_an_orphan_that_braintrust_holds_is_replaced_before_it_is_retired(bench,
     assert bench.listed(target) == {current["credential_id"]: True}
 
 
+@pytest.mark.parametrize("kind", STANDING)
+def test_what_cannot_be_staged_is_deleted_and_never_set(bench, kind):
+    ai_secret = bench.ai_secret()
+    target = bench.staged_target(kind, ai_secret)
+    function, before = bench.function(target), bench.braintrust.snapshot()
+    bench.aws.fail("secretsmanager:PutSecretValue", Answer(403), times=None)
+    assert not function.invoke(schedule()).ok
+    assert bench.listed(target) == {} and bench.braintrust.snapshot() == before
+    bench.aws.clear_faults()
+    assert function.invoke(schedule()).ok
+    assert bench.holds_working_credentials(ai_secret)
+
+
 def move_pending(bench, target, **move):
     bench.stack.client("secretsmanager").update_secret_version_stage(
         SecretId=target["secret_id"], VersionStage="AWSPENDING", **move
@@ -292,11 +305,16 @@ def test_an_orphan_stays_while_braintrust_may_hold_it(bench, kind, status):
 
 
 @pytest.mark.parametrize("kind", STANDING)
-def test_an_orphan_makes_room_where_the_current_credentials_are_dead(bench, kind):
+@pytest.mark.parametrize("how", ["deactivated", "ended"])
+def test_an_orphan_makes_room_where_the_current_credentials_are_dead(bench, kind, how):
     ai_secret = bench.ai_secret()
     target = bench.staged_target(kind, ai_secret)
     function, _ = with_an_orphan(bench, target)
-    bench.lose(target, bench.staged(target)["credential_id"], "deactivated")
+    held = bench.staged(target)
+    if how == "ended":
+        bench.put(target, {**held, "expires_at": held["minted_at"]})
+    else:
+        bench.lose(target, held["credential_id"], how)
     assert outcome(function.invoke(schedule())) == "rotated"
     assert bench.holds_working_credentials(ai_secret)
 

@@ -610,8 +610,10 @@ mod tests {
             two(one, other).is_err_and(|error| error.contains("user_name: another target"))
         };
         assert!(users(role("123456789012"), role("123456789012")));
-        assert!(users(json!({}), role("123456789012")));
-        assert!(users(role("123456789012"), json!({})));
+        let own = || json!({"role_arn": null});
+        assert!(users(own(), role("123456789012")));
+        assert!(users(role("123456789012"), own()));
+        assert!(users(own(), own()));
         assert!(!users(role("123456789012"), role("210987654321")));
         let secrets = |one: &str, other: &str| {
             two(json!({"secret_id": one}), json!({"secret_id": other, "user_name": "another"}))

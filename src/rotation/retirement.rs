@@ -13,7 +13,7 @@ use crate::credentials::{Credentials, Secret};
 use crate::deadline::Deadline;
 use crate::error::{Cause, Error, Service};
 use crate::mint;
-use crate::plan::{self, Names, Retirement};
+use crate::plan::{self, Retirement};
 use crate::report::{self, Retired, TargetReport};
 
 impl Rotation {
@@ -83,7 +83,7 @@ impl Staged<'_> {
             let listed = list(&iam, target, user).await?;
             if listed.len() >= plan::SLOTS {
                 // Another run may have minted and staged since.
-                let names = Names { promoted_at: contents.description.promoted_at, ..self.read().await?.names() };
+                let names = self.read().await?.names();
                 if let Some(id) = plan::in_the_way(self.now(), standing, &names, &listed)? {
                     if !names.is_previous(&id) {
                         self.give_up(&id, contents, &listed).await.map_err(Error::repeated_enough)?;
