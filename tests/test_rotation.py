@@ -214,6 +214,16 @@ def test_a_failed_report_is_logged_as_an_error(bench):
     assert line["level"] == "ERROR"
 
 
+def test_a_warm_rotation_asks_no_more_than_it_needs(bench):
+    function = bench.function(bench.target(bench.ai_secret()))
+    assert function.invoke({"action": "rotate"}).ok
+    bench.braintrust.requests.clear()
+    bench.aws.requests.clear()
+    assert function.invoke({"action": "rotate"}).ok
+    assert [request.method for request in bench.braintrust.requests] == ["GET", "PATCH"]
+    assert [request.call for request in bench.aws_requests()] == ["sts:AssumeRole", "bedrock:ListFoundationModels"]
+
+
 @pytest.mark.parametrize("kind", ["short_term_api_key", "temporary"])
 def test_on_an_older_data_plane_a_patch_that_is_refused_for_good_is_no_success(bench, kind):
     bench.braintrust.older_data_plane = True
