@@ -60,7 +60,7 @@ impl Deadline {
         call: &'static str,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        timeout_at(self.0, work).await.unwrap_or_else(|_| Err(Error::deadline(service, call)))
+        self.wait_for(work).await.unwrap_or_else(|| Err(Error::deadline(service, call)))
     }
 
     /// Runs a call, and again up to four times while its error is transient: see [`Deadline::repeat`].

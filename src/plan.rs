@@ -85,12 +85,11 @@ pub fn decide(now: Timestamp, target: &Target, force: bool, state: &State) -> De
 
 fn is_due(now: Timestamp, target: &Target, state: &State) -> bool {
     let (Some(current), Some(standing)) = (&state.current, target.kind.standing()) else { return true };
-    let is_gone = !state.listed.iter().any(|found| found.id == current.id && found.active);
     let ends_too_soon = current.expires_at.is_some_and(|end| later(now, standing.overlap) >= end);
     // The ones before may still be in use, and would have to make room.
     let has_room = state.listed.len() < SLOTS || state.overlap_ends_at.is_none_or(|end| now >= end);
     let is_old_enough = has_room && now >= later(current.minted_at, standing.rotate_after);
-    current.kind != target.kind.name() || is_gone || ends_too_soon || is_old_enough
+    current.kind != target.kind.name() || !is_active(&state.listed, &current.id) || ends_too_soon || is_old_enough
 }
 
 fn is_worth_resuming(now: Timestamp, target: &Target, known: &Known, listed: &[mint::Standing]) -> bool {
@@ -106,9 +105,18 @@ fn is_worth_resuming(now: Timestamp, target: &Target, known: &Known, listed: &[m
 
 /// Whether pending credentials are worth going on with: they have not ended, and IAM still has them.
 pub fn is_alive(now: Timestamp, target: &Target, known: &Known, listed: &[mint::Standing]) -> bool {
-    let lasts = lasts(now, known.expires_at);
-    let exists = target.kind.standing().is_none() || listed.iter().any(|found| found.id == known.id && found.active);
-    lasts && exists && known.kind == target.kind.name()
+    known.kind == target.kind.name() && !is_dead(now, target, known, listed)
+}
+
+/// Whether credentials are known not to work: they have ended, or IAM does not have them. Of another kind than the
+/// target's, IAM was not asked.
+pub fn is_dead(now: Timestamp, target: &Target, known: &Known, listed: &[mint::Standing]) -> bool {
+    let is_listed = target.kind.standing().is_some() && known.kind == target.kind.name();
+    !lasts(now, known.expires_at) || (is_listed && !is_active(listed, &known.id))
+}
+
+fn is_active(listed: &[mint::Standing], id: &str) -> bool {
+    listed.iter().any(|found| found.id == id && found.active)
 }
 
 /// Whether credentials are worth setting: they do not end soon.

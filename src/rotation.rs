@@ -145,8 +145,8 @@ impl Rotation {
         deadline: Deadline,
         call: impl AsyncFn(Braintrust<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let (id, pace) =
-            (&configured.api_key_secret_id, self.paces.of(&configured.api_url, &configured.api_key_secret_id));
+        let id = &configured.api_key_secret_id;
+        let pace = self.paces.of(&configured.api_url, id);
         let with = async |api_key: &SecretString| {
             call(Braintrust { http: &self.http, api_url: &configured.api_url, api_key, pace: &pace, deadline }).await
         };

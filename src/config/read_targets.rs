@@ -368,7 +368,7 @@ fn duration_seconds(found: Option<&Value>) -> Result<u16, String> {
         Some(seconds) if DURATION_SECONDS.contains(&seconds) => {
             u16::try_from(seconds).map_err(|error| error.to_string())
         }
-        Some(seconds @ 3_601..) => Err(format!(
+        Some(seconds) if seconds > *DURATION_SECONDS.end() => Err(format!(
             "duration_seconds: found {seconds}; accepted is 900 to 3600, because a Lambda's role that assumes another \
              role is role chaining, which AWS limits to one hour"
         )),

@@ -1,12 +1,12 @@
 //! The IAM user's credentials: listed, made room for, and retired as `plan` says; it must never choose one itself.
 
-use std::sync::{Mutex, PoisonError};
+use std::cell::RefCell;
 
 use aws_sdk_iam as iam;
 use aws_sdk_iam::config::{Credentials as IamCredentials, SharedCredentialsProvider};
 use secrecy::ExposeSecret;
 
-use super::staged::{Contents, Staged};
+use super::staged::{Contents, Staged, known};
 use super::{ONCE, Rotation};
 use crate::config::{Kind, Standing, Target};
 use crate::credentials::{Credentials, Secret};
@@ -78,7 +78,7 @@ impl Staged<'_> {
     ) -> Result<Credentials, Error> {
         let (rotation, target, user) = (self.rotation, self.target, &standing.user_name);
         let iam = rotation.iam_for(target, standing, self.deadline).await?;
-        let deleted = Mutex::new(Vec::new());
+        let gone = RefCell::new(Vec::new());
         let attempt = || async {
             let listed = list(&iam, target, user).await?;
             if listed.len() >= plan::SLOTS {
@@ -89,24 +89,21 @@ impl Staged<'_> {
                         self.give_up(&id, contents, &listed).await.map_err(Error::repeated_enough)?;
                     }
                     delete(&iam, target, user, &id).await?;
-                    deleted.lock().unwrap_or_else(PoisonError::into_inner).push(id);
+                    gone.borrow_mut().push(id);
                 }
             }
             rotation.mint(target, self.deadline).await
         };
         let minted = self.deadline.repeat_a_few_times(Service::Iam, "create", attempt).await;
-        let deleted = deleted.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter();
-        report.retired.extend(deleted.map(|credential_id| Retired { credential_id, how: report::Retirement::Deleted }));
+        let deleted = |credential_id| Retired { credential_id, how: report::Retirement::Deleted };
+        report.retired.extend(gone.into_inner().into_iter().map(deleted));
         minted
     }
 
     /// Sees to it that Braintrust does not need an orphan, which a rotation that was cut off may have left there. If the
     /// current ones are dead, there is nothing better to give to it.
     async fn give_up(&self, id: &str, contents: &Contents, listed: &[mint::Standing]) -> Result<(), Error> {
-        let is_dead = |current: &Credentials| {
-            let is_listed = || listed.iter().any(|found| found.id == current.id && found.active);
-            !plan::lasts(self.now(), current.expires_at) || (current.kind == self.target.kind.name() && !is_listed())
-        };
+        let is_dead = |current| plan::is_dead(self.now(), self.target, &known(current), listed);
         if !contents.current.as_ref().is_none_or(is_dead) {
             match Box::pin(self.set_current(contents)).await {
                 Err(dead) if (dead.service, dead.cause) == (Service::Bedrock, Cause::InvalidCredentials) => {}

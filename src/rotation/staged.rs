@@ -317,7 +317,7 @@ impl Contents {
     }
 }
 
-fn known(credentials: &Credentials) -> Known {
+pub(super) fn known(credentials: &Credentials) -> Known {
     Known {
         kind: credentials.kind,
         id: credentials.id.clone(),
