@@ -60,7 +60,8 @@ impl Deadline {
         call: &'static str,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        self.wait_for(work).await.unwrap_or_else(|| Err(Error::deadline(service, call)))
+        // Not by wait_for: a future more around every call is memory for each target, and overflows a debug build's stack.
+        timeout_at(self.0, work).await.unwrap_or_else(|_| Err(Error::deadline(service, call)))
     }
 
     /// Runs a call, and again up to four times while its error is transient: see [`Deadline::repeat`].

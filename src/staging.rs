@@ -118,6 +118,21 @@ pub enum Held {
     Credentials(Credentials),
 }
 
+/// Why something is not staged, as far as that can be told.
+pub struct Unstaged {
+    /// What went wrong.
+    pub error: Error,
+    /// No answer said that it is not: what it holds must not be deleted.
+    pub may_be_staged: bool,
+}
+
+impl From<Error> for Unstaged {
+    /// Before anything was sent.
+    fn from(error: Error) -> Self {
+        Self { error, may_be_staged: false }
+    }
+}
+
 /// The JSON that consumers read.
 #[derive(Serialize)]
 struct Written<'a> {
@@ -205,15 +220,20 @@ impl Staging<'_> {
         credentials: &Credentials,
         target: &str,
         region: &str,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Unstaged> {
         self.stage_text(token, rotation_token, &write(credentials, target, region)?).await
     }
 
-    /// Puts a text into the version `token` as `AWSPENDING`. The same again is no change.
+    /// Puts a text into the version `token` as `AWSPENDING`. The same again is no change. What no answer said is read.
     ///
     /// # Errors
     /// `conflict`, if the version holds something else already, and those of an AWS call.
-    pub async fn stage_text(self, token: &str, rotation_token: Option<&str>, text: &SecretString) -> Result<(), Error> {
+    pub async fn stage_text(
+        self,
+        token: &str,
+        rotation_token: Option<&str>,
+        text: &SecretString,
+    ) -> Result<(), Unstaged> {
         let request = self
             .client
             .put_secret_value()
@@ -224,7 +244,12 @@ impl Staging<'_> {
             .version_stages(PENDING)
             // Security: exposed into the request.
             .secret_string(text.expose_secret());
-        self.bound("PutSecretValue", request.send()).await.map(drop)
+        let Err(error) = self.bound("PutSecretValue", request.send()).await else { return Ok(()) };
+        match self.read_text(token).await {
+            // Only the answer was lost. Security: compared in memory.
+            Ok(Some(held)) if held.expose_secret() == text.expose_secret() => Ok(()),
+            read => Err(Unstaged { may_be_staged: read.is_err() && error.is_transient(), error }),
+        }
     }
 
     /// Moves `AWSCURRENT` to the version `token`.

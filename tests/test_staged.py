@@ -7,9 +7,19 @@ import uuid
 
 import pytest
 from conftest import refused
+from local.answers import json_error
 from local.server import Answer
 from test_crashes import KINDS, STANDING, schedule
 from test_refusals import failed
+
+
+FORBIDDEN = json_error(403, "AccessDeniedException", "User: x is not authorized to perform: bedrock:ListFoundationModels")
+
+
+def move_stage(bench, target, stage, **move):
+    bench.stack.client("secretsmanager").update_secret_version_stage(
+        SecretId=target["secret_id"], VersionStage=stage, **move
+    )
 
 
 def outcome(result):
@@ -243,10 +253,7 @@ def test_an_orphan_that_braintrust_holds_is_replaced_before_it_is_retired(bench,
     bench.braintrust.clear_faults()
     bench.put(target, current)
     # What an operator does to end a stuck rotation.
-    pending = bench.stages(target)["AWSPENDING"]
-    bench.stack.client("secretsmanager").update_secret_version_stage(
-        SecretId=target["secret_id"], VersionStage="AWSPENDING", RemoveFromVersionId=pending
-    )
+    move_stage(bench, target, "AWSPENDING", RemoveFromVersionId=bench.stages(target)["AWSPENDING"])
     for _ in range(3):
         assert outcome(function.invoke(schedule())) == "not_due"
         assert bench.holds_working_credentials(half) and bench.holds_working_credentials(other)
@@ -266,12 +273,6 @@ def test_what_cannot_be_staged_is_deleted_and_never_set(bench, kind):
     assert bench.holds_working_credentials(ai_secret)
 
 
-def move_pending(bench, target, **move):
-    bench.stack.client("secretsmanager").update_secret_version_stage(
-        SecretId=target["secret_id"], VersionStage="AWSPENDING", **move
-    )
-
-
 def with_an_orphan(bench, target):
     """A function whose rotation is due and needs the slot of an orphan that Braintrust holds; and the orphan's version."""
     function = bench.function(target)
@@ -282,7 +283,7 @@ def with_an_orphan(bench, target):
     assert not function.invoke(schedule()).ok
     bench.aws.clear_faults()
     orphan = bench.stages(target)["AWSPENDING"]
-    move_pending(bench, target, RemoveFromVersionId=orphan)
+    move_stage(bench, target, "AWSPENDING", RemoveFromVersionId=orphan)
     return function, orphan
 
 
@@ -327,9 +328,7 @@ def test_an_orphan_stays_where_a_probe_that_is_wrong_proves_nothing(bench, kind)
     target = bench.staged_target(kind, ai_secret)
     function, _ = with_an_orphan(bench, target)
     listed = bench.listed(target)
-    denied = json.dumps({"message": "User: x is not authorized to perform: bedrock:ListFoundationModels"})
-    refusal = Answer(403, denied, {"x-amzn-ErrorType": "AccessDeniedException"})
-    bench.aws.fail("bedrock:ListFoundationModels", refusal, times=None)
+    bench.aws.fail("bedrock:ListFoundationModels", FORBIDDEN, times=None)
     assert not function.invoke(schedule()).ok
     bench.aws.clear_faults()
     assert bench.listed(target) == listed and bench.holds_working_credentials(ai_secret)
@@ -343,7 +342,7 @@ def test_an_orphan_that_another_run_takes_up_meanwhile_stays(bench, kind):
 
     def taken_up(request):
         if request.method == "PATCH":
-            move_pending(bench, target, MoveToVersionId=orphan)
+            move_stage(bench, target, "AWSPENDING", MoveToVersionId=orphan)
         return False
 
     bench.braintrust.fail(taken_up, Answer(500))
@@ -364,10 +363,7 @@ def test_what_a_rollback_brings_back_meanwhile_is_not_deactivated(bench, kind):
         """Once the second is current, and the first is about to be retired."""
         second = bench.stages(target)["AWSCURRENT"]
         if request.method == "PATCH" and second != first:
-            bench.stack.client("secretsmanager").update_secret_version_stage(
-                SecretId=target["secret_id"], VersionStage="AWSCURRENT",
-                MoveToVersionId=first, RemoveFromVersionId=second,
-            )  # fmt: skip
+            move_stage(bench, target, "AWSCURRENT", MoveToVersionId=first, RemoveFromVersionId=second)
         return False
 
     bench.braintrust.fail(rolled_back, Answer(500))

@@ -4,9 +4,9 @@ import json
 import uuid
 
 import pytest
-from local.server import Answer, DropAfter
+from local.server import DropAfter
 from test_crashes import KINDS, schedule
-from test_staged import outcome
+from test_staged import FORBIDDEN, move_stage, outcome
 
 STEPS = ["createSecret", "setSecret", "testSecret", "finishSecret"]
 
@@ -89,9 +89,7 @@ class Steps:
 
     def remove_pending(self):
         """What an operator does to end a stuck rotation."""
-        self.bench.stack.client("secretsmanager").update_secret_version_stage(
-            SecretId=self.target["secret_id"], VersionStage="AWSPENDING", RemoveFromVersionId=self.token
-        )
+        move_stage(self.bench, self.target, "AWSPENDING", RemoveFromVersionId=self.token)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -124,9 +122,7 @@ def test_credentials_that_createsecret_could_not_prove_are_not_set_by_hand(bench
     ai_secret = bench.ai_secret()
     steps = Steps(bench, bench.staged_target(kind, ai_secret))
     before = bench.braintrust.snapshot()
-    denied = json.dumps({"message": "User: x is not authorized to perform: bedrock:ListFoundationModels"})
-    refusal = Answer(403, denied, {"x-amzn-ErrorType": "AccessDeniedException"})
-    bench.aws.fail("bedrock:ListFoundationModels", refusal, times=None)
+    bench.aws.fail("bedrock:ListFoundationModels", FORBIDDEN, times=None)
     steps.begin()
     assert not steps.step("createSecret").ok and not steps.step("setSecret").ok
     assert bench.braintrust.snapshot() == before and not bench.patches()
@@ -145,8 +141,7 @@ def test_a_failed_test_puts_the_current_credentials_back_and_the_retry_goes_on(b
     steps.run(["createSecret", "setSecret"])
     second = bench.braintrust.credentials(ai_secret)["secret"]
     assert second != first
-    denied = json.dumps({"message": "User: x is not authorized to perform: bedrock:ListFoundationModels"})
-    bench.aws.fail("bedrock:ListFoundationModels", Answer(403, denied, {"x-amzn-ErrorType": "AccessDeniedException"}))
+    bench.aws.fail("bedrock:ListFoundationModels", FORBIDDEN)
     result = steps.step("testSecret")
     assert not result.ok and "were put back" in result.body["errorMessage"]
     assert bench.braintrust.credentials(ai_secret)["secret"] == first

@@ -156,25 +156,18 @@ async fn create(
     let name = name_of(step, version);
     let made = api.create_service_token(&name, &current.service_account_id, current.org_name.as_deref()).await?;
     report.credential_id = Some(made.id.to_string());
-    let staged = match write(&made.key, made.id, current) {
-        Ok(json) => {
-            // Security: exposed into the request.
-            let rotation_token = step.rotation_token.as_ref().map(ExposeSecret::expose_secret);
-            staging.stage_text(version, rotation_token, &json).await
-        }
-        Err(error) => Err(error),
+    let staged = async {
+        let json = write(&made.key, made.id, current)?;
+        // Security: exposed into the request.
+        let rotation_token = step.rotation_token.as_ref().map(ExposeSecret::expose_secret);
+        staging.stage_text(version, rotation_token, &json).await
     };
-    let Err(error) = staged else { return Ok(()) };
-    match staging.read_text(version).await {
-        // Only the answer was lost.
-        Ok(Some(text)) if parse(&text).is_ok_and(|held| held.service_token_id == made.id) => return Ok(()),
-        // It may be staged. If it is not, the next attempt finds it by its name.
-        Err(_) if error.is_transient() => {}
-        _ if api.delete_service_token(made.id).await.is_ok() => return Err(error),
-        _ => {}
+    let Err(unstaged) = staged.await else { return Ok(()) };
+    // If it is not staged, the next attempt finds it by its name.
+    if unstaged.may_be_staged || api.delete_service_token(made.id).await.is_err() {
+        report.warnings.push(format!("{} may be neither staged nor deleted; the next rotation deletes it", made.id));
     }
-    report.warnings.push(format!("{} may be neither staged nor deleted; the next rotation deletes it", made.id));
-    Err(error)
+    Err(unstaged.error)
 }
 
 async fn current(staging: Staging<'_>, description: &Description) -> Result<Held, Error> {

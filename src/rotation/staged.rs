@@ -178,17 +178,14 @@ impl Staged<'_> {
             Some(standing) => Box::pin(self.mint_into_a_free_slot(standing, contents, report)).await?,
         };
         let staged = self.staging.stage(version, self.rotation_token, &credentials, &target.name, &target.region).await;
-        let Err(error) = staged else { return Ok(credentials) };
-        match self.staging.read(version).await {
-            // Only the answer was lost.
-            Ok(Held::Credentials(held)) if held.id == credentials.id => return Ok(credentials),
-            // It may be staged. If it is not, it is an orphan.
-            Err(_) if error.is_transient() => {
-                report.warnings.push(format!("{} may not be staged; it is resumed or retired later", credentials.id));
-            }
-            _ => self.rotation.discard(target, &credentials, report, deadline).await,
+        let Err(unstaged) = staged else { return Ok(credentials) };
+        if unstaged.may_be_staged {
+            // If it is not, it is an orphan.
+            report.warnings.push(format!("{} may not be staged; it is resumed or retired later", credentials.id));
+        } else {
+            self.rotation.discard(target, &credentials, report, deadline).await;
         }
-        Err(error)
+        Err(unstaged.error)
     }
 
     /// setSecret: writes to all `ai_secret`s, side by side.
