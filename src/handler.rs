@@ -56,7 +56,7 @@ impl Handler {
         match &result {
             Ok(Answer::Report(report)) | Err(Failure::Targets(report)) => {
                 report::log(report);
-                report::log_metrics(&self.metrics.lines((self.clock)(), &function_name, report));
+                report::log_metrics(self.metrics.lines((self.clock)(), &function_name, report));
             }
             Ok(Answer::Status(_) | Answer::Check(_)) => {}
             Err(Failure::Refused(error)) => report::log_error(error, (self.clock)()),

@@ -184,8 +184,8 @@ pub fn iso8601(time: Timestamp) -> String {
 }
 
 /// Writes metrics, a line each.
-pub fn log_metrics(lines: &[serde_json::Value]) {
-    lines.iter().for_each(write);
+pub fn log_metrics(lines: impl Iterator<Item = serde_json::Value>) {
+    lines.for_each(|line| write(&line));
 }
 
 /// Writes the report as the one log line.

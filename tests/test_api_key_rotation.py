@@ -70,6 +70,18 @@ def test_a_service_token_is_replaced_and_the_one_before_the_previous_deleted(ben
     assert key.held()["service_account_id"] == key.account
 
 
+def test_a_token_is_named_after_its_secret_and_version_and_those_of_other_secrets_stay(bench):
+    key, other = ApiKey(bench), ApiKey(bench)
+    for rotated in (other, other, key, key):
+        rotated.begin()
+        assert rotated.run().ok
+    held = key.held()
+    for rotated in (key, other):
+        assert rotated.tokens() == {rotated.held(stage)["service_token_id"] for stage in ("AWSCURRENT", "AWSPREVIOUS")}
+    name = bench.braintrust.service_tokens[held["service_token_id"]]["name"]
+    assert name == f"bedrock-braintrust-rotator {key.secret.rsplit(':')[-1]} {key.token}"
+
+
 def test_secrets_manager_rotates_the_api_key_by_the_four_steps(bench):
     key = ApiKey(bench)
     bench.aws.rotation.invoke = key.function.invoke

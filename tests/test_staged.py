@@ -207,6 +207,28 @@ def test_credentials_that_have_ended_are_not_put_back(bench):
     assert bench.holds_working_credentials(ai_secret)
 
 
+@pytest.mark.parametrize("comes_again", [False, True])
+def test_pending_credentials_that_have_ended_give_way(bench, comes_again):
+    ai_secret = bench.ai_secret()
+    target = bench.staged_target("temporary", ai_secret)
+    function, held_up = bench.function(target), schedule()
+    assert outcome(function.invoke(schedule())) == "rotated"
+    ended = bench.staged(target) | {"expires_at": "2026-01-01T00:00:00Z"}
+    bench.stack.client("secretsmanager").put_secret_value(
+        SecretId=target["secret_id"],
+        ClientRequestToken=held_up["id"],
+        SecretString=json.dumps(ended),
+        VersionStages=["AWSPENDING"],
+    )
+    if comes_again:
+        # A version's value cannot be changed: this event can make no other credentials.
+        report = refused(function.invoke(held_up))
+        failed(report, "conflict", "secrets_manager", "the current ones were put back", "the next tick starts afresh")
+        assert "AWSPENDING" not in bench.stages(target) and bench.holds_working_credentials(ai_secret)
+    assert outcome(function.invoke(schedule())) == "rotated"
+    assert bench.holds_working_credentials(ai_secret) and "AWSPENDING" not in bench.stages(target)
+
+
 def test_credentials_that_live_an_hour_are_not_to_be_left_to_secrets_manager(bench):
     target = bench.staged_target("temporary", bench.ai_secret())
     bench.aws.begin_rotation(target["secret_id"], str(uuid.uuid4()))
