@@ -131,6 +131,8 @@ pub struct Names {
     pub current: Option<String>,
     /// When those were made.
     pub current_minted_at: Option<Timestamp>,
+    /// When those stop working by themselves.
+    pub current_expires_at: Option<Timestamp>,
     /// The last time at which those may have become current.
     pub promoted_at: Option<Timestamp>,
     /// Of `AWSPENDING`.
@@ -157,9 +159,20 @@ impl Names {
         !self.is_in_use(&found.id) && (is_orphan || self.is_previous(&found.id))
     }
 
-    /// Whether it is what `AWSPREVIOUS` names.
-    pub fn is_previous(&self, id: &str) -> bool {
+    fn is_previous(&self, id: &str) -> bool {
         self.previous.as_deref() == Some(id)
+    }
+
+    fn occupant(&self, now: Timestamp, found: &mint::Standing, is_new: bool) -> Occupant {
+        let is_current = self.current.as_deref() == Some(found.id.as_str());
+        let is_dead = !found.active || (is_current && self.current_expires_at.is_some_and(|end| end <= now));
+        match (self.is_in_use(&found.id), self.is_retirable(found)) {
+            (true, _) | (_, true) if is_dead => Occupant::Dead,
+            (_, false) => Occupant::Kept,
+            (_, true) if is_new => Occupant::New,
+            (_, true) if self.is_previous(&found.id) => Occupant::Previous,
+            (_, true) => Occupant::Orphan,
+        }
     }
 
     /// Until when the previous credentials have to stay valid: the overlap begins when the current ones were made, or
@@ -171,41 +184,63 @@ impl Names {
 }
 
 /// One act of retirement.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retirement {
+    /// In the overlap already, an orphan: a rotation that was cut off may have left it with Braintrust.
+    Replace,
     /// It can be activated again, should somebody miss it.
-    Deactivate(String),
+    Deactivate,
     /// A tick later.
-    Delete(String),
+    Delete,
 }
 
-/// What to retire: nothing before the overlap has passed.
-pub fn retirements(now: Timestamp, standing: &Standing, names: &Names, listed: &[mint::Standing]) -> Vec<Retirement> {
-    if names.overlap_ends_at(standing).is_none_or(|end| now < end) {
-        return Vec::new();
-    }
+/// What to do with which credential. Nothing stops working before the overlap has passed.
+pub fn retirements<'l>(
+    now: Timestamp,
+    standing: &Standing,
+    names: &Names,
+    listed: &'l [mint::Standing],
+) -> Vec<(Retirement, &'l mint::Standing)> {
+    let Some(end) = names.overlap_ends_at(standing) else { return Vec::new() };
     let retirable = listed.iter().filter(|found| names.is_retirable(found));
-    retirable
-        .map(|found| match found.active {
-            true => Retirement::Deactivate(found.id.clone()),
-            false => Retirement::Delete(found.id.clone()),
-        })
-        .collect()
+    let acts = retirable.filter_map(|found| match (now >= end, found.active) {
+        (true, true) => Some((Retirement::Deactivate, found)),
+        (true, false) => Some((Retirement::Delete, found)),
+        (false, true) if !names.is_previous(&found.id) => Some((Retirement::Replace, found)),
+        (false, _) => None,
+    });
+    acts.collect()
 }
 
 /// IAM's limit, inactive ones included.
 pub const SLOTS: usize = 2;
 
-/// The credential that must go before another can be made; none, if there is a free slot. An orphan goes first.
+/// What stands in one of the IAM user's slots, in the order in which it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Occupant {
+    /// Ours, even the current one, and nothing works with it: IAM has it as inactive, or it has ended.
+    Dead,
+    /// It appeared while this run tried to mint: its answer was lost, so that it was never staged.
+    New,
+    /// Made by a rotation that was cut off.
+    Orphan,
+    /// What `AWSPREVIOUS` names.
+    Previous,
+    /// In use, or a human's.
+    Kept,
+}
+
+/// The credential that must go before another can be made; none, if there is a free slot.
 ///
 /// # Errors
 /// `conflict`, if both are in use, made by a human, or still in their overlap.
-pub fn in_the_way(
+pub fn in_the_way<'l>(
     now: Timestamp,
     standing: &Standing,
     names: &Names,
-    listed: &[mint::Standing],
-) -> Result<Option<String>, Error> {
+    listed: &'l [mint::Standing],
+    is_new: impl Fn(&mint::Standing) -> bool,
+) -> Result<Option<(Occupant, &'l mint::Standing)>, Error> {
     if listed.len() < SLOTS {
         return Ok(None);
     }
@@ -213,17 +248,17 @@ pub fn in_the_way(
         let problem = format!("the IAM user {} has two credentials, and neither may be deleted", standing.user_name);
         Err(Error::new(Cause::Conflict, Service::Iam, "create", problem, remedy))
     };
-    let mut retirable: Vec<_> = listed.iter().filter(|found| names.is_retirable(found)).collect();
-    retirable.sort_by_key(|found| names.is_previous(&found.id));
-    match (retirable.first(), names.overlap_ends_at(standing)) {
-        (Some(previous), Some(end)) if names.is_previous(&previous.id) && previous.active && now < end => {
-            refuse(format!("The previous one, {}, is in its overlap until {end:.0}: rotate after that", previous.id))
+    let occupants = listed.iter().map(|found| (names.occupant(now, found, is_new(found)), found));
+    let first = occupants.filter(|(occupant, _)| *occupant != Occupant::Kept).min_by_key(|(occupant, _)| *occupant);
+    match (first, names.overlap_ends_at(standing)) {
+        (Some((Occupant::Orphan | Occupant::Previous, found)), Some(end)) if now < end => {
+            refuse(format!("{} is in its overlap until {end:.0}: rotate after that", found.id))
         }
-        (Some(previous), None) if names.is_previous(&previous.id) && previous.active => refuse(format!(
-            "AWSCURRENT holds no credentials, so the previous ones, {}, may be in use: delete them, or put theirs back",
-            previous.id
+        (Some((Occupant::Orphan | Occupant::Previous, found)), None) => refuse(format!(
+            "AWSCURRENT holds no credentials, so {} may be in use: delete it if nothing uses it, or put its value back",
+            found.id
         )),
-        (Some(found), _) => Ok(Some(found.id.clone())),
+        (Some(_), _) => Ok(first),
         (None, _) => {
             let ids: Vec<_> = listed.iter().map(|found| found.id.as_str()).filter(|id| !names.is_in_use(id)).collect();
             refuse(format!("{} was not made by this function: delete it if nothing uses it", ids.join(", ")))
@@ -407,6 +442,7 @@ mod tests {
         Names {
             current: Some("CURRENT".to_owned()),
             current_minted_at: Some(at(0)),
+            current_expires_at: None,
             promoted_at: Some(at(0)),
             pending: Some("PENDING".to_owned()),
             previous: Some("PREVIOUS".to_owned()),
@@ -416,25 +452,23 @@ mod tests {
 
     #[test]
     fn only_what_rotations_made_and_nothing_uses_is_retired_and_only_after_the_overlap() {
-        let deactivate = |id: &str| vec![Retirement::Deactivate(id.to_owned())];
+        use Retirement::{Deactivate, Delete, Replace};
         for (case, found, hours, expected) in [
-            ("the previous", listed("PREVIOUS", true, -50), 1, deactivate("PREVIOUS")),
-            ("the previous, older than the secret", listed("PREVIOUS", true, -200), 1, deactivate("PREVIOUS")),
-            (
-                "the previous, a tick later",
-                listed("PREVIOUS", false, -50),
-                2,
-                vec![Retirement::Delete("PREVIOUS".to_owned())],
-            ),
-            ("the previous, in its overlap", listed("PREVIOUS", true, -50), 0, vec![]),
-            ("an orphan", listed("ORPHAN", true, -1), 1, deactivate("ORPHAN")),
-            ("a human's", listed("HUMAN", true, -101), 1, vec![]),
-            ("a human's, inactive", listed("HUMAN", false, -101), 1, vec![]),
-            ("one of unknown age", mint::Standing { created_at: None, ..listed("ODD", true, 0) }, 1, vec![]),
-            ("the current", listed("CURRENT", true, 0), 9, vec![]),
-            ("the pending", listed("PENDING", true, 0), 9, vec![]),
+            ("the previous", listed("PREVIOUS", true, -50), 1, Some(Deactivate)),
+            ("the previous, older than the secret", listed("PREVIOUS", true, -200), 1, Some(Deactivate)),
+            ("the previous, a tick later", listed("PREVIOUS", false, -50), 2, Some(Delete)),
+            ("the previous, in its overlap", listed("PREVIOUS", true, -50), 0, None),
+            ("an orphan", listed("ORPHAN", true, -1), 1, Some(Deactivate)),
+            ("an orphan, in the overlap", listed("ORPHAN", true, -1), 0, Some(Replace)),
+            ("an orphan, inactive, in the overlap", listed("ORPHAN", false, -1), 0, None),
+            ("a human's", listed("HUMAN", true, -101), 1, None),
+            ("a human's, inactive", listed("HUMAN", false, -101), 1, None),
+            ("one of unknown age", mint::Standing { created_at: None, ..listed("ODD", true, 0) }, 1, None),
+            ("the current", listed("CURRENT", true, 0), 9, None),
+            ("the pending", listed("PENDING", true, 0), 9, None),
         ] {
-            assert_eq!(retirements(at(hours), &standing(), &names(), &[found]), expected, "{case}");
+            let expected: Vec<_> = expected.map(|act| (act, &found)).into_iter().collect();
+            assert_eq!(retirements(at(hours), &standing(), &names(), std::slice::from_ref(&found)), expected, "{case}");
         }
         let held_up = Names { promoted_at: Some(at(8)), ..names() };
         assert!(retirements(at(8), &standing(), &held_up, &[listed("PREVIOUS", true, -50)]).is_empty());
@@ -444,30 +478,50 @@ mod tests {
 
     #[test]
     fn a_slot_is_freed_without_touching_what_is_in_use_or_a_humans() {
-        let current = || listed("CURRENT", true, 0);
-        let way = |hours, others: &[mint::Standing]| in_the_way(at(hours), &standing(), &names(), others);
-        assert_eq!(way(1, &[current()]).unwrap(), None);
-        assert_eq!(way(1, &[current(), listed("PREVIOUS", true, -9)]).unwrap().as_deref(), Some("PREVIOUS"));
-        assert_eq!(way(0, &[current(), listed("PREVIOUS", false, -9)]).unwrap().as_deref(), Some("PREVIOUS"));
-        assert_eq!(way(0, &[current(), listed("ORPHAN", true, -9)]).unwrap().as_deref(), Some("ORPHAN"));
-        let both = [listed("PREVIOUS", true, -9), listed("ORPHAN", true, -9)];
-        assert_eq!(way(0, &both).unwrap().as_deref(), Some("ORPHAN"));
-        let overlap = way(0, &[current(), listed("PREVIOUS", true, -9)]).unwrap_err();
-        assert!(overlap.to_string().contains("in its overlap until 2026-01-01T01:00:00Z"), "{overlap}");
-        let human = way(1, &[current(), listed("HUMAN", true, -101)]).unwrap_err();
-        assert!(human.to_string().contains("HUMAN was not made by this function"), "{human}");
-        assert!(way(1, &[current(), listed("PENDING", true, 0)]).is_err());
-    }
-
-    #[test]
-    fn without_current_credentials_the_previous_ones_may_be_in_use() {
-        let names = Names { current: None, current_minted_at: None, ..names() };
-        let way = |others: &[mint::Standing]| in_the_way(at(9), &standing(), &names, others);
-        let human = || listed("HUMAN", true, -101);
-        let previous = way(&[human(), listed("PREVIOUS", true, -9)]).unwrap_err();
-        assert!(previous.to_string().contains("AWSCURRENT holds no credentials"), "{previous}");
-        assert_eq!(way(&[human(), listed("PREVIOUS", false, -9)]).unwrap().as_deref(), Some("PREVIOUS"));
-        assert_eq!(way(&[human(), listed("ORPHAN", true, -9)]).unwrap().as_deref(), Some("ORPHAN"));
+        use Occupant::{Dead, New, Orphan, Previous};
+        let (current, human) = (|| listed("CURRENT", true, 0), || listed("HUMAN", true, -101));
+        let (orphan, previous) = (|active| listed("ORPHAN", active, -9), |active| listed("PREVIOUS", active, -9));
+        let (dead, pending) = (|| listed("CURRENT", false, 0), |active| listed("PENDING", active, 0));
+        let ended = Names { current_expires_at: Some(at(1)), ..names() };
+        let nothing_current = Names { current: None, current_minted_at: None, ..names() };
+        for (case, names, hours, both, expected) in [
+            ("an orphan goes", &names(), 1, [current(), orphan(true)], Ok((Orphan, "ORPHAN"))),
+            ("the previous goes", &names(), 1, [current(), previous(true)], Ok((Previous, "PREVIOUS"))),
+            ("an orphan goes first", &names(), 1, [previous(true), orphan(true)], Ok((Orphan, "ORPHAN"))),
+            ("not in the overlap", &names(), 0, [current(), previous(true)], Err("PREVIOUS is in its overlap until")),
+            (
+                "an orphan neither",
+                &names(),
+                0,
+                [current(), orphan(true)],
+                Err("ORPHAN is in its overlap until 2026-01"),
+            ),
+            ("what is inactive goes then", &names(), 0, [current(), previous(false)], Ok((Dead, "PREVIOUS"))),
+            ("the dead go first", &names(), 1, [previous(true), orphan(false)], Ok((Dead, "ORPHAN"))),
+            ("even the current", &names(), 0, [dead(), previous(true)], Ok((Dead, "CURRENT"))),
+            ("even the pending", &names(), 0, [current(), pending(false)], Ok((Dead, "PENDING"))),
+            ("what has ended is dead", &ended, 1, [current(), orphan(true)], Ok((Dead, "CURRENT"))),
+            ("and before that it is not", &ended, 0, [current(), previous(false)], Ok((Dead, "PREVIOUS"))),
+            ("a lost answer's goes", &names(), 0, [current(), listed("NEW", true, 0)], Ok((New, "NEW"))),
+            ("it goes first", &names(), 1, [orphan(true), listed("NEW", true, 0)], Ok((New, "NEW"))),
+            ("a human's stays", &names(), 1, [current(), human()], Err("HUMAN was not made by this function")),
+            ("an inactive one too", &names(), 1, [current(), listed("HUMAN", false, -101)], Err("HUMAN was not made")),
+            ("what is in use stays", &names(), 1, [current(), pending(true)], Err("neither may be deleted")),
+            ("nothing current", &nothing_current, 9, [human(), previous(true)], Err("PREVIOUS may be in use")),
+            ("an orphan may be then", &nothing_current, 9, [human(), orphan(true)], Err("ORPHAN may be in use")),
+            ("but not if dead", &nothing_current, 9, [human(), orphan(false)], Ok((Dead, "ORPHAN"))),
+            ("nor if never staged", &nothing_current, 9, [human(), listed("NEW", true, 0)], Ok((New, "NEW"))),
+        ] {
+            let found = in_the_way(at(hours), &standing(), names, &both, |found| found.id == "NEW");
+            match (found, expected) {
+                (Ok(Some((occupant, found))), Ok(expected)) => {
+                    assert_eq!((occupant, found.id.as_str()), expected, "{case}");
+                }
+                (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{case}: {error}"),
+                (found, _) => panic!("{case}: {found:?}"),
+            }
+        }
+        assert_eq!(in_the_way(at(9), &standing(), &names(), &[current()], |_| false).unwrap(), None);
     }
 
     #[test]

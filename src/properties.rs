@@ -263,14 +263,14 @@ mod tests {
         /// What a staged secret names, and what IAM lists: a few ids and hours, so that they meet.
         fn known()(
             ids in proptest::collection::vec(proptest::option::of("[A-C]"), 3),
-            hours in proptest::collection::vec(proptest::option::of(0..60_i64), 3),
+            hours in proptest::collection::vec(proptest::option::of(0..60_i64), 4),
             listed in proptest::collection::btree_map("[A-D]", (any::<bool>(), proptest::option::of(0..60_i64)), 0..3),
         ) -> (Names, Vec<mint::Standing>) {
             let time = |place: usize| hours.get(place).copied().flatten().map(at);
             let id = |place: usize| ids.get(place).cloned().flatten();
             let names = Names {
                 current: id(0), pending: id(1), previous: id(2),
-                current_minted_at: time(0), promoted_at: time(1), secret_created_at: time(2),
+                current_minted_at: time(0), current_expires_at: time(3), promoted_at: time(1), secret_created_at: time(2),
             };
             let listed = listed.into_iter().map(|(id, (active, hour))| mint::Standing { id, active, created_at: hour.map(at) });
             (names, listed.collect())
@@ -287,32 +287,35 @@ mod tests {
         fn nothing_in_use_or_made_by_a_human_is_ever_retired(
             (names, listed) in known(), now in (0..90_i64).prop_map(at),
         ) {
-            let gone: Vec<_> = plan::retirements(now, &standing(), &names, &listed)
-                .into_iter()
-                .map(|retirement| match retirement {
-                    Retirement::Deactivate(id) => (id, true),
-                    Retirement::Delete(id) => (id, false),
-                })
-                .collect();
-            prop_assert!(gone.is_empty() || names.overlap_ends_at(&standing()).is_some_and(|end| now >= end));
-            let in_the_way = plan::in_the_way(now, &standing(), &names, &listed).ok().flatten();
-            prop_assert!(in_the_way.is_none() || listed.len() >= SLOTS);
-            for (id, was_active) in gone.into_iter().chain(in_the_way.map(|id| (id, false))) {
-                let found = listed.iter().find(|found| found.id == id).unwrap();
-                prop_assert!(found.active || !was_active, "what is inactive is deleted");
-                prop_assert!(names.current.as_ref() != Some(&id) && names.pending.as_ref() != Some(&id));
-                prop_assert!(names.is_previous(&id) || found.created_at >= names.secret_created_at);
+            let is_over = names.overlap_ends_at(&standing()).is_some_and(|end| now >= end);
+            for (act, found) in plan::retirements(now, &standing(), &names, &listed) {
+                let expected = match (is_over, found.active) {
+                    (true, true) => Retirement::Deactivate,
+                    (true, false) => Retirement::Delete,
+                    (false, _) => Retirement::Replace,
+                };
+                prop_assert_eq!(act, expected);
+                prop_assert!(is_over || found.active);
+                prop_assert!(!names.is_in_use(&found.id));
+                prop_assert!(names.previous.as_ref() == Some(&found.id) || found.created_at >= names.secret_created_at);
             }
         }
 
         #[test]
-        fn a_full_user_gives_up_no_credential_that_its_overlap_protects(
-            (names, listed) in known(), now in (0..90_i64).prop_map(at),
+        fn a_full_user_gives_up_nothing_that_works_and_may_be_needed(
+            (names, listed) in known(), now in (0..90_i64).prop_map(at), new in "[A-E]",
         ) {
-            let Ok(Some(id)) = plan::in_the_way(now, &standing(), &names, &listed) else { return Ok(()) };
-            let is_active = listed.iter().any(|found| found.id == id && found.active);
-            let is_over = names.overlap_ends_at(&standing()).is_some_and(|end| now >= end);
-            prop_assert!(is_over || !is_active || !names.is_previous(&id));
+            let found = plan::in_the_way(now, &standing(), &names, &listed, |found| found.id == new);
+            let Ok(Some((_, found))) = found else { return Ok(()) };
+            prop_assert_eq!(listed.len(), SLOTS);
+            let is_named = [&names.current, &names.pending, &names.previous].contains(&&Some(found.id.clone()));
+            prop_assert!(is_named || found.created_at >= names.secret_created_at, "a human's stays");
+            let has_ended = names.current_expires_at.is_some_and(|end| end <= now);
+            if found.active && !(has_ended && names.current.as_ref() == Some(&found.id)) {
+                prop_assert!(!names.is_in_use(&found.id));
+                let is_over = names.overlap_ends_at(&standing()).is_some_and(|end| now >= end);
+                prop_assert!(is_over || found.id == new, "the overlap protects what works");
+            }
         }
 
         #[test]

@@ -181,7 +181,8 @@ impl Staging<'_> {
             next_rotation: said(answer.next_rotation_date),
             versions,
         };
-        // Secrets Manager changes the secret at the very start of its rotation.
+        // Secrets Manager changes the secret at the very start of its rotation. What a rollback moved shortly before it
+        // is forgotten by that.
         let is_rotating = described.rotation_enabled == Some(true) && described.pending().is_some();
         let promoted_at = if is_rotating { said(answer.last_rotated_date) } else { described.promoted_at };
         Ok(Description { promoted_at, ..described })
@@ -257,15 +258,7 @@ impl Staging<'_> {
     /// # Errors
     /// Those of an AWS call.
     pub async fn promote(self, token: &str, from: Option<&str>) -> Result<(), Error> {
-        const CALL: &str = "UpdateSecretVersionStage";
-        let request = self
-            .client
-            .update_secret_version_stage()
-            .secret_id(self.secret_id)
-            .version_stage(CURRENT)
-            .move_to_version_id(token)
-            .set_remove_from_version_id(from.map(str::to_owned));
-        self.bound(CALL, request.send()).await.map(drop)
+        self.move_stage(CURRENT, Some(token), from).await
     }
 
     /// Takes `AWSPENDING` from a version that is dead or has become current. Secrets Manager takes a removal for a failed
@@ -275,14 +268,7 @@ impl Staging<'_> {
     /// # Errors
     /// Those of an AWS call.
     pub async fn end_pending(self, version: &str) -> Result<(), Error> {
-        const CALL: &str = "UpdateSecretVersionStage";
-        let request = self
-            .client
-            .update_secret_version_stage()
-            .secret_id(self.secret_id)
-            .version_stage(PENDING)
-            .remove_from_version_id(version);
-        self.bound(CALL, request.send()).await.map(drop)
+        self.move_stage(PENDING, None, Some(version)).await
     }
 
     /// Marks the version that is rolled back from, so that a rollback that is repeated does not bring it back.
@@ -290,15 +276,28 @@ impl Staging<'_> {
     /// # Errors
     /// Those of an AWS call.
     pub async fn mark_rolled_back(self, description: &Description, version: &str) -> Result<(), Error> {
+        match description.rolled_back() {
+            Some(marked) if marked == version => Ok(()),
+            marked => self.move_stage(ROLLED_BACK, Some(version), marked).await,
+        }
+    }
+
+    /// A move is refused where the stage is no longer on the version `from`: then it may be where it should be, and only the
+    /// answer to an attempt before was lost.
+    async fn move_stage(self, stage: &str, to: Option<&str>, from: Option<&str>) -> Result<(), Error> {
         const CALL: &str = "UpdateSecretVersionStage";
         let request = self
             .client
             .update_secret_version_stage()
             .secret_id(self.secret_id)
-            .version_stage(ROLLED_BACK)
-            .move_to_version_id(version)
-            .set_remove_from_version_id(description.rolled_back().map(str::to_owned));
-        self.bound(CALL, request.send()).await.map(drop)
+            .version_stage(stage)
+            .set_move_to_version_id(to.map(str::to_owned))
+            .set_remove_from_version_id(from.map(str::to_owned));
+        let Err(error) = self.bound(CALL, request.send()).await else { return Ok(()) };
+        match self.describe().await {
+            Ok(now) if now.with_stage(stage) == to => Ok(()),
+            _ => Err(error),
+        }
     }
 
     async fn bound<T, E: aws_smithy_types::error::metadata::ProvideErrorMetadata>(

@@ -8,7 +8,7 @@ import urllib.request
 import uuid
 
 import pytest
-from local.server import DropAfter, DropBefore, Kill
+from local.server import Answer, DropAfter, DropBefore, Kill
 from test_crashes import CASES, schedule
 from test_steps import STEPS
 
@@ -102,6 +102,19 @@ def test_a_token_that_was_staged_is_not_deleted_because_no_answer_said_so(bench)
     bench.aws.clear_faults()
     assert key.run().ok
     assert key.tokens() == {key.first, key.held()["service_token_id"]}
+
+
+def test_a_token_that_may_be_staged_is_not_deleted(bench):
+    key = ApiKey(bench)
+    key.begin()
+    bench.aws.fail("secretsmanager:PutSecretValue", DropAfter(), times=None)
+    # createSecret reads the current version, and whether the pending one has a value.
+    bench.aws.fail("secretsmanager:GetSecretValue", Answer(500), times=None, skip=2)
+    result = key.step("createSecret")
+    assert not result.ok and "may be neither staged nor deleted" in result.body["errorMessage"]
+    bench.aws.clear_faults()
+    assert key.held("AWSPENDING")["service_token_id"] in key.tokens()
+    assert key.run().ok
 
 
 def test_a_key_that_sees_several_organizations_makes_its_token_in_its_own(bench):

@@ -4,9 +4,9 @@ import json
 import uuid
 
 import pytest
-from local.server import Answer
+from local.server import Answer, DropAfter
 from test_crashes import KINDS, STANDING, schedule
-from test_staged import outcome
+from test_staged import FORBIDDEN, outcome, secret_of
 from test_steps import Steps
 
 ROLLBACK = {"action": "rollback", "targets": ["prod"]}
@@ -19,7 +19,7 @@ class Twice:
     def __init__(self, bench, kind, **fields):
         self.bench = bench
         self.ai_secret = bench.ai_secret()
-        self.target = bench.staged_target(kind, self.ai_secret, **{"overlap": "1h"} if kind in STANDING else {}, **fields)
+        self.target = bench.staged_target(kind, self.ai_secret, **({"overlap": "1h"} if kind in STANDING else {}) | fields)
         self.function = bench.function(self.target)
         for _ in range(2):
             assert outcome(self.function.invoke(schedule() if _ == 0 else FORCED)) == "rotated"
@@ -139,3 +139,36 @@ def test_a_rollback_that_fails_half_way_leaves_braintrust_with_what_stays_curren
         assert bench.holds_working_credentials(half) and bench.holds_working_credentials(other)
         assert outcome(function.invoke(schedule())) == "not_due"
     assert bench.listed(target) == {current: True}
+
+
+def promotes(request):
+    return request.call == "secretsmanager:UpdateSecretVersionStage" and b'"AWSCURRENT"' in request.body
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_rollback_whose_last_answer_was_lost_has_succeeded(bench, kind):
+    twice = Twice(bench, kind)
+    bench.aws.fail(promotes, DropAfter())
+    assert outcome(twice.roll_back()) == "rolled_back"
+    assert bench.staged(twice.target) == twice.previous
+    assert bench.braintrust.credentials(twice.ai_secret)["secret"] == secret_of(twice.previous)
+
+
+@pytest.mark.parametrize("kind", STANDING)
+def test_what_a_failed_rollback_left_with_braintrust_is_not_deleted(bench, kind):
+    twice = Twice(bench, kind, overlap="0m")
+    shown = twice.current.get("api_key") or twice.current["credential_id"]
+    # The current credentials are bad, so that they cannot be put back.
+    bench.aws.fail(lambda request: shown in request.headers.get("authorization", ""), FORBIDDEN, times=None)
+    bench.aws.fail(promotes, Answer(403))
+    result = twice.roll_back()
+    assert not result.ok and "could not be put back: roll back again" in result.body["errorMessage"]
+    assert bench.braintrust.credentials(twice.ai_secret)["secret"] == secret_of(twice.previous)
+    listed = bench.listed(twice.target)
+    assert listed[twice.previous["credential_id"]] and len(listed) == 2
+    for event in (FORCED, schedule()):
+        assert not twice.function.invoke(event).ok
+        assert bench.listed(twice.target) == listed
+    assert bench.holds_working_credentials(twice.ai_secret)
+    assert outcome(twice.roll_back()) == "rolled_back"
+    assert bench.holds_working_credentials(twice.ai_secret)

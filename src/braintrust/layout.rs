@@ -218,6 +218,36 @@ pub fn access_key_id(layout: Layout, metadata: &Metadata) -> Option<String> {
     }
 }
 
+/// Whether an `ai_secret` holds a standing credential, as far as it shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Holds {
+    /// It holds another, or none.
+    No,
+    /// It holds an API key, which does not read back.
+    Perhaps,
+    /// It shows its id.
+    Yes,
+}
+
+/// Whether `ai_secret` holds the credential `id` of a kind, made at some time. A secret that is older than an API key is
+/// another one.
+pub fn holds(kind: KindName, id: &str, made_at: Option<Timestamp>, ai_secret: &AiSecret) -> Holds {
+    let metadata = &ai_secret.metadata;
+    match kind {
+        KindName::Temporary | KindName::AccessKey => {
+            let shown = [&metadata.access_key, &metadata.aws_access_key_id];
+            if shown.iter().any(|shown| shown.as_deref() == Some(id)) { Holds::Yes } else { Holds::No }
+        }
+        KindName::ShortTermApiKey | KindName::LongTermApiKey => {
+            let is_older = match (changed_at(ai_secret), made_at) {
+                (Some(changed), Some(made)) => made.duration_since(changed) > LEEWAY,
+                _ => false,
+            };
+            if metadata.auth_type.as_deref() == Some(API_KEY) && !is_older { Holds::Perhaps } else { Holds::No }
+        }
+    }
+}
+
 fn reads_back(layout: Layout, credentials: &Credentials, ai_secret: &AiSecret) -> bool {
     let metadata = &ai_secret.metadata;
     match (&credentials.secret, layout) {
@@ -228,11 +258,10 @@ fn reads_back(layout: Layout, credentials: &Credentials, ai_secret: &AiSecret) -
 }
 
 fn moved(layout: Layout, credentials: &Credentials, before: Option<&AiSecret>, after: &AiSecret) -> bool {
-    let time = |ai_secret: &AiSecret| ai_secret.secret_updated_at.as_ref()?.parse::<Timestamp>().ok();
     // An API key does not read back by itself, so that clocks get no leeway.
     let leeway = if matches!(credentials.secret, Secret::ApiKey(_)) { SignedDuration::ZERO } else { LEEWAY };
     let is_since = |time: Timestamp, leeway: SignedDuration| time.duration_since(credentials.minted_at) >= -leeway;
-    match (before, before.and_then(time), time(after)) {
+    match (before, before.and_then(changed_at), changed_at(after)) {
         // A run that was cut off may have written the same value before, which then does not change.
         (Some(before), Some(was), Some(is)) => {
             is > was || (reads_back(layout, credentials, before) && is_since(is, leeway))
@@ -242,6 +271,10 @@ fn moved(layout: Layout, credentials: &Credentials, before: Option<&AiSecret>, a
         // An older data plane, or a first secret: there is nothing to compare.
         (Some(_), None, _) | (None, _, None) => true,
     }
+}
+
+fn changed_at(ai_secret: &AiSecret) -> Option<Timestamp> {
+    ai_secret.secret_updated_at.as_ref()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -7,12 +7,13 @@ use tokio::time::Instant;
 
 use super::Rotation;
 use crate::braintrust::client::Braintrust;
-use crate::braintrust::layout::{self, Layout};
+use crate::braintrust::layout::{self, Holds, Layout};
 use crate::braintrust::{AiSecret, client};
 use crate::config::{self, Target};
 use crate::credentials::{Credentials, KindName};
 use crate::deadline::Deadline;
 use crate::error::{Cause, Error, Service};
+use crate::mint;
 use crate::report::{AiSecretReport, TargetReport};
 
 /// An `ai_secret` that may be written, as it was before.
@@ -39,6 +40,20 @@ impl Rotation {
                 .map(|configured| async move { (configured, self.find(configured, kind, deadline).await) }),
         )
         .await
+    }
+
+    /// Whether Braintrust holds a standing credential, as far as it shows.
+    pub(super) async fn may_hold(
+        &self,
+        target: &Target,
+        found: &mint::Standing,
+        deadline: Deadline,
+    ) -> Result<Holds, Error> {
+        let mut holds = Holds::No;
+        for (_, place) in self.find_all(target, deadline).await {
+            holds = holds.max(layout::holds(target.kind.name(), &found.id, found.created_at, &place?.before));
+        }
+        Ok(holds)
     }
 
     async fn find<'a>(
@@ -143,8 +158,10 @@ async fn is_as_read(api: &Braintrust<'_>, place: &Place<'_>, kind: KindName, reg
     if layout == place.layout && (found == place.before.metadata.region.as_deref() || found == Some(region)) {
         return Ok(());
     }
-    let problem =
-        format!("the ai_secret {} was changed while its rotation waited; it was not touched", place.before.id);
+    let problem = format!(
+        "somebody else changed the ai_secret {} while its rotation waited; it is left like that",
+        place.before.id
+    );
     let remedy = "The next tick reads it anew. If it goes on, look for another writer";
     Err(Error::new(Cause::Conflict, Service::Braintrust, client::PATCH, problem, remedy))
 }

@@ -1,19 +1,20 @@
 //! The IAM user's credentials: listed, made room for, and retired as `plan` says; it must never choose one itself.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 
 use aws_sdk_iam as iam;
 use aws_sdk_iam::config::{Credentials as IamCredentials, SharedCredentialsProvider};
 use secrecy::ExposeSecret;
 
-use super::staged::{Contents, Staged, known};
+use super::staged::{Contents, Staged};
 use super::{ONCE, Rotation};
+use crate::braintrust::layout::Holds;
 use crate::config::{Kind, Standing, Target};
 use crate::credentials::{Credentials, Secret};
 use crate::deadline::Deadline;
-use crate::error::{Cause, Error, Service};
+use crate::error::{Error, Service};
 use crate::mint;
-use crate::plan::{self, Retirement};
+use crate::plan::{self, Occupant, Retirement};
 use crate::report::{self, Retired, TargetReport};
 
 impl Rotation {
@@ -78,18 +79,20 @@ impl Staged<'_> {
     ) -> Result<Credentials, Error> {
         let (rotation, target, user) = (self.rotation, self.target, &standing.user_name);
         let iam = rotation.iam_for(target, standing, self.deadline).await?;
-        let gone = RefCell::new(Vec::new());
+        let (before, gone) = (OnceCell::new(), RefCell::new(Vec::new()));
         let attempt = || async {
             let listed = list(&iam, target, user).await?;
+            let before = before.get_or_init(|| listed.clone());
+            let is_new = |found: &mint::Standing| before.iter().all(|known| known.id != found.id);
             if listed.len() >= plan::SLOTS {
                 // Another run may have minted and staged since.
                 let names = self.read().await?.names();
-                if let Some(id) = plan::in_the_way(self.now(), standing, &names, &listed)? {
-                    if !names.is_previous(&id) {
-                        self.give_up(&id, contents, &listed).await.map_err(Error::repeated_enough)?;
+                if let Some((occupant, found)) = plan::in_the_way(self.now(), standing, &names, &listed, is_new)? {
+                    if matches!(occupant, Occupant::Orphan | Occupant::Previous) {
+                        self.give_up(found, contents).await.map_err(Error::repeated_enough)?;
                     }
-                    delete(&iam, target, user, &id).await?;
-                    gone.borrow_mut().push(id);
+                    delete(&iam, target, user, &found.id).await?;
+                    gone.borrow_mut().push(found.id.clone());
                 }
             }
             rotation.mint(target, self.deadline).await
@@ -100,25 +103,34 @@ impl Staged<'_> {
         minted
     }
 
-    /// Sees to it that Braintrust does not need an orphan, which a rotation that was cut off may have left there. If the
-    /// current ones are dead, there is nothing better to give to it.
-    async fn give_up(&self, id: &str, contents: &Contents, listed: &[mint::Standing]) -> Result<(), Error> {
-        let is_dead = |current| plan::is_dead(self.now(), self.target, &known(current), listed);
-        if !contents.current.as_ref().is_none_or(is_dead) {
-            match Box::pin(self.set_current(contents)).await {
-                Err(dead) if (dead.service, dead.cause) == (Service::Bedrock, Cause::InvalidCredentials) => {}
-                set => set?,
-            }
+    /// Sees to it that Braintrust does not need what works and is to be deleted: a rotation or rollback that was cut off
+    /// may have left it there.
+    async fn give_up(&self, found: &mint::Standing, contents: &Contents) -> Result<(), Error> {
+        let holds = self.rotation.may_hold(self.target, found, self.deadline).await?;
+        if holds != Holds::No {
+            Box::pin(self.set_current(contents)).await?;
         }
-        self.is_unused(id).await
+        self.is_unused(&found.id, contents).await?;
+        match holds {
+            Holds::Yes => Err(self.conflict(
+                &format!("Braintrust held {} until now, when the current ones were put back", found.id),
+                "Gateways keep it for some time, so it is deleted by a later run: try again",
+            )),
+            Holds::No | Holds::Perhaps => Ok(()),
+        }
     }
 
-    /// That took a while: another run may have staged it, or put it back.
-    async fn is_unused(&self, id: &str) -> Result<(), Error> {
-        match self.read().await?.names().is_in_use(id) {
-            true => Err(self.conflict("another run has taken up what was to be retired", "Look at its report")),
-            false => Ok(()),
+    /// That took a while: another run may have staged it, or put it back. What it made current is given to Braintrust, which
+    /// may just have got what was current before.
+    async fn is_unused(&self, id: &str, contents: &Contents) -> Result<(), Error> {
+        let (before, now) = (contents.names(), self.read().await?);
+        let names = now.names();
+        if names.current != before.current {
+            Box::pin(self.set_current(&now)).await?;
+        } else if !names.is_in_use(id) {
+            return Ok(());
         }
+        Err(self.conflict("another run has taken up what was to be retired", "Look at its report"))
     }
 
     /// Retires what nothing uses, by what the secret names now, as far as it goes.
@@ -130,31 +142,53 @@ impl Staged<'_> {
         let all = async {
             let iam = self.rotation.iam_for(target, standing, self.deadline).await?;
             let listed = list(&iam, target, user).await?;
-            for retirement in plan::retirements(self.now(), standing, &names, &listed) {
-                let (id, how) = match retirement {
-                    Retirement::Deactivate(id) => {
-                        // A rotation or rollback that was cut off may have left it with Braintrust.
-                        Box::pin(self.set_current(&contents)).await?;
-                        self.is_unused(&id).await?;
-                        deactivate(&iam, target, user, &id).await?;
-                        (id, report::Retirement::Deactivated)
+            for (retirement, found) in plan::retirements(self.now(), standing, &names, &listed) {
+                let how = match retirement {
+                    Retirement::Delete => {
+                        delete(&iam, target, user, &found.id).await?;
+                        report::Retirement::Deleted
                     }
-                    Retirement::Delete(id) => {
-                        delete(&iam, target, user, &id).await?;
-                        (id, report::Retirement::Deleted)
+                    Retirement::Replace => {
+                        self.replace(found, &contents, report).await?;
+                        continue;
+                    }
+                    // A gateway has it for some time from what Braintrust held until now: not in this tick, then.
+                    Retirement::Deactivate if self.replace(found, &contents, report).await? == Holds::Yes => continue,
+                    Retirement::Deactivate => {
+                        deactivate(&iam, target, user, &found.id).await?;
+                        report::Retirement::Deactivated
                     }
                 };
-                report.retired.push(Retired { credential_id: id, how });
+                report.retired.push(Retired { credential_id: found.id.clone(), how });
             }
             Ok(())
         };
         self.deadline.bound(Service::Iam, "retire", all).await
     }
 
-    /// Gives the current credentials to Braintrust again, if they work: before an orphan goes, which a rotation that was
-    /// cut off may have left there, and after a rotation that failed.
+    /// Gives the current credentials to Braintrust before others are retired, which a rotation or rollback that was cut off
+    /// may have left there. Says whether it had.
+    async fn replace(
+        &self,
+        found: &mint::Standing,
+        contents: &Contents,
+        report: &mut TargetReport,
+    ) -> Result<Holds, Error> {
+        let holds = self.rotation.may_hold(self.target, found, self.deadline).await?;
+        Box::pin(self.set_current(contents)).await?;
+        self.is_unused(&found.id, contents).await?;
+        if holds == Holds::Yes {
+            report.warnings.push(format!("Braintrust held {}; the current ones were put back", found.id));
+        }
+        Ok(holds)
+    }
+
+    /// Gives the current credentials to Braintrust again, if they work: before others go, and after a rotation that failed.
     pub(super) async fn set_current(&self, contents: &Contents) -> Result<(), Error> {
-        let Some(current) = &contents.current else { return Ok(()) };
+        let Some(current) = &contents.current else {
+            let remedy = "Rotate, or put the value back that AWSCURRENT should have";
+            return Err(self.conflict("AWSCURRENT holds no credentials to give to Braintrust", remedy));
+        };
         if !plan::lasts(self.now(), current.expires_at) {
             return Err(self.conflict("the current credentials have ended", "The next rotation replaces them"));
         }

@@ -54,7 +54,7 @@ impl Rotation {
 impl Staged<'_> {
     /// One tick: what is due is rotated by the four steps, in order; what nothing uses is retired.
     pub(super) async fn tick(&self, token: &str, force: bool, report: &mut TargetReport) -> Result<Outcome, Error> {
-        let mut contents = self.read().await?;
+        let contents = self.read().await?;
         if let Some(current) = &contents.current {
             report.name(current);
             report.held = Some(current.lifetime());
@@ -77,13 +77,9 @@ impl Staged<'_> {
             Decision::StartAfresh if pending.as_deref() == Some(token) => {
                 return Err(self.abandon(token, &contents, "the next tick starts afresh").await);
             }
-            Decision::StartAfresh => {
-                if let Some(pending) = &pending {
-                    self.staging.end_pending(pending).await?;
-                }
-                contents.pending = None;
-                (Some(token.to_owned()), Outcome::Rotated)
-            }
+            // The dead ones stay pending until others are staged: if that fails, the next tick has to go on, since
+            // Braintrust may hold them.
+            Decision::StartAfresh => (Some(token.to_owned()), Outcome::Rotated),
         };
         if let Some(version) = &version {
             let credentials = self.create(version, &contents, report).await?;
@@ -207,7 +203,7 @@ impl Staged<'_> {
     ) -> Result<(), Error> {
         let Err(error) = self.holds(credentials, report).await else { return Ok(()) };
         match &contents.current {
-            Some(current) if !error.is_transient() => match self.put_back(version, contents).await {
+            Some(current) if !error.is_transient() => match self.put_back(Some(version), contents).await {
                 Ok(()) => {
                     let remedy = format!("The current credentials ({}) were put back. {}", current.id, error.remedy);
                     Err(error.with_remedy(remedy))
@@ -221,22 +217,25 @@ impl Staged<'_> {
         }
     }
 
-    /// Writes the current credentials again, if they work and are still current: another run may have ended.
-    async fn put_back(&self, version: &str, contents: &Contents) -> Result<(), Error> {
+    /// Writes the current credentials again, if they work and the stages are as they were: another run may have ended.
+    pub(super) async fn put_back(&self, pending: Option<&str>, contents: &Contents) -> Result<(), Error> {
         let now = self.staging.describe().await?;
-        if now.pending() != Some(version) || now.current() != contents.description.current() {
+        if now.pending() != pending || now.current() != contents.description.current() {
             return Err(self.conflict("another run has ended this rotation", "Look at its report"));
         }
         Box::pin(self.set_current(contents)).await
     }
 
     /// Ends a rotation whose credentials are dead. Braintrust may hold them already, so the current ones are put back
-    /// first, as far as they can be.
+    /// first, if they work; where no answer said so, the same is tried again.
     async fn abandon(&self, version: &str, contents: &Contents, what_next: &str) -> Error {
-        let put_back = contents.current.is_some() && self.put_back(version, contents).await.is_ok();
+        let put_back = match self.put_back(Some(version), contents).await {
+            Ok(()) => "; the current ones were put back",
+            Err(error) if error.is_transient() => return error,
+            Err(_) => "",
+        };
         let ended = self.staging.end_pending(version).await;
-        let whether = if put_back { "; the current ones were put back" } else { "" };
-        let problem = format!("the pending credentials have ended or are gone, so the version was abandoned{whether}");
+        let problem = format!("the pending credentials have ended or are gone, so the version was abandoned{put_back}");
         ended.err().unwrap_or_else(|| self.conflict(&problem, what_next))
     }
 
@@ -306,6 +305,7 @@ impl Contents {
         Names {
             current: self.current.as_ref().map(|current| current.id.clone()),
             current_minted_at: self.current.as_ref().map(|current| current.minted_at),
+            current_expires_at: self.current.as_ref().and_then(|current| current.expires_at),
             promoted_at: self.description.promoted_at,
             pending,
             previous: self.previous.as_ref().map(|previous| previous.id.clone()),

@@ -105,6 +105,12 @@ class SecretsManager:
         if asked.get("VersionStage") == "AWSCURRENT" and not asked.get("MoveToVersionId"):
             message = "You can only move staging label AWSCURRENT to a different secret version."
             return json_error(400, "InvalidParameterException", message)
+        # "If the label is attached and you either do not specify this parameter, or the version ID does not match, then
+        # the operation fails": what moved already cannot be moved again.
+        holder = self._versions.holder(asked["VersionStage"], asked["SecretId"], region)
+        if holder != asked.get("RemoveFromVersionId"):
+            message = f"The parameter RemoveFromVersionId can't be used: the staging label is on {holder}."
+            return json_error(400, "InvalidParameterException", message)
         return self._upstream.forward(request)
 
 
