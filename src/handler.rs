@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use lambda_runtime::LambdaEvent;
 use serde::Serialize;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::check::Check;
@@ -26,6 +27,9 @@ use crate::trigger::{Origin, RotationStep, Tick, Trigger};
 /// Targets under way at once, of those with the same data planes and API keys: enough that the services' latency is not
 /// added up, few enough that neither a data plane's rate limit nor the function's memory suffers.
 const SIDE_BY_SIDE: usize = 32;
+
+/// All targets under way at once: each has a few connections, and Lambda allows 1,024 of them.
+const AT_MOST: usize = 256;
 
 /// What lives as long as the execution environment.
 pub struct Handler {
@@ -123,7 +127,7 @@ impl Handler {
     /// Does the same with each target that is named, or with all; answers in the configured order.
     async fn side_by_side<T>(&self, names: &[String], run: impl AsyncFn(&Target) -> T) -> Result<Vec<T>, Error> {
         let selected = plan::select(&self.targets, names)?;
-        let run = &run;
+        let (run, at_most) = (&run, &Semaphore::new(AT_MOST));
         // By data plane and organization: one that throttles or is down has its own, so that the others' targets do not
         // wait for it.
         let mut lanes: HashMap<Vec<_>, Vec<_>> = HashMap::new();
@@ -132,7 +136,11 @@ impl Handler {
             lanes.entry(keys.collect()).or_default().push((place, target));
         }
         let lanes = lanes.into_values().map(|targets| {
-            let runs = targets.into_iter().map(|(place, target)| async move { (place, run(target).await) });
+            let runs = targets.into_iter().map(|(place, target)| async move {
+                // Never refused: nobody closes it.
+                let _turn = at_most.acquire().await;
+                (place, run(target).await)
+            });
             // Not `buffered`, where a slow target would keep the finished ones behind it from making room.
             stream::iter(runs).buffer_unordered(SIDE_BY_SIDE).collect::<Vec<_>>()
         });

@@ -28,8 +28,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// One attempt, answer included. Every call here is answered in well under a second when all is well.
 const ATTEMPT: Duration = Duration::from_secs(10);
 
-/// The largest answer that is read: a page of `ai_secret`s with long model lists is some hundred kilobytes.
-const LARGEST_ANSWER: usize = 4 << 20;
+/// The largest answer that is read: a page of `ai_secret`s with long model lists is some hundred kilobytes. All targets
+/// that are under way may get one.
+const LARGEST_ANSWER: usize = 1 << 20;
 
 /// Makes the client; `ca_bundle` is PEM that is trusted besides the public roots.
 ///

@@ -34,6 +34,7 @@ class Rotation:
         self.target = bench.staged_target(kind, self.ai_secret)
         self.function = bench.function(self.target)
         assert self.function.invoke(schedule()).ok
+        self.first = bench.staged(self.target)
         bench.age(self.target)
         self.calls = []
         self.retired = []
@@ -53,7 +54,7 @@ class Rotation:
         """Called for every request; answers whether this is the one to stop at."""
         if not self.is_ours(request):
             return False
-        if request.call in RETIRES:
+        if request.call in RETIRES and b"Status=Active" not in request.body:
             self.retired += request.body.decode().split("&")
         self.calls.append(request.call)
         return False

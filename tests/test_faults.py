@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+import socket
 import time
 import uuid
 
@@ -105,7 +106,7 @@ def test_an_absurd_retry_after_fails_one_target_and_not_the_function(bench):
 
 
 def test_an_endless_name_does_not_make_an_endless_report(bench):
-    target = bench.target(bench.ai_secret("n" * 3_900_000, type="t" * 100_000))
+    target = bench.target(bench.ai_secret("n" * 900_000, type="t" * 100_000))
     report = bench.fail(target)
     failed(report, "conflict", "braintrust", "was not touched")
     assert len(str(report)) < 3_000
@@ -138,9 +139,13 @@ def test_lost_answers_to_a_patch_that_arrived_are_found_out(bench):
 
 def test_a_braintrust_that_is_down_fails_in_seconds(bench):
     target = bench.target(bench.ai_secret())
-    bench.braintrust.stop()
-    started = time.monotonic()
-    failed(bench.fail(target), "unavailable", "braintrust", "could not be reached")
+    # Bound, so that nobody else gets the port, and not listening.
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        started = time.monotonic()
+        target["ai_secrets"][0]["api_url"] = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        report = bench.fail(target)
+    failed(report, "unavailable", "braintrust", "could not be reached")
     assert time.monotonic() - started < 20
 
 
@@ -166,7 +171,7 @@ def test_a_redirect_is_not_followed(bench):
 def test_an_endless_answer_ends_at_a_bound(bench):
     target = bench.target(bench.ai_secret())
     bench.braintrust.fail(GET, Endless("application/json"), times=None)
-    failed(bench.fail(target), "unavailable", "braintrust", "answered more than 4 MB")
+    failed(bench.fail(target), "unavailable", "braintrust", "answered more than 1 MB")
 
 
 def test_a_deadline_that_passes_ends_in_a_report(bench):

@@ -254,6 +254,14 @@ def test_several_targets_rotate_and_the_function_may_do_no_more_than_they_need(b
     assert not {"BedrockRoleArn", "IamUserName", "StagedSecretArn"} & set(outputs)
 
 
+def test_users_of_another_account_are_watched_by_the_ticks_that_look_at_them(bench, deployed):
+    target = bench.staged_target("access_key", bench.ai_secret(), role_arn=bench.stack.role(trust="*"))
+    given = {"RoleArns": target["role_arn"], "StagedSecretArns": target["secret_id"]}
+    outputs = deployed(None, **without_target(Targets=quoted([target]), **given))
+    found = {name: when(alarm) for name, alarm in alarms(bench, outputs).items()}
+    assert found == ALWAYS | {"ExpiryAlarm": EXPIRY, "NoTickAlarm": NO_TICK, "AgeAlarm": AGE}
+
+
 def test_targets_may_be_in_a_secret_and_the_function_needs_to_read_it(bench, deployed):
     ids, role = [bench.ai_secret(f"secret {n}") for n in range(30)], bench.stack.role(trust="*")
     targets = [bench.target(id, name=f"target-{n}", role_arn=role) for n, id in enumerate(ids)]

@@ -28,12 +28,12 @@ const UNKNOWN_ID: &str = "Check the id, that the Braintrust URL is the data plan
                           API key belongs to the ai_secret's organization";
 
 /// Objects asked for in a page.
-const PAGE: &str = "100";
+const PAGE: &str = "50";
 
 /// A data plane that ignores the cursor would be read for ever.
 const MOST_PAGES: usize = 100;
 
-/// As many candidates as a person reads in an error.
+/// As many candidates as a person reads in an error; more are not looked for, nor kept.
 const MOST_CANDIDATES: usize = 10;
 
 /// One data plane, seen with one API key, until one deadline.
@@ -65,11 +65,9 @@ impl Braintrust<'_> {
         match lookup {
             Lookup::Id(id) => self.get(*id).await,
             Lookup::Name { name, org_name } => {
-                let found = self.list(&[("ai_secret_name", name)], org_name.as_deref()).await?;
-                // An older data plane may ignore the filter.
-                let named = found.into_iter().filter(|ai_secret| ai_secret.name == *name);
-                let (mut bedrock, mut others): (Vec<_>, Vec<_>) =
-                    named.partition(|ai_secret| ai_secret.provider.as_deref() == Some("bedrock"));
+                let query = ("ai_secret_name", name.as_str());
+                let named = self.list(query, org_name.as_deref(), |ai_secret| ai_secret.name == *name).await?;
+                let (mut bedrock, mut others): (Vec<_>, Vec<_>) = named.into_iter().partition(is_bedrock);
                 match (bedrock.len(), bedrock.pop(), others.pop()) {
                     (1, Some(ai_secret), _) => Ok(ai_secret),
                     // The one of another type is for the layout to refuse.
@@ -121,30 +119,40 @@ impl Braintrust<'_> {
         self.exchange(GET, &Method::GET, &self.url(Some(id)), None).await
     }
 
-    async fn list(&self, query: &[(&str, &str)], org_name: Option<&str>) -> Result<Vec<AiSecret>, Error> {
+    /// Those that are wanted: an older data plane may ignore the filter.
+    async fn list(
+        &self,
+        filter: (&str, &str),
+        org_name: Option<&str>,
+        is_wanted: impl Fn(&AiSecret) -> bool,
+    ) -> Result<Vec<AiSecret>, Error> {
         let mut url = self.url(None);
-        url.query_pairs_mut().extend_pairs(query).extend_pairs(org_name.map(|org| ("org_name", org)));
-        self.pages(LIST, &url, |ai_secret: &AiSecret| ai_secret.id).await
+        url.query_pairs_mut().extend_pairs([filter]).extend_pairs(org_name.map(|org| ("org_name", org)));
+        self.pages(LIST, &url, |ai_secret: &AiSecret| ai_secret.id, is_wanted, MOST_CANDIDATES + 1).await
     }
 
-    /// All pages: there is no cursor in the envelope, so the last id leads to the next page, until one is empty.
+    /// What is wanted of all pages, until there is enough of it: there is no cursor in the envelope, so the last id leads to
+    /// the next page, until one is empty.
     pub(super) async fn pages<T: DeserializeOwned>(
         &self,
         call: &'static str,
         url: &Url,
         id: impl Fn(&T) -> Uuid,
+        is_wanted: impl Fn(&T) -> bool,
+        enough: usize,
     ) -> Result<Vec<T>, Error> {
-        let mut found: Vec<T> = Vec::new();
+        let (mut found, mut cursor): (Vec<T>, Option<Uuid>) = (Vec::new(), None);
         for _ in 0..MOST_PAGES {
             let mut url = url.clone();
             url.query_pairs_mut()
                 .append_pair("limit", PAGE)
-                .extend_pairs(found.last().map(|last| ("starting_after", id(last).to_string())));
+                .extend_pairs(cursor.map(|last| ("starting_after", last.to_string())));
             let page: Page<T> = self.send(call, Method::GET, url, None).await?;
-            if page.objects.is_empty() {
+            cursor = page.objects.last().map(&id);
+            found.extend(page.objects.into_iter().filter(&is_wanted));
+            if cursor.is_none() || found.len() >= enough {
                 return Ok(found);
             }
-            found.extend(page.objects);
         }
         Err(Error::new(
             Cause::Unavailable,
@@ -156,7 +164,7 @@ impl Braintrust<'_> {
     }
 
     async fn nothing_found(&self, lookup: &Lookup, org_name: Option<&str>) -> Result<Error, Error> {
-        let others = self.list(&[("ai_secret_type", "bedrock")], org_name).await?;
+        let others = self.list(("ai_secret_type", "bedrock"), org_name, is_bedrock).await?;
         Ok(Error::new(
             Cause::NotFound,
             Service::Braintrust,
@@ -301,6 +309,10 @@ fn refused(call: &'static str, status: StatusCode, headers: &HeaderMap) -> Error
 /// The seconds of `Retry-After`; a date, which it may also be, is left to the backoff.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+fn is_bedrock(ai_secret: &AiSecret) -> bool {
+    ai_secret.provider.as_deref() == Some("bedrock")
 }
 
 fn several_found(lookup: &Lookup, found: Vec<AiSecret>) -> Error {

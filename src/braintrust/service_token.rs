@@ -60,7 +60,8 @@ impl Braintrust<'_> {
     /// Those of a call.
     pub async fn list_service_tokens(&self) -> Result<Vec<ServiceToken>, Error> {
         const CALL: &str = "GET /v1/service_token";
-        self.pages(CALL, &self.at(&["v1", "service_token"]), |token: &ServiceToken| token.id).await
+        let url = self.at(&["v1", "service_token"]);
+        self.pages(CALL, &url, |token: &ServiceToken| token.id, |_| true, usize::MAX).await
     }
 
     /// Deletes a service token; its key is refused from then on.
