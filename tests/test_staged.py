@@ -8,7 +8,7 @@ import uuid
 import pytest
 from conftest import refused
 from local.answers import json_error
-from local.server import Answer
+from local.server import Answer, DropAfter
 from test_crashes import KINDS, STANDING, schedule
 from test_refusals import failed
 
@@ -350,6 +350,22 @@ def test_an_orphan_is_taken_from_braintrust_in_the_overlap_and_retired_after_it(
     report = refused(function.invoke({"action": "rotate", "force": True}))
     failed(report, "conflict", "iam", "is in its overlap until")
     assert bench.listed(target) == listed
+
+
+@pytest.mark.parametrize("kind", STANDING)
+def test_the_credential_of_a_lost_answer_makes_room_in_the_overlap_too(bench, kind):
+    ai_secret = bench.ai_secret()
+    target = bench.staged_target(kind, ai_secret, overlap="1h")
+    function = bench.function(target)
+    assert outcome(function.invoke(schedule())) == "rotated"
+    [first] = bench.listed(target)
+    bench.aws.fail(lambda request: request.call.startswith("iam:Create"), DropAfter())
+    result = function.invoke({"action": "rotate", "force": True})
+    assert outcome(result) == "rotated" and bench.holds_working_credentials(ai_secret)
+    second = bench.staged(target)["credential_id"]
+    [retired] = result.body["targets"][0]["retired"]
+    assert retired["how"] == "deleted" and retired["credential_id"] not in (first, second)
+    assert bench.listed(target) == {first: True, second: True}
 
 
 @pytest.mark.parametrize("kind", STANDING)
