@@ -10,7 +10,6 @@ use jiff::Timestamp;
 use lambda_runtime::LambdaEvent;
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::check::Check;
@@ -28,7 +27,7 @@ use crate::trigger::{Origin, RotationStep, Tick, Trigger};
 /// added up, few enough that neither a data plane's rate limit nor the function's memory suffers.
 const SIDE_BY_SIDE: usize = 32;
 
-/// All targets under way at once: each has a few connections, and Lambda allows 1,024 of them.
+/// All targets under way at once, as long as there are fewer lanes: each has a few connections, and Lambda allows 1,024.
 const AT_MOST: usize = 256;
 
 /// What lives as long as the execution environment.
@@ -127,7 +126,7 @@ impl Handler {
     /// Does the same with each target that is named, or with all; answers in the configured order.
     async fn side_by_side<T>(&self, names: &[String], run: impl AsyncFn(&Target) -> T) -> Result<Vec<T>, Error> {
         let selected = plan::select(&self.targets, names)?;
-        let (run, at_most) = (&run, &Semaphore::new(AT_MOST));
+        let run = &run;
         // By data plane and organization: one that throttles or is down has its own, so that the others' targets do not
         // wait for it.
         let mut lanes: HashMap<Vec<_>, Vec<_>> = HashMap::new();
@@ -135,14 +134,11 @@ impl Handler {
             let keys = target.ai_secrets.iter().map(|ai_secret| (&ai_secret.api_url, &ai_secret.api_key_secret_id));
             lanes.entry(keys.collect()).or_default().push((place, target));
         }
+        let side_by_side = SIDE_BY_SIDE.min(AT_MOST / lanes.len().max(1)).max(1);
         let lanes = lanes.into_values().map(|targets| {
-            let runs = targets.into_iter().map(|(place, target)| async move {
-                // Never refused: nobody closes it.
-                let _turn = at_most.acquire().await;
-                (place, run(target).await)
-            });
+            let runs = targets.into_iter().map(|(place, target)| async move { (place, run(target).await) });
             // Not `buffered`, where a slow target would keep the finished ones behind it from making room.
-            stream::iter(runs).buffer_unordered(SIDE_BY_SIDE).collect::<Vec<_>>()
+            stream::iter(runs).buffer_unordered(side_by_side).collect::<Vec<_>>()
         });
         let mut done: Vec<_> = join_all(lanes).await.into_iter().flatten().collect();
         done.sort_unstable_by_key(|(place, _)| *place);

@@ -131,8 +131,6 @@ pub struct Names {
     pub current: Option<String>,
     /// When those were made.
     pub current_minted_at: Option<Timestamp>,
-    /// When those stop working by themselves.
-    pub current_expires_at: Option<Timestamp>,
     /// The last time at which those may have become current.
     pub promoted_at: Option<Timestamp>,
     /// Of `AWSPENDING`.
@@ -163,9 +161,9 @@ impl Names {
         self.previous.as_deref() == Some(id)
     }
 
-    fn occupant(&self, now: Timestamp, found: &mint::Standing, is_new: bool) -> Occupant {
+    fn occupant(&self, found: &mint::Standing, is_current_dead: bool, is_new: bool) -> Occupant {
         let is_current = self.current.as_deref() == Some(found.id.as_str());
-        let is_dead = !found.active || (is_current && self.current_expires_at.is_some_and(|end| end <= now));
+        let is_dead = !found.active || (is_current && is_current_dead);
         match (self.is_in_use(&found.id), self.is_retirable(found)) {
             (true, _) | (_, true) if is_dead => Occupant::Dead,
             (_, false) => Occupant::Kept,
@@ -230,7 +228,8 @@ pub enum Occupant {
     Kept,
 }
 
-/// The credential that must go before another can be made; none, if there is a free slot.
+/// The credentials of which one must go before another can be made, the first of them first; none, if there is a free
+/// slot. An orphan is protected by the overlap of current credentials that work.
 ///
 /// # Errors
 /// `conflict`, if both are in use, made by a human, or still in their overlap.
@@ -238,30 +237,45 @@ pub fn in_the_way<'l>(
     now: Timestamp,
     standing: &Standing,
     names: &Names,
+    is_current_dead: bool,
     listed: &'l [mint::Standing],
     is_new: impl Fn(&mint::Standing) -> bool,
-) -> Result<Option<(Occupant, &'l mint::Standing)>, Error> {
+) -> Result<Vec<(Occupant, &'l mint::Standing)>, Error> {
     if listed.len() < SLOTS {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let refuse = |remedy: String| {
         let problem = format!("the IAM user {} has two credentials, and neither may be deleted", standing.user_name);
         Err(Error::new(Cause::Conflict, Service::Iam, "create", problem, remedy))
     };
-    let occupants = listed.iter().map(|found| (names.occupant(now, found, is_new(found)), found));
-    let first = occupants.filter(|(occupant, _)| *occupant != Occupant::Kept).min_by_key(|(occupant, _)| *occupant);
-    match (first, names.overlap_ends_at(standing)) {
-        (Some((Occupant::Orphan | Occupant::Previous, found)), Some(end)) if now < end => {
+    let occupants = listed.iter().map(|found| (names.occupant(found, is_current_dead, is_new(found)), found));
+    let mut ours: Vec<_> = occupants.filter(|(occupant, _)| *occupant != Occupant::Kept).collect();
+    ours.sort_by_key(|(occupant, found)| (*occupant, names.is_in_use(&found.id)));
+    let end = names.overlap_ends_at(standing);
+    let may_go = |occupant| match occupant {
+        Occupant::Dead | Occupant::New => true,
+        Occupant::Orphan => is_current_dead || end.is_none_or(|end| now >= end),
+        Occupant::Previous => end.is_some_and(|end| now >= end),
+        Occupant::Kept => false,
+    };
+    let free: Vec<_> = ours.iter().copied().filter(|(occupant, _)| may_go(*occupant)).collect();
+    match (ours.first(), end) {
+        _ if !free.is_empty() => Ok(free),
+        (Some((_, found)), Some(end)) => {
             refuse(format!("{} is in its overlap until {end:.0}: rotate after that", found.id))
         }
-        (Some((Occupant::Orphan | Occupant::Previous, found)), None) => refuse(format!(
+        (Some((_, found)), None) => refuse(format!(
             "AWSCURRENT holds no credentials, so {} may be in use: delete it if nothing uses it, or put its value back",
             found.id
         )),
-        (Some(_), _) => Ok(first),
         (None, _) => {
             let ids: Vec<_> = listed.iter().map(|found| found.id.as_str()).filter(|id| !names.is_in_use(id)).collect();
-            refuse(format!("{} was not made by this function: delete it if nothing uses it", ids.join(", ")))
+            match &ids[..] {
+                [] => refuse("A rotation is under way: see why it does not end".to_owned()),
+                ids => {
+                    refuse(format!("{} was not made by this function: delete it if nothing uses it", ids.join(", ")))
+                }
+            }
         }
     }
 }
@@ -442,7 +456,6 @@ mod tests {
         Names {
             current: Some("CURRENT".to_owned()),
             current_minted_at: Some(at(0)),
-            current_expires_at: None,
             promoted_at: Some(at(0)),
             pending: Some("PENDING".to_owned()),
             previous: Some("PREVIOUS".to_owned()),
@@ -479,49 +492,56 @@ mod tests {
     #[test]
     fn a_slot_is_freed_without_touching_what_is_in_use_or_a_humans() {
         use Occupant::{Dead, New, Orphan, Previous};
-        let (current, human) = (|| listed("CURRENT", true, 0), || listed("HUMAN", true, -101));
+        let (current, human) = (|active| listed("CURRENT", active, 0), || listed("HUMAN", true, -101));
         let (orphan, previous) = (|active| listed("ORPHAN", active, -9), |active| listed("PREVIOUS", active, -9));
-        let (dead, pending) = (|| listed("CURRENT", false, 0), |active| listed("PENDING", active, 0));
-        let ended = Names { current_expires_at: Some(at(1)), ..names() };
-        let nothing_current = Names { current: None, current_minted_at: None, ..names() };
-        for (case, names, hours, both, expected) in [
-            ("an orphan goes", &names(), 1, [current(), orphan(true)], Ok((Orphan, "ORPHAN"))),
-            ("the previous goes", &names(), 1, [current(), previous(true)], Ok((Previous, "PREVIOUS"))),
-            ("an orphan goes first", &names(), 1, [previous(true), orphan(true)], Ok((Orphan, "ORPHAN"))),
-            ("not in the overlap", &names(), 0, [current(), previous(true)], Err("PREVIOUS is in its overlap until")),
-            (
-                "an orphan neither",
-                &names(),
-                0,
-                [current(), orphan(true)],
-                Err("ORPHAN is in its overlap until 2026-01"),
-            ),
-            ("what is inactive goes then", &names(), 0, [current(), previous(false)], Ok((Dead, "PREVIOUS"))),
-            ("the dead go first", &names(), 1, [previous(true), orphan(false)], Ok((Dead, "ORPHAN"))),
-            ("even the current", &names(), 0, [dead(), previous(true)], Ok((Dead, "CURRENT"))),
-            ("even the pending", &names(), 0, [current(), pending(false)], Ok((Dead, "PENDING"))),
-            ("what has ended is dead", &ended, 1, [current(), orphan(true)], Ok((Dead, "CURRENT"))),
-            ("and before that it is not", &ended, 0, [current(), previous(false)], Ok((Dead, "PREVIOUS"))),
-            ("a lost answer's goes", &names(), 0, [current(), listed("NEW", true, 0)], Ok((New, "NEW"))),
-            ("it goes first", &names(), 1, [orphan(true), listed("NEW", true, 0)], Ok((New, "NEW"))),
-            ("a human's stays", &names(), 1, [current(), human()], Err("HUMAN was not made by this function")),
-            ("an inactive one too", &names(), 1, [current(), listed("HUMAN", false, -101)], Err("HUMAN was not made")),
-            ("what is in use stays", &names(), 1, [current(), pending(true)], Err("neither may be deleted")),
-            ("nothing current", &nothing_current, 9, [human(), previous(true)], Err("PREVIOUS may be in use")),
-            ("an orphan may be then", &nothing_current, 9, [human(), orphan(true)], Err("ORPHAN may be in use")),
-            ("but not if dead", &nothing_current, 9, [human(), orphan(false)], Ok((Dead, "ORPHAN"))),
-            ("nor if never staged", &nothing_current, 9, [human(), listed("NEW", true, 0)], Ok((New, "NEW"))),
+        let (new, pending) = (|| listed("NEW", true, 0), |active| listed("PENDING", active, 0));
+        let none = Names { current: None, current_minted_at: None, ..names() };
+        let in_the_way = |hours, names: &Names, is_current_dead, both: &[mint::Standing]| {
+            let found = in_the_way(at(hours), &standing(), names, is_current_dead, both, |found| found.id == "NEW")?;
+            let found = found.into_iter().map(|(occupant, found)| (occupant, found.id.clone()));
+            Ok::<_, Error>(found.collect::<Vec<_>>())
+        };
+        for (case, hours, is_current_dead, both, expected) in [
+            ("an orphan goes", 1, false, [current(true), orphan(true)], vec![(Orphan, "ORPHAN")]),
+            ("the previous goes", 1, false, [current(true), previous(true)], vec![(Previous, "PREVIOUS")]),
+            ("it goes last", 1, true, [previous(true), orphan(true)], vec![(Orphan, "ORPHAN"), (Previous, "PREVIOUS")]),
+            ("what is inactive goes", 0, false, [current(true), previous(false)], vec![(Dead, "PREVIOUS")]),
+            ("it goes first", 1, true, [orphan(true), previous(false)], vec![(Dead, "PREVIOUS"), (Orphan, "ORPHAN")]),
+            ("even the current", 0, false, [current(false), previous(true)], vec![(Dead, "CURRENT")]),
+            ("last", 0, false, [current(false), previous(false)], vec![(Dead, "PREVIOUS"), (Dead, "CURRENT")]),
+            ("even the pending", 0, false, [current(true), pending(false)], vec![(Dead, "PENDING")]),
+            ("what has ended too", 0, true, [current(true), previous(true)], vec![(Dead, "CURRENT")]),
+            ("a lost answer's goes", 0, false, [current(true), new()], vec![(New, "NEW")]),
+            ("before the orphan", 1, false, [orphan(true), new()], vec![(New, "NEW"), (Orphan, "ORPHAN")]),
+            ("if the current is dead", 0, true, [orphan(true), previous(true)], vec![(Orphan, "ORPHAN")]),
         ] {
-            let found = in_the_way(at(hours), &standing(), names, &both, |found| found.id == "NEW");
-            match (found, expected) {
-                (Ok(Some((occupant, found))), Ok(expected)) => {
-                    assert_eq!((occupant, found.id.as_str()), expected, "{case}");
-                }
-                (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{case}: {error}"),
-                (found, _) => panic!("{case}: {found:?}"),
-            }
+            let expected: Vec<_> = expected.into_iter().map(|(occupant, id)| (occupant, id.to_owned())).collect();
+            assert_eq!(in_the_way(hours, &names(), is_current_dead, &both).unwrap(), expected, "{case}");
         }
-        assert_eq!(in_the_way(at(9), &standing(), &names(), &[current()], |_| false).unwrap(), None);
+        for (case, names, hours, both, words) in [
+            ("not in the overlap", &names(), 0, [current(true), previous(true)], "PREVIOUS is in its overlap until"),
+            ("an orphan neither", &names(), 0, [current(true), orphan(true)], "ORPHAN is in its overlap until 2026-01"),
+            (
+                "a human's stays",
+                &names(),
+                1,
+                [current(true), human()],
+                "HUMAN was not made by this function: delete it",
+            ),
+            ("if inactive too", &names(), 1, [current(true), listed("HUMAN", false, -101)], "HUMAN was not made"),
+            ("what is in use stays", &names(), 1, [current(true), pending(true)], "A rotation is under way"),
+            ("nothing is current", &none, 9, [human(), previous(true)], "PREVIOUS may be in use"),
+        ] {
+            let error = in_the_way(hours, names, false, &both).unwrap_err().to_string();
+            assert!(error.contains(words), "{case}: {error}");
+        }
+        for found in [orphan(true), orphan(false), previous(false), new()] {
+            let [(_, id)] = &in_the_way(9, &none, false, &[human(), found.clone()]).unwrap()[..] else {
+                panic!("{found:?}")
+            };
+            assert_eq!(*id, found.id, "where nothing is current");
+        }
+        assert!(in_the_way(9, &names(), false, &[current(true)]).unwrap().is_empty());
     }
 
     #[test]

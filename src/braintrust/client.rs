@@ -65,15 +65,17 @@ impl Braintrust<'_> {
         match lookup {
             Lookup::Id(id) => self.get(*id).await,
             Lookup::Name { name, org_name } => {
-                let query = ("ai_secret_name", name.as_str());
-                let named = self.list(query, org_name.as_deref(), |ai_secret| ai_secret.name == *name).await?;
-                let (mut bedrock, mut others): (Vec<_>, Vec<_>) = named.into_iter().partition(is_bedrock);
-                match (bedrock.len(), bedrock.pop(), others.pop()) {
-                    (1, Some(ai_secret), _) => Ok(ai_secret),
-                    // The one of another type is for the layout to refuse.
-                    (0, _, Some(other)) => Ok(other),
-                    (0, ..) => Err(self.nothing_found(lookup, org_name.as_deref()).await?),
-                    (_, last, _) => Err(several_found(lookup, bedrock.into_iter().chain(last).collect())),
+                let (filter, org_name) = (("ai_secret_name", name.as_str()), org_name.as_deref());
+                let is_named = |ai_secret: &AiSecret| ai_secret.name == *name;
+                let mut found = self.list(filter, org_name, |it| is_named(it) && is_bedrock(it)).await?;
+                match (found.len(), found.pop()) {
+                    (1, Some(ai_secret)) => Ok(ai_secret),
+                    (_, Some(last)) => Err(several_found(lookup, found.into_iter().chain([last]).collect())),
+                    // One of another type is for the layout to refuse.
+                    (_, None) => match self.list(filter, org_name, is_named).await?.pop() {
+                        Some(other) => Ok(other),
+                        None => Err(self.nothing_found(lookup, org_name).await?),
+                    },
                 }
             }
         }

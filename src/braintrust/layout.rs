@@ -229,15 +229,15 @@ pub enum Holds {
     Yes,
 }
 
-/// Whether `ai_secret` holds the credential `id` of a kind, made at some time. A secret that is older than an API key is
-/// another one.
-pub fn holds(kind: KindName, id: &str, made_at: Option<Timestamp>, ai_secret: &AiSecret) -> Holds {
+/// Whether `ai_secret` holds the credential `id` of a kind, made at some time, where `layout` is what is read of it. A
+/// secret that is older than an API key is another one.
+pub fn holds(layout: Layout, kind: KindName, id: &str, made_at: Option<Timestamp>, ai_secret: &AiSecret) -> Holds {
     let metadata = &ai_secret.metadata;
     match kind {
-        KindName::Temporary | KindName::AccessKey => {
-            let shown = [&metadata.access_key, &metadata.aws_access_key_id];
-            if shown.iter().any(|shown| shown.as_deref() == Some(id)) { Holds::Yes } else { Holds::No }
+        KindName::Temporary | KindName::AccessKey if access_key_id(layout, metadata).as_deref() == Some(id) => {
+            Holds::Yes
         }
+        KindName::Temporary | KindName::AccessKey => Holds::No,
         KindName::ShortTermApiKey | KindName::LongTermApiKey => {
             let is_older = match (changed_at(ai_secret), made_at) {
                 (Some(changed), Some(made)) => made.duration_since(changed) > LEEWAY,

@@ -81,7 +81,8 @@ impl Rotation {
             let (now, names) = ((self.clock)(), contents.names());
             let what = format!("room for another credential ({} of 2 are there)", listed.len());
             let is_in_overlap = names.overlap_ends_at(standing).is_some_and(|end| now < end);
-            lines.push(match plan::in_the_way(now, standing, &names, listed, |_| false) {
+            let is_dead = contents.is_current_dead(now, target, listed);
+            lines.push(match plan::in_the_way(now, standing, &names, is_dead, listed, |_| false) {
                 // The schedule waits for its end.
                 Err(error) if is_in_overlap => Line::warning(what, error.remedy),
                 room => Line::of(what, &room),

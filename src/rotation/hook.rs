@@ -41,7 +41,7 @@ impl Staged<'_> {
                 if !matches!(self.staging.read(version).await?, Held::Nothing) {
                     self.pending(version, &contents).await?;
                 }
-                self.create(version, &contents, report).await?;
+                self.create(version, report).await?;
             }
             "setSecret" => {
                 let credentials = self.pending(version, &contents).await?;
@@ -57,7 +57,7 @@ impl Staged<'_> {
                 _ => {
                     let credentials = self.pending(version, &contents).await?;
                     report.name(&credentials);
-                    self.test(version, &credentials, &contents, report).await?;
+                    self.test(&credentials, &contents, report).await?;
                 }
             },
             "finishSecret" => {

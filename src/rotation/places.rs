@@ -51,7 +51,8 @@ impl Rotation {
     ) -> Result<Holds, Error> {
         let mut holds = Holds::No;
         for (_, place) in self.find_all(target, deadline).await {
-            holds = holds.max(layout::holds(target.kind.name(), &found.id, found.created_at, &place?.before));
+            let (kind, place) = (target.kind.name(), place?);
+            holds = holds.max(layout::holds(place.layout, kind, &found.id, found.created_at, &place.before));
         }
         Ok(holds)
     }

@@ -69,33 +69,24 @@ impl Rotation {
 }
 
 impl Staged<'_> {
-    /// Makes room if there is none, and mints. Begins again after a lost answer, whose credential is an orphan then, and
-    /// makes room for the next.
+    /// Makes room if there is none, and mints. Begins again after a lost answer, whose credential makes room for the next.
     pub(super) async fn mint_into_a_free_slot(
         &self,
         standing: &Standing,
-        contents: &Contents,
         report: &mut TargetReport,
     ) -> Result<Credentials, Error> {
-        let (rotation, target, user) = (self.rotation, self.target, &standing.user_name);
-        let iam = rotation.iam_for(target, standing, self.deadline).await?;
+        let (target, user) = (self.target, &standing.user_name);
+        let iam = self.rotation.iam_for(target, standing, self.deadline).await?;
         let (before, gone) = (OnceCell::new(), RefCell::new(Vec::new()));
         let attempt = || async {
             let listed = list(&iam, target, user).await?;
             let before = before.get_or_init(|| listed.clone());
             let is_new = |found: &mint::Standing| before.iter().all(|known| known.id != found.id);
-            if listed.len() >= plan::SLOTS {
-                // Another run may have minted and staged since.
-                let names = self.read().await?.names();
-                if let Some((occupant, found)) = plan::in_the_way(self.now(), standing, &names, &listed, is_new)? {
-                    if matches!(occupant, Occupant::Orphan | Occupant::Previous) {
-                        self.give_up(found, contents).await.map_err(Error::repeated_enough)?;
-                    }
-                    delete(&iam, target, user, &found.id).await?;
-                    gone.borrow_mut().push(found.id.clone());
-                }
+            if let Some(found) = self.in_the_way(standing, &listed, is_new).await.map_err(Error::repeated_enough)? {
+                delete(&iam, target, user, &found.id).await?;
+                gone.borrow_mut().push(found.id.clone());
             }
-            rotation.mint(target, self.deadline).await
+            self.rotation.mint(target, self.deadline).await
         };
         let minted = self.deadline.repeat_a_few_times(Service::Iam, "create", attempt).await;
         let deleted = |credential_id| Retired { credential_id, how: report::Retirement::Deleted };
@@ -103,17 +94,59 @@ impl Staged<'_> {
         minted
     }
 
-    /// Sees to it that Braintrust does not need what works and is to be deleted: a rotation or rollback that was cut off
-    /// may have left it there.
-    async fn give_up(&self, found: &mint::Standing, contents: &Contents) -> Result<(), Error> {
-        let holds = self.rotation.may_hold(self.target, found, self.deadline).await?;
-        if holds != Holds::No {
-            Box::pin(self.set_current(contents)).await?;
+    /// What is to be deleted, if there is no room: what Braintrust does not hold, before what it may hold.
+    async fn in_the_way<'l>(
+        &self,
+        standing: &Standing,
+        listed: &'l [mint::Standing],
+        is_new: impl Fn(&mint::Standing) -> bool,
+    ) -> Result<Option<&'l mint::Standing>, Error> {
+        if listed.len() < plan::SLOTS {
+            return Ok(None);
         }
-        self.is_unused(&found.id, contents).await?;
+        // Another run may have minted and staged since.
+        let contents = self.read().await?;
+        let is_current_dead = contents.is_current_dead(self.now(), self.target, listed);
+        let mut held = None;
+        for (occupant, found) in
+            plan::in_the_way(self.now(), standing, &contents.names(), is_current_dead, listed, is_new)?
+        {
+            if matches!(occupant, Occupant::Dead | Occupant::New) {
+                return Ok(Some(found));
+            }
+            match self.rotation.may_hold(self.target, found, self.deadline).await? {
+                Holds::No => return self.is_unused(&found.id, &contents).await.map(|()| Some(found)),
+                holds => held = held.or(Some((holds, found))),
+            }
+        }
+        let Some((holds, found)) = held else { return Ok(None) };
+        self.give_up(found, holds, is_current_dead, &contents).await.map(|()| Some(found))
+    }
+
+    /// Sees to it that Braintrust does not need what works and is to be deleted: a rotation or rollback that was cut off
+    /// may have left it there. Where the current ones are dead, there is nothing better to give to it.
+    async fn give_up(
+        &self,
+        found: &mint::Standing,
+        holds: Holds,
+        is_current_dead: bool,
+        contents: &Contents,
+    ) -> Result<(), Error> {
+        let id = &found.id;
+        match (holds, is_current_dead) {
+            (Holds::No | Holds::Perhaps, true) => {}
+            (Holds::Yes, true) => {
+                let problem = format!("Braintrust holds {id}, and the current credentials are dead");
+                return Err(
+                    self.conflict(&problem, "Delete another one of the IAM user's credentials, which nothing uses")
+                );
+            }
+            (_, false) => Box::pin(self.set_current(contents)).await?,
+        }
+        self.is_unused(id, contents).await?;
         match holds {
             Holds::Yes => Err(self.conflict(
-                &format!("Braintrust held {} until now, when the current ones were put back", found.id),
+                &format!("Braintrust held {id} until now, when the current ones were put back"),
                 "Gateways keep it for some time, so it is deleted by a later run: try again",
             )),
             Holds::No | Holds::Perhaps => Ok(()),
@@ -166,8 +199,8 @@ impl Staged<'_> {
         self.deadline.bound(Service::Iam, "retire", all).await
     }
 
-    /// Gives the current credentials to Braintrust before others are retired, which a rotation or rollback that was cut off
-    /// may have left there. Says whether it had.
+    /// Gives the current credentials to Braintrust if it may hold others that are to be retired, which a rotation or
+    /// rollback that was cut off may have left there. Says whether it had.
     async fn replace(
         &self,
         found: &mint::Standing,
@@ -175,7 +208,9 @@ impl Staged<'_> {
         report: &mut TargetReport,
     ) -> Result<Holds, Error> {
         let holds = self.rotation.may_hold(self.target, found, self.deadline).await?;
-        Box::pin(self.set_current(contents)).await?;
+        if holds != Holds::No {
+            Box::pin(self.set_current(contents)).await?;
+        }
         self.is_unused(&found.id, contents).await?;
         if holds == Holds::Yes {
             report.warnings.push(format!("Braintrust held {}; the current ones were put back", found.id));

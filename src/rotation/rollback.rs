@@ -49,7 +49,7 @@ impl Staged<'_> {
             self.swap(version, &contents).await
         };
         if let Err(error) = done.await {
-            let put_back = self.put_back(None, &contents).await.is_ok();
+            let put_back = self.put_back(&contents).await.is_ok();
             let whether = if put_back { "were put back" } else { "could not be put back: roll back again" };
             let remedy = format!("The current credentials {whether}. {}", error.remedy);
             return Err(error.with_remedy(remedy));

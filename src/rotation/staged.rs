@@ -8,6 +8,7 @@ use crate::config::Target;
 use crate::credentials::Credentials;
 use crate::deadline::Deadline;
 use crate::error::{Cause, Error, Service};
+use crate::mint;
 use crate::plan::{self, Decision, Known, Names, Pending, State};
 use crate::report::{Outcome, TargetReport};
 use crate::staging::{Description, Held, Staging};
@@ -71,20 +72,25 @@ impl Staged<'_> {
             }
             Decision::NotDue => (None, Outcome::NotDue),
             Decision::Resume => (pending, Outcome::Resumed),
-            // An event that is late: its rotation has ended, and others came after it.
-            Decision::Start if !matches!(self.staging.read(token).await?, Held::Nothing) => (None, Outcome::NotDue),
-            Decision::Start => (Some(token.to_owned()), Outcome::Rotated),
             Decision::StartAfresh if pending.as_deref() == Some(token) => {
                 return Err(self.abandon(token, &contents, "the next tick starts afresh").await);
             }
-            // The dead ones stay pending until others are staged: if that fails, the next tick has to go on, since
-            // Braintrust may hold them.
-            Decision::StartAfresh => (Some(token.to_owned()), Outcome::Rotated),
+            // An event that is late: its rotation has ended, and others came after it.
+            Decision::Start | Decision::StartAfresh if !matches!(self.staging.read(token).await?, Held::Nothing) => {
+                (None, Outcome::NotDue)
+            }
+            Decision::Start | Decision::StartAfresh => (Some(token.to_owned()), Outcome::Rotated),
         };
         if let Some(version) = &version {
-            let credentials = self.create(version, &contents, report).await?;
+            let created = self.create(version, report).await;
+            if created.is_err() && decision == Decision::StartAfresh {
+                // Braintrust may hold the dead ones. They stay pending until others are staged, so that the next tick goes
+                // on, and the current ones serve until then, if they work.
+                let _ = self.put_back(&contents).await;
+            }
+            let credentials = created?;
             self.set(&credentials, report).await?;
-            self.test(version, &credentials, &contents, report).await?;
+            self.test(&credentials, &contents, report).await?;
             self.finish(version, &contents).await?;
             report.held = Some(credentials.lifetime());
             self.staging.end_pending(version).await?;
@@ -145,16 +151,11 @@ impl Staged<'_> {
 
     /// createSecret: keeps what the version holds, or mints and stages at once; then proves it. What is known not to be
     /// staged is deleted.
-    pub(super) async fn create(
-        &self,
-        version: &str,
-        contents: &Contents,
-        report: &mut TargetReport,
-    ) -> Result<Credentials, Error> {
+    pub(super) async fn create(&self, version: &str, report: &mut TargetReport) -> Result<Credentials, Error> {
         let credentials = match self.staging.read(version).await? {
             Held::Credentials(credentials) => credentials,
             Held::Foreign => return Err(self.foreign()),
-            Held::Nothing => self.mint_and_stage(version, contents, report).await?,
+            Held::Nothing => self.mint_and_stage(version, report).await?,
         };
         report.name(&credentials);
         let in_a_row = if self.target.kind.standing().is_some() { TWICE } else { ONCE };
@@ -162,16 +163,11 @@ impl Staged<'_> {
         Ok(credentials)
     }
 
-    async fn mint_and_stage(
-        &self,
-        version: &str,
-        contents: &Contents,
-        report: &mut TargetReport,
-    ) -> Result<Credentials, Error> {
+    async fn mint_and_stage(&self, version: &str, report: &mut TargetReport) -> Result<Credentials, Error> {
         let (target, deadline) = (self.target, self.deadline);
         let credentials = match target.kind.standing() {
             None => self.rotation.mint(target, deadline).await?,
-            Some(standing) => Box::pin(self.mint_into_a_free_slot(standing, contents, report)).await?,
+            Some(standing) => Box::pin(self.mint_into_a_free_slot(standing, report)).await?,
         };
         let staged = self.staging.stage(version, self.rotation_token, &credentials, &target.name, &target.region).await;
         let Err(unstaged) = staged else { return Ok(credentials) };
@@ -196,14 +192,13 @@ impl Staged<'_> {
     /// pending version stays, for the retry. An answer that did not come proves nothing: the retry asks again.
     pub(super) async fn test(
         &self,
-        version: &str,
         credentials: &Credentials,
         contents: &Contents,
         report: &mut TargetReport,
     ) -> Result<(), Error> {
         let Err(error) = self.holds(credentials, report).await else { return Ok(()) };
         match &contents.current {
-            Some(current) if !error.is_transient() => match self.put_back(Some(version), contents).await {
+            Some(current) if !error.is_transient() => match self.put_back(contents).await {
                 Ok(()) => {
                     let remedy = format!("The current credentials ({}) were put back. {}", current.id, error.remedy);
                     Err(error.with_remedy(remedy))
@@ -217,21 +212,21 @@ impl Staged<'_> {
         }
     }
 
-    /// Writes the current credentials again, if they work and the stages are as they were: another run may have ended.
-    pub(super) async fn put_back(&self, pending: Option<&str>, contents: &Contents) -> Result<(), Error> {
+    /// Writes the current credentials again, if they work and still are: another run may have ended.
+    pub(super) async fn put_back(&self, contents: &Contents) -> Result<(), Error> {
         let now = self.staging.describe().await?;
-        if now.pending() != pending || now.current() != contents.description.current() {
+        if now.current() != contents.description.current() {
             return Err(self.conflict("another run has ended this rotation", "Look at its report"));
         }
         Box::pin(self.set_current(contents)).await
     }
 
     /// Ends a rotation whose credentials are dead. Braintrust may hold them already, so the current ones are put back
-    /// first, if they work; where no answer said so, the same is tried again.
+    /// first, if they work; where it is Braintrust that fails, the same is tried again.
     async fn abandon(&self, version: &str, contents: &Contents, what_next: &str) -> Error {
-        let put_back = match self.put_back(Some(version), contents).await {
+        let put_back = match self.put_back(contents).await {
             Ok(()) => "; the current ones were put back",
-            Err(error) if error.is_transient() => return error,
+            Err(error) if error.is_transient() || error.service == Service::Braintrust => return error,
             Err(_) => "",
         };
         let ended = self.staging.end_pending(version).await;
@@ -296,6 +291,11 @@ impl Staged<'_> {
 }
 
 impl Contents {
+    /// Whether the current credentials are known not to work.
+    pub(super) fn is_current_dead(&self, now: Timestamp, target: &Target, listed: &[mint::Standing]) -> bool {
+        self.current.as_ref().is_some_and(|current| plan::is_dead(now, target, &known(current), listed))
+    }
+
     /// The ids that the secret names.
     pub(super) fn names(&self) -> Names {
         let pending = match &self.pending {
@@ -305,7 +305,6 @@ impl Contents {
         Names {
             current: self.current.as_ref().map(|current| current.id.clone()),
             current_minted_at: self.current.as_ref().map(|current| current.minted_at),
-            current_expires_at: self.current.as_ref().and_then(|current| current.expires_at),
             promoted_at: self.description.promoted_at,
             pending,
             previous: self.previous.as_ref().map(|previous| previous.id.clone()),
@@ -314,7 +313,7 @@ impl Contents {
     }
 }
 
-pub(super) fn known(credentials: &Credentials) -> Known {
+fn known(credentials: &Credentials) -> Known {
     Known {
         kind: credentials.kind,
         id: credentials.id.clone(),
