@@ -4,7 +4,7 @@ import json
 import uuid
 
 import pytest
-from local.server import DropAfter
+from local.server import Answer, DropAfter
 from test_crashes import KINDS, schedule
 from test_staged import FORBIDDEN, move_stage, outcome
 
@@ -245,6 +245,22 @@ def test_pending_credentials_that_iam_lost_are_abandoned(bench):
     assert "AWSPENDING" not in bench.stages(steps.target)
     steps.begin()
     steps.run()
+
+
+@pytest.mark.parametrize("status", [403, 503])
+def test_a_rotation_is_not_abandoned_before_braintrust_has_what_works(bench, status):
+    ai_secret = bench.ai_secret()
+    steps = Steps(bench, bench.staged_target("access_key", ai_secret))
+    steps.run()
+    steps.begin()
+    steps.run(["createSecret", "setSecret"])
+    bench.lose(steps.target, bench.staged(steps.target, "AWSPENDING")["credential_id"], "deleted")
+    bench.braintrust.fail(lambda request: request.method == "PATCH", Answer(status), times=None)
+    assert not steps.step("testSecret").ok
+    bench.braintrust.clear_faults()
+    assert "AWSPENDING" in bench.stages(steps.target) and not bench.holds_working_credentials(ai_secret)
+    assert "the current ones were put back" in steps.step("testSecret").body["errorMessage"]
+    assert "AWSPENDING" not in bench.stages(steps.target) and bench.holds_working_credentials(ai_secret)
 
 
 @pytest.mark.parametrize("kind", ["temporary", "access_key"])
