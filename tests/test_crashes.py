@@ -1,4 +1,5 @@
-"""Stops the function before and after every call of a rotation, for every kind and both triggers; nothing is ever lost.
+"""Stops the function before and after every call of a rotation, for every kind and both triggers, and of a rollback.
+Nothing is ever lost.
 
 After each stop and each run Braintrust holds credentials that work. In the end AWSCURRENT, Braintrust and IAM agree, no
 credential is left that nobody names, there were never more than two, and the current one was never deactivated.
@@ -16,8 +17,11 @@ from local.server import DropAfter, DropBefore, Kill
 CASES = "rotations stopped"
 KINDS = ["temporary", "access_key", "short_term_api_key", "long_term_api_key"]
 STANDING = ["access_key", "long_term_api_key"]
+FORCED = {"action": "rotate", "force": True}
+ROLLBACK = {"action": "rollback", "targets": ["prod"]}
 RETIRES = ("iam:UpdateAccessKey", "iam:DeleteAccessKey")
 RETIRES += ("iam:UpdateServiceSpecificCredential", "iam:DeleteServiceSpecificCredential")
+STOPS = ["killed before", "killed after", "connection lost before", "answer lost"]
 
 
 def schedule():
@@ -104,6 +108,20 @@ class Rotation:
             self.wrong.append("a pending version is left")
 
 
+class Rollback(Rotation):
+    """One target that was rotated twice, and its rollback."""
+
+    def __init__(self, bench, kind):
+        super().__init__(bench, kind, "rollback")
+        bench.put(self.target, self.first)
+        assert self.function.invoke(FORCED).ok
+        self.calls.clear()
+        self.retired.clear()
+
+    def run(self):
+        return self.function.invoke(ROLLBACK).ok
+
+
 def faults(rotation):
     return {
         "killed before": Kill(rotation.kill, acts=False),
@@ -122,7 +140,7 @@ def calls_of(bench, kind, trigger):
     return list(rotation.calls)
 
 
-@pytest.mark.parametrize("stopped", ["killed before", "killed after", "connection lost before", "answer lost"])
+@pytest.mark.parametrize("stopped", STOPS)
 @pytest.mark.parametrize("trigger", ["schedule", "rotation"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_rotation_survives_being(bench, kind, trigger, stopped, record_property):
@@ -151,5 +169,32 @@ def test_a_rotation_survives_being(bench, kind, trigger, stopped, record_propert
         rotation.check_the_end()
         failed += [f"{stopped} call {place} ({call}): {wrong}" for wrong in rotation.wrong]
         rotation.function.stop()
+    record_property(CASES, len(calls))
+    assert not failed, "\n".join(failed)
+
+
+@pytest.mark.parametrize("stopped", STOPS)
+@pytest.mark.parametrize("again", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_rollback_survives_being(bench, kind, again, stopped, record_property):
+    undisturbed = Rollback(bench, kind)
+    assert undisturbed.run(), undisturbed.function.logs()
+    calls, failed = list(undisturbed.calls), []
+    for place, call in enumerate(calls):
+        rollback = Rollback(bench, kind)
+        rollback.stop(faults(rollback)[stopped], place)
+        rollback.run()
+        rollback.check_braintrust("after the stop")
+        if again:
+            rollback.run()  # one that has succeeded is refused
+            rollback.check_braintrust("after it was repeated")
+        for tick in range(4):
+            ok = rollback.function.invoke(schedule()).ok
+            rollback.check_braintrust(f"after tick {tick + 1}")
+        if not ok:
+            rollback.wrong.append(f"the ticks fail: {rollback.function.logs()[-2:]}")
+        rollback.check_the_end()
+        failed += [f"{stopped} call {place} ({call}): {wrong}" for wrong in rollback.wrong]
+        rollback.function.stop()
     record_property(CASES, len(calls))
     assert not failed, "\n".join(failed)

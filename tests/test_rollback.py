@@ -5,12 +5,9 @@ import uuid
 
 import pytest
 from local.server import Answer, DropAfter
-from test_crashes import CASES, KINDS, STANDING, Rotation, faults, schedule
+from test_crashes import FORCED, KINDS, ROLLBACK, STANDING, schedule
 from test_staged import FORBIDDEN, outcome, secret_of
 from test_steps import Steps
-
-ROLLBACK = {"action": "rollback", "targets": ["prod"]}
-FORCED = {"action": "rotate", "force": True}
 
 
 class Twice:
@@ -172,45 +169,3 @@ def test_what_a_failed_rollback_left_with_braintrust_is_not_deleted(bench, kind)
     assert bench.holds_working_credentials(twice.ai_secret)
     assert outcome(twice.roll_back()) == "rolled_back"
     assert bench.holds_working_credentials(twice.ai_secret)
-
-
-class Rollback(Rotation):
-    """One target that was rotated twice, and its rollback."""
-
-    def __init__(self, bench, kind):
-        super().__init__(bench, kind, "rollback")
-        bench.put(self.target, self.first)
-        assert outcome(self.function.invoke(FORCED)) == "rotated"
-        self.calls.clear()
-        self.retired.clear()
-
-    def run(self):
-        return self.function.invoke(ROLLBACK).ok
-
-
-@pytest.mark.parametrize("stopped", ["killed before", "killed after", "connection lost before", "answer lost"])
-@pytest.mark.parametrize("again", [True, False])
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_rollback_survives_being(bench, kind, again, stopped, record_property):
-    undisturbed = Rollback(bench, kind)
-    assert undisturbed.run(), undisturbed.function.logs()
-    calls, failed = list(undisturbed.calls), []
-    for place, call in enumerate(calls):
-        rollback = Rollback(bench, kind)
-        rollback.stop(faults(rollback)[stopped], place)
-        rollback.run()
-        rollback.check_braintrust("after the stop")
-        if again:
-            # One that has succeeded is refused.
-            rollback.run()
-            rollback.check_braintrust("after it was repeated")
-        for tick in range(4):
-            ok = rollback.function.invoke(schedule()).ok
-            rollback.check_braintrust(f"after tick {tick + 1}")
-        if not ok:
-            rollback.wrong.append(f"the ticks fail: {rollback.function.logs()[-2:]}")
-        rollback.check_the_end()
-        failed += [f"{stopped} call {place} ({call}): {wrong}" for wrong in rollback.wrong]
-        rollback.function.stop()
-    record_property(CASES, len(calls))
-    assert not failed, "\n".join(failed)
