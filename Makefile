@@ -24,13 +24,22 @@ ARCHS := x86_64 arm64
 ifeq ($(filter $(ARCH),$(ARCHS)),)
 $(error ARCH=$(ARCH): accepted are $(ARCHS))
 endif
-# A parameter of the template given to make itself would be left out without a word.
-ifneq ($(filter deploy,$(MAKECMDGOALS)),)
+# What is misspelt, or a parameter of the template, would be left out without a word.
+TAKEN := ARCH PYTHON $(if $(filter deploy,$(MAKECMDGOALS)),ARGS,KIND TRIGGER STACK TARGETS FORCE WHAT EVENT FUZZ_SECONDS)
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
-UNKNOWN := $(filter-out ARGS ARCH PYTHON MAKEFLAGS -*-%,$(GIVEN))
+UNKNOWN := $(filter-out $(TAKEN) MAKEFLAGS -*-%,$(GIVEN))
 ifneq ($(strip $(UNKNOWN)),)
-$(error make deploy does not take $(UNKNOWN): answer its questions, or give ARGS='--parameter-overrides …')
+$(error make $(MAKECMDGOALS) does not take $(UNKNOWN), but $(TAKEN)$(if $(filter deploy,$(MAKECMDGOALS)),: \
+  answer its questions and give ARGS='--parameter-overrides …'))
 endif
+ifneq ($(and $(filter rotate,$(MAKECMDGOALS)),$(filter-out true,$(FORCE))),)
+$(error FORCE=$(FORCE): accepted is true)
+endif
+ifneq ($(and $(filter status doctor rotate rollback,$(MAKECMDGOALS)),$(filter environment,$(origin STACK))),)
+$(error STACK goes after make: make $(MAKECMDGOALS) STACK=$(STACK))
+endif
+ifneq ($(and $(filter break stop,$(MAKECMDGOALS)),$(filter command,$(origin STACK))),)
+$(error make $(MAKECMDGOALS) is for what `make run` left running)
 endif
 
 .DEFAULT_GOAL := help

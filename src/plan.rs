@@ -272,9 +272,7 @@ pub fn in_the_way<'l>(
             let ids: Vec<_> = listed.iter().map(|found| found.id.as_str()).filter(|id| !names.is_in_use(id)).collect();
             match &ids[..] {
                 [] => refuse("A rotation is under way: see why it does not end".to_owned()),
-                ids => {
-                    refuse(format!("{} was not made by this function: delete it if nothing uses it", ids.join(", ")))
-                }
+                ids => refuse(format!("Not made by this function: {}. Delete one that nothing uses", ids.join(", "))),
             }
         }
     }
@@ -521,14 +519,8 @@ mod tests {
         for (case, names, hours, both, words) in [
             ("not in the overlap", &names(), 0, [current(true), previous(true)], "PREVIOUS is in its overlap until"),
             ("an orphan neither", &names(), 0, [current(true), orphan(true)], "ORPHAN is in its overlap until 2026-01"),
-            (
-                "a human's stays",
-                &names(),
-                1,
-                [current(true), human()],
-                "HUMAN was not made by this function: delete it",
-            ),
-            ("if inactive too", &names(), 1, [current(true), listed("HUMAN", false, -101)], "HUMAN was not made"),
+            ("a human's stays", &names(), 1, [current(true), human()], "Not made by this function: HUMAN. Delete"),
+            ("if inactive too", &names(), 1, [current(true), listed("HUMAN", false, -101)], "by this function: HUMAN."),
             ("what is in use stays", &names(), 1, [current(true), pending(true)], "A rotation is under way"),
             ("nothing is current", &none, 9, [human(), previous(true)], "PREVIOUS may be in use"),
         ] {

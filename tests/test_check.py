@@ -128,7 +128,20 @@ def test_an_iam_user_without_room_is_told(bench):
     time.sleep(1.1)  # the keys are to be older than the secret, and IAM tells seconds
     target = bench.staged_target("access_key", bench.ai_secret(), user_name=user)
     line = of(check(bench.function(target)), "room for another")
-    assert line["result"] == "failed" and "was not made by this function" in line["error"]["remedy"]
+    assert line["result"] == "failed" and "Not made by this function" in line["error"]["remedy"]
+
+
+def test_a_rotation_that_is_under_way_needs_no_room(bench):
+    target = bench.staged_target("access_key", bench.ai_secret(), overlap="1h")
+    function = bench.function(target)
+    assert function.invoke(schedule()).ok
+    bench.aws.fail("secretsmanager:UpdateSecretVersionStage", Answer(403), times=None)
+    assert not function.invoke({"action": "rotate", "force": True}).ok
+    bench.aws.clear_faults()
+    assert of(check(function), "the rotation that is under way has its credential")["result"] == "ok"
+    bench.lose(target, bench.staged(target)["credential_id"], "deleted")
+    error = of(check(function), "the current credentials")["error"]
+    assert error["class"] == "invalid_credentials" and "aws secretsmanager rotate-secret" in error["remedy"]
 
 
 @pytest.mark.parametrize("kind", STANDING)

@@ -76,7 +76,7 @@ def test_a_key_that_a_human_made_is_never_touched(bench):
     result = function.invoke(schedule())
     assert not result.ok
     report = json.loads(result.body["errorMessage"])
-    failed(report, "conflict", "iam", human, "was not made by this function")
+    failed(report, "conflict", "iam", human, "Not made by this function")
     assert bench.listed(target)[human] is True
     assert bench.holds_working_credentials(target["ai_secrets"][0]["id"])
 

@@ -69,6 +69,15 @@ def test_an_ai_secret_that_somebody_else_changed_is_out_of_step(bench):
     assert found["ai_secrets"][0]["access_key_id"] == "AKIASOMEBODYELSES000"
 
 
+def test_standing_credentials_in_the_place_of_temporary_ones_are_out_of_step(bench):
+    ai_secret = bench.ai_secret()
+    function = bench.function(bench.target(ai_secret))
+    assert outcome(function.invoke(schedule())) == "rotated"
+    assert status(function)["state"] == "ok"
+    bench.braintrust.ai_secrets[ai_secret]["metadata"]["access_key"] = "AKIASOMEBODYELSES000"
+    assert status(function)["state"] == "out_of_step"
+
+
 def test_credentials_that_nobody_rotated_for_long_are_overdue(bench):
     target = bench.staged_target("access_key", bench.ai_secret())
     function = bench.function(target)

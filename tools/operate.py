@@ -30,6 +30,8 @@ class Function:
         self.state = None if stack else local_stack.load()
         if not stack and not self.state:
             sys.exit(NONE_RUNS)
+        if not stack:
+            print("What `make run` left running:")
         # botocore itself reads only AWS_DEFAULT_REGION.
         given = self.state["credentials"] if self.state else {"region_name": os.environ.get("AWS_REGION") or None}
         self.session = boto3.session.Session(**given)
@@ -99,9 +101,13 @@ def print_table(rows):
 
 def where(target):
     """The ai_secrets, and whether each holds the current credentials."""
-    words = {True: "", False: " (holds others)", None: ""}
-    named = [entry["ai_secret"] + words[entry.get("holds_current")] for entry in target["ai_secrets"]]
-    return ", ".join(name if len(name) < 40 else f"{name[:8]}…{name[36:]}" for name in named)
+    named = []
+    for entry in target["ai_secrets"]:
+        name, held = entry["ai_secret"], entry.get("access_key_id", "others")
+        named.append(name if len(name) < 36 else f"{name[:8]}…")
+        if entry.get("holds_current") is False or "credential_id" not in target and "access_key_id" in entry:
+            named[-1] += f" (holds {held})"
+    return ", ".join(named)
 
 
 def show_error(error, indent):
@@ -119,7 +125,8 @@ def status(function):
         rows.append((*facts, *times, target["rotated_by"].replace("_", " "), where(target)))
     print_table(rows)
     for target in answer["targets"]:
-        for warning in target.get("warnings", []):
+        under_way = ["a rotation is under way, and goes on at the next attempt"] if target["rotation_under_way"] else []
+        for warning in under_way + target.get("warnings", []):
             print(f"{target['name']}: {paint('warning', YELLOW)}: {warning}")
         if "error" in target:
             print(f"{target['name']}:")
@@ -145,8 +152,15 @@ def rotate(function, targets, **options):
     named = {"targets": targets.split(",")} if targets else {}
     answer, failed = refuse_errors(function.ask(**options, **named))
     for target in answer["targets"]:
-        colour = RED if target["outcome"] in ("failed", "deferred") else GREEN
-        print(f"{target['name']}: {paint(target['outcome'], colour)}, {target.get('credential_id', '-')}")
+        done = target["outcome"] not in ("failed", "deferred")
+        # One that failed may name what was made and is not used.
+        credential = f", {target['credential_id']}" if done and "credential_id" in target else ""
+        print(f"{target['name']}: {paint(target['outcome'], GREEN if done else RED)}{credential}")
+        for retired in target.get("retired", []):
+            print(f"  {retired['credential_id']}: {retired['how']}")
+        if target["outcome"] == "left_to_secrets_manager":
+            print("  Secrets Manager rotates it: aws secretsmanager rotate-secret --secret-id <secret>")
+            failed = failed or options.get("force", False)
         for warning in target.get("warnings", []):
             print(f"  {paint('warning', YELLOW)}: {warning}")
         if "error" in target:

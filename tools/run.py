@@ -144,12 +144,26 @@ def rotate(stack, kind, trigger, started):
         show_report(name, report)
         times.append(f"{name} {took:.0f} ms")
     show_ai_secret(before, contents(stack, ai_secret))
-    if "StagedSecretArn" in outputs:
-        show_stages(stack, outputs["StagedSecretArn"])
+    show_stages(stack, outputs["StagedSecretArn"])
     if any(failed for _, _, failed, _ in done):
         sys.exit(paint("The function failed.", RED))
     print(f"\n{paint('times', BOLD)}  {', '.join(times)}")
     return {"outputs": outputs, "ai_secret": ai_secret}
+
+
+def what_next(stack, kind, trigger, secret):
+    """What shows something with this kind and trigger."""
+    yield from ("status", "doctor")
+    if kind in ("temporary", "short_term_api_key"):
+        yield "break WHAT=trust"
+    elif kind == "access_key":
+        yield "break WHAT=ai_secret"
+    if trigger == "schedule":
+        yield "rotate FORCE=true"
+    versions = stack.client("secretsmanager").describe_secret(SecretId=secret)["VersionIdsToStages"]
+    if any("AWSPREVIOUS" in stages for stages in versions.values()):
+        yield "rollback TARGETS=default"
+    yield "stop"
 
 
 def work(done):
@@ -172,8 +186,8 @@ def work(done):
             braintrust_url=stack.braintrust.url,
             braintrust_api_key=stack.braintrust_api_key,
         )
-        breakable = "ai_secret" if "IamUserName" in rotated["outputs"] else "trust"
-        print(f"\nIt stays for an hour: make status, doctor, break WHAT={breakable}, rotate FORCE=true, rollback TARGETS=default, stop")
+        actions = ", ".join(what_next(stack, kind, trigger, rotated["outputs"]["StagedSecretArn"]))
+        print(f"\nIt stays for an hour: make {actions}")
         sys.stdout.flush()
         done()
         local_stack.stay(AN_HOUR)

@@ -15,6 +15,11 @@ use crate::iam::{self, Simulation};
 use crate::mint;
 use crate::plan;
 
+const CURRENT: &str = "current";
+
+const REPLACE: &str =
+    "Rotate now; where Secrets Manager rotates, by: aws secretsmanager rotate-secret --secret-id <secret>";
+
 impl Rotation {
     /// One target, a line for each thing.
     pub async fn check(&self, target: &Target, schedule: Option<&str>, deadline: Deadline) -> TargetCheck {
@@ -82,14 +87,16 @@ impl Rotation {
             let what = format!("room for another credential ({} of 2 are there)", listed.len());
             let is_in_overlap = names.overlap_ends_at(standing).is_some_and(|end| now < end);
             let is_dead = contents.is_current_dead(now, target, listed);
+            let is_under_way = listed.iter().any(|found| names.pending.as_ref() == Some(&found.id));
             lines.push(match plan::in_the_way(now, standing, &names, is_dead, listed, |_| false) {
+                _ if is_under_way => Line::ok("the rotation that is under way has its credential"),
                 // The schedule waits for its end.
                 Err(error) if is_in_overlap => Line::warning(what, error.remedy),
                 room => Line::of(what, &room),
             });
         }
         match current {
-            Some(current) => lines.push(self.check_bedrock(target, current, "current", deadline).await),
+            Some(current) => lines.push(self.check_bedrock(target, current, CURRENT, deadline).await),
             None => lines
                 .push(Line::untold("the current credentials call Bedrock", "there are none before the first rotation")),
         }
@@ -98,7 +105,14 @@ impl Rotation {
 
     async fn check_bedrock(&self, target: &Target, credentials: &Credentials, which: &str, deadline: Deadline) -> Line {
         let what = format!("the {which} credentials ({}) call Bedrock in {}", credentials.id, target.region);
-        Line::of(what, &self.prove(target, credentials, ONCE, deadline).await)
+        let proven = self.prove(target, credentials, ONCE, deadline).await;
+        Line::of(
+            what,
+            &proven.map_err(|error| match (error.cause, which) {
+                (Cause::InvalidCredentials, CURRENT) => error.with_remedy(REPLACE.to_owned()),
+                _ => error,
+            }),
+        )
     }
 
     /// What cannot be tried without doing it, IAM is asked to simulate: service control policies are looked at too.

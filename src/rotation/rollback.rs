@@ -67,12 +67,12 @@ impl Staged<'_> {
             ));
         }
         let (Some(version), Some(credentials)) = (description.previous(), &contents.previous) else {
-            return Err(self.conflict("no version AWSPREVIOUS holds credentials", "Rotate instead"));
+            return Err(self.conflict("no version AWSPREVIOUS holds credentials", "Rotate instead, with force"));
         };
         if description.rolled_back() == Some(version) {
             return Err(self.conflict(
                 "the previous credentials are those that a rollback left",
-                "Rotate instead; or, if you do want them back, take the stage ROLLED_BACK from that version",
+                "Rotate instead, with force; or, if you do want them back, take the stage ROLLED_BACK from that version",
             ));
         }
         if !plan::lasts(self.now(), credentials.expires_at) {

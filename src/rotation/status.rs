@@ -24,8 +24,7 @@ impl Rotation {
         };
         let (contents, places) = join(contents, self.find_all(target, deadline)).await;
         let current = contents.as_ref().ok().and_then(|contents| contents.as_ref()?.current.as_ref());
-        let is_staged = target.secret_id.is_some();
-        let ai_secrets: Vec<_> = places.iter().map(|found| entry(found, current, is_staged)).collect();
+        let ai_secrets: Vec<_> = places.iter().map(|found| entry(target, found, current)).collect();
         let warnings = places.iter().filter_map(|(_, place)| place.as_ref().ok());
         let warnings = warnings.flat_map(|place| layout::warnings(place.layout, &place.before)).collect();
         let read = contents.map(|contents| match contents {
@@ -46,9 +45,15 @@ impl Rotation {
     }
 }
 
-fn entry((configured, place): &Found<'_>, current: Option<&Credentials>, is_staged: bool) -> AiSecretStatus {
+/// How the access key ids of temporary credentials begin.
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-unique-ids>
+const TEMPORARY: &str = "ASIA";
+
+fn entry(target: &Target, (configured, place): &Found<'_>, current: Option<&Credentials>) -> AiSecretStatus {
     let place = place.as_ref();
     let found = place.ok().map(|place| &place.before);
+    let access_key_id = place.ok().and_then(|place| layout::access_key_id(place.layout, &place.before.metadata));
+    let is_standing = access_key_id.as_ref().is_some_and(|id| !id.starts_with(TEMPORARY));
     let holds = |current: &Credentials| {
         let arrived = layout::arrived(place.ok()?.layout, current, None, &place.ok()?.before).is_ok();
         // An API key does not read back: somebody else's looks the same.
@@ -58,9 +63,14 @@ fn entry((configured, place): &Found<'_>, current: Option<&Credentials>, is_stag
         ai_secret: configured.lookup.to_string(),
         id: found.map(|ai_secret| ai_secret.id),
         layout: place.ok().map(|place| place.layout),
-        access_key_id: place.ok().and_then(|place| layout::access_key_id(place.layout, &place.before.metadata)),
+        access_key_id,
         updated_at: place.ok().and_then(updated_at),
-        holds_current: if is_staged { current.and_then(holds) } else { None },
+        holds_current: match (&target.secret_id, &target.kind) {
+            (Some(_), _) => current.and_then(holds),
+            // Whose they are cannot be told, but not the function's.
+            (None, Kind::Temporary(_)) if is_standing => Some(false),
+            (None, _) => None,
+        },
         error: place.err().cloned(),
     }
 }

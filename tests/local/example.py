@@ -42,10 +42,10 @@ class Example:
 
     def prepare(self, event: dict, invoke) -> dict:
         """Has happen what comes before the event, by `invoke`; answers the event with this stack's own secret."""
-        if event.get("action") == "rollback":
+        if event.get("action") == "rollback" and "targets" in event:
             for _ in range(2):
                 invoke({"action": "rotate", "targets": event["targets"], "force": True})
-        if "Step" not in event:
+        if "Step" not in event or event["Step"] not in STEPS:
             return event
         event = {**event, "SecretId": self.secret}
         self.stack.aws.begin_rotation(self.secret, event["ClientRequestToken"])
