@@ -441,7 +441,7 @@ def test_a_key_that_the_other_layout_still_names_is_retired(bench):
 
 
 @pytest.mark.parametrize("kind", STANDING)
-def test_the_current_credentials_serve_while_dead_pending_ones_cannot_be_replaced(bench, kind):
+def test_dead_pending_credentials_give_way_to_the_current_ones_until_others_are_staged(bench, kind):
     ai_secret = bench.ai_secret()
     target = bench.staged_target(kind, ai_secret)
     function = bench.function(target)
@@ -453,24 +453,9 @@ def test_the_current_credentials_serve_while_dead_pending_ones_cannot_be_replace
     assert not bench.holds_working_credentials(ai_secret)
     bench.aws.fail(lambda request: request.call.startswith("iam:Create"), Answer(403), times=None)
     assert not function.invoke(schedule()).ok
+    bench.aws.clear_faults()
     assert bench.braintrust.credentials(ai_secret)["secret"] == secret_of(bench.staged(target))
-
-
-@pytest.mark.parametrize("kind", STANDING)
-def test_dead_pending_credentials_that_braintrust_holds_are_replaced_until_it_succeeds(bench, kind):
-    ai_secret = bench.ai_secret()
-    target = bench.staged_target(kind, ai_secret)
-    function = bench.function(target)
-    assert outcome(function.invoke(schedule())) == "rotated"
-    bench.aws.fail("secretsmanager:UpdateSecretVersionStage", Answer(403), times=None)
-    assert not function.invoke({"action": "rotate", "force": True}).ok
-    bench.aws.clear_faults()
-    bench.lose(target, bench.staged(target, "AWSPENDING")["credential_id"], "deleted")
-    assert not bench.holds_working_credentials(ai_secret)
-    bench.aws.fail(lambda request: request.call.startswith("iam:Create"), Answer(403), times=None)
-    assert not function.invoke(schedule()).ok
-    bench.aws.clear_faults()
-    # The current ones are young: nothing else would be due.
+    # Those are young: nothing else would be due.
     assert outcome(function.invoke(schedule())) == "rotated"
     assert bench.holds_working_credentials(ai_secret)
 
