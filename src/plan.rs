@@ -161,23 +161,23 @@ impl Names {
         self.previous.as_deref() == Some(id)
     }
 
-    fn occupant(&self, found: &mint::Standing, is_current_dead: bool, is_new: bool) -> Occupant {
-        let is_current = self.current.as_deref() == Some(found.id.as_str());
-        let is_dead = !found.active || (is_current && is_current_dead);
-        match (self.is_in_use(&found.id), self.is_retirable(found)) {
-            (true, _) | (_, true) if is_dead => Occupant::Dead,
-            (_, false) => Occupant::Kept,
-            (_, true) if is_new => Occupant::New,
-            (_, true) if self.is_previous(&found.id) => Occupant::Previous,
-            (_, true) => Occupant::Orphan,
-        }
-    }
-
     /// Until when the previous credentials have to stay valid: the overlap begins when the current ones were made, or
     /// became current, which is later where a rotation was held up.
     pub fn overlap_ends_at(&self, standing: &Standing) -> Option<Timestamp> {
         let since = self.current_minted_at.max(self.promoted_at);
         self.current.as_ref().and(since).map(|since| later(since, standing.overlap))
+    }
+
+    fn occupant(&self, found: &mint::Standing, is_new: bool) -> Occupant {
+        let is_current = self.current.as_deref() == Some(found.id.as_str());
+        match (self.is_in_use(&found.id), self.is_retirable(found)) {
+            (true, _) if !is_current && !found.active => Occupant::Dead,
+            (_, false) => Occupant::Kept,
+            (_, true) if !found.active => Occupant::Dead,
+            (_, true) if is_new => Occupant::New,
+            (_, true) if self.is_previous(&found.id) => Occupant::Previous,
+            (_, true) => Occupant::Orphan,
+        }
     }
 }
 
@@ -216,7 +216,7 @@ pub const SLOTS: usize = 2;
 /// What stands in one of the IAM user's slots, in the order in which it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Occupant {
-    /// Ours, even the current one, and nothing works with it: IAM has it as inactive, or it has ended.
+    /// Ours, even the pending one, and IAM has it as inactive.
     Dead,
     /// It appeared while this run tried to mint: its answer was lost, so that it was never staged.
     New,
@@ -224,7 +224,7 @@ pub enum Occupant {
     Orphan,
     /// What `AWSPREVIOUS` names.
     Previous,
-    /// In use, or a human's.
+    /// The current one, one that is being rotated in, or a human's.
     Kept,
 }
 
@@ -248,9 +248,9 @@ pub fn in_the_way<'l>(
         let problem = format!("the IAM user {} has two credentials, and neither may be deleted", standing.user_name);
         Err(Error::new(Cause::Conflict, Service::Iam, "create", problem, remedy))
     };
-    let occupants = listed.iter().map(|found| (names.occupant(found, is_current_dead, is_new(found)), found));
+    let occupants = listed.iter().map(|found| (names.occupant(found, is_new(found)), found));
     let mut ours: Vec<_> = occupants.filter(|(occupant, _)| *occupant != Occupant::Kept).collect();
-    ours.sort_by_key(|(occupant, found)| (*occupant, names.is_in_use(&found.id)));
+    ours.sort_by_key(|(occupant, _)| *occupant);
     let end = names.overlap_ends_at(standing);
     let may_go = |occupant| match occupant {
         Occupant::Dead | Occupant::New => true,
@@ -505,10 +505,8 @@ mod tests {
             ("it goes last", 1, true, [previous(true), orphan(true)], vec![(Orphan, "ORPHAN"), (Previous, "PREVIOUS")]),
             ("what is inactive goes", 0, false, [current(true), previous(false)], vec![(Dead, "PREVIOUS")]),
             ("it goes first", 1, true, [orphan(true), previous(false)], vec![(Dead, "PREVIOUS"), (Orphan, "ORPHAN")]),
-            ("even the current", 0, false, [current(false), previous(true)], vec![(Dead, "CURRENT")]),
-            ("last", 0, false, [current(false), previous(false)], vec![(Dead, "PREVIOUS"), (Dead, "CURRENT")]),
+            ("never the current", 1, true, [current(false), previous(true)], vec![(Previous, "PREVIOUS")]),
             ("even the pending", 0, false, [current(true), pending(false)], vec![(Dead, "PENDING")]),
-            ("what has ended too", 0, true, [current(true), previous(true)], vec![(Dead, "CURRENT")]),
             ("a lost answer's goes", 0, false, [current(true), new()], vec![(New, "NEW")]),
             ("before the orphan", 1, false, [orphan(true), new()], vec![(New, "NEW"), (Orphan, "ORPHAN")]),
             ("if the current is dead", 0, true, [orphan(true), previous(true)], vec![(Orphan, "ORPHAN")]),
@@ -522,6 +520,7 @@ mod tests {
             ("a human's stays", &names(), 1, [current(true), human()], "Not made by this function: HUMAN. Delete"),
             ("if inactive too", &names(), 1, [current(true), listed("HUMAN", false, -101)], "by this function: HUMAN."),
             ("what is in use stays", &names(), 1, [current(true), pending(true)], "A rotation is under way"),
+            ("a dead current too", &names(), 0, [current(false), previous(true)], "PREVIOUS is in its overlap"),
             ("nothing is current", &none, 9, [human(), previous(true)], "PREVIOUS may be in use"),
         ] {
             let error = in_the_way(hours, names, false, &both).unwrap_err().to_string();

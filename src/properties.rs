@@ -310,7 +310,8 @@ mod tests {
                 prop_assert_eq!(listed.len(), SLOTS);
                 let is_named = [&names.current, &names.pending, &names.previous].contains(&&Some(found.id.clone()));
                 prop_assert!(is_named || found.created_at >= names.secret_created_at, "a human's stays");
-                if found.active && !(is_current_dead && names.current.as_ref() == Some(&found.id)) {
+                prop_assert!(names.current.as_ref() != Some(&found.id));
+                if found.active {
                     prop_assert!(!names.is_in_use(&found.id));
                     let is_over = names.overlap_ends_at(&standing()).is_none_or(|end| now >= end);
                     let is_free = is_over || (is_current_dead && occupant == plan::Occupant::Orphan);

@@ -137,9 +137,7 @@ impl Staged<'_> {
             (Holds::No | Holds::Perhaps, true) => {}
             (Holds::Yes, true) => {
                 let problem = format!("Braintrust holds {id}, and the current credentials are dead");
-                return Err(
-                    self.conflict(&problem, "Delete another one of the IAM user's credentials, which nothing uses")
-                );
+                return Err(self.conflict(&problem, "Delete the IAM user's other one, if nothing uses it"));
             }
             (_, false) => Box::pin(self.set_current(contents)).await?,
         }
