@@ -19,6 +19,9 @@ use crate::deadline::Deadline;
 use crate::error::{Cause, Error, Service};
 use crate::transport;
 
+/// In MB; a refusal is a line.
+const LARGEST_REFUSAL: usize = 1;
+
 /// New IAM credentials are usually known after 5–15 s; a minute of silence is a fault.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -216,7 +219,7 @@ impl Refusal {
     async fn read(response: reqwest::Response) -> Self {
         let header =
             response.headers().get("x-amzn-errortype").and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let body = transport::read(response).await.unwrap_or_default();
+        let body = transport::read(response, LARGEST_REFUSAL).await.unwrap_or_default();
         Self::from_parts(header, &body)
     }
 

@@ -28,9 +28,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// One attempt, answer included. Every call here is answered in well under a second when all is well.
 const ATTEMPT: Duration = Duration::from_secs(10);
 
-/// The largest answer that is read: a page of `ai_secret`s with long model lists is some hundred kilobytes. All targets
-/// that are under way may get one.
-const LARGEST_ANSWER: usize = 1 << 20;
+/// The largest answer of AWS that is read, in MB: far more than a secret can hold.
+const LARGEST_ANSWER: usize = 4;
 
 /// Makes the client; `ca_bundle` is PEM that is trusted besides the public roots.
 ///
@@ -79,15 +78,15 @@ fn broken(error: &dyn std::error::Error) -> Error {
     Error::configuration("TLS", format!("the HTTPS client cannot be made: {error}"), "Report this as a bug")
 }
 
-/// Reads an answer's body up to a bound, so that an endless one cannot fill the memory.
+/// Reads an answer's body up to a bound in MB, so that an endless one cannot fill the memory.
 ///
 /// # Errors
 /// The problem in words: it broke off, or is too large.
-pub async fn read(mut response: Response) -> Result<Vec<u8>, String> {
+pub async fn read(mut response: Response, most: usize) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| unreachable_because(&error))? {
-        if body.len() + chunk.len() > LARGEST_ANSWER {
-            return Err(format!("answered more than {} MB", LARGEST_ANSWER >> 20));
+        if body.len() + chunk.len() > most << 20 {
+            return Err(format!("answered more than {most} MB"));
         }
         body.extend_from_slice(&chunk);
     }
@@ -161,7 +160,8 @@ async fn incoming(response: Response) -> Result<HttpResponse, ConnectorError> {
     let mut answer = http::Response::new(SdkBody::empty());
     *answer.status_mut() = response.status();
     *answer.headers_mut() = response.headers().clone();
-    *answer.body_mut() = SdkBody::from(read(response).await.map_err(|problem| ConnectorError::io(problem.into()))?);
+    *answer.body_mut() =
+        SdkBody::from(read(response, LARGEST_ANSWER).await.map_err(|problem| ConnectorError::io(problem.into()))?);
     HttpResponse::try_from(answer).map_err(|error| ConnectorError::other(error.into(), None))
 }
 

@@ -27,6 +27,10 @@ pub const PATCH: &str = "PATCH /v1/ai_secret/{id}";
 const UNKNOWN_ID: &str = "Check the id, that the Braintrust URL is the data plane without a path, and that the \
                           API key belongs to the ai_secret's organization";
 
+/// The largest answer that is read, in MB: a page of `ai_secret`s with long model lists is some hundred kilobytes. All
+/// targets that are under way may get one.
+const LARGEST_ANSWER: usize = 1;
+
 /// Objects asked for in a page.
 const PAGE: &str = "50";
 
@@ -269,7 +273,7 @@ impl Braintrust<'_> {
         }
         let kind = transport::content_type(response.headers());
         // Security: the answer may hold secrets of the documented layout.
-        let body = Zeroizing::new(transport::read(response).await.map_err(unavailable)?);
+        let body = Zeroizing::new(transport::read(response, LARGEST_ANSWER).await.map_err(unavailable)?);
         serde_json::from_slice(&body).map_err(|_| unavailable(format!("answered {kind} where JSON was expected")))
     }
 
