@@ -137,6 +137,14 @@ class Bench:
             SecretId=target["secret_id"], SecretString=json.dumps(held)
         )
 
+    def mint_by_hand(self, kind, user):
+        """A credential that the function did not make, or knows nothing of."""
+        iam = self.stack.client("iam")
+        if kind == "access_key":
+            iam.create_access_key(UserName=user)
+        else:
+            iam.create_service_specific_credential(UserName=user, ServiceName="bedrock.amazonaws.com")
+
     def lose(self, target, id, how):
         """Deletes or deactivates one of the IAM user's credentials, as somebody else might."""
         iam, user = self.stack.client("iam"), target["user_name"]

@@ -48,11 +48,8 @@ class Rotation:
         """Credentials that are old, an orphan in the last slot, and a cold function."""
         if self.trigger != "memory":
             self.bench.age(self.target)
-        iam, user = self.bench.stack.client("iam"), self.target.get("user_name")
-        if self.kind == "access_key":
-            iam.create_access_key(UserName=user)
-        elif self.kind == "long_term_api_key":
-            iam.create_service_specific_credential(UserName=user, ServiceName="bedrock.amazonaws.com")
+        if self.kind in STANDING:
+            self.bench.mint_by_hand(self.kind, self.target["user_name"])
         if self.trigger == "rotation":
             self.bench.aws.begin_rotation(self.target["secret_id"], self.token)
         self.start(seconds, **variables)

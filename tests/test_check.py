@@ -6,8 +6,8 @@ import uuid
 
 import pytest
 from local.server import Answer
-from test_crashes import KINDS, STANDING, schedule
-from test_staged import outcome
+from test_crashes import FORCED, KINDS, STANDING, schedule
+from test_staged import cut_off_after_set, outcome
 
 CHECK = {"action": "check"}
 
@@ -135,9 +135,7 @@ def test_a_rotation_that_is_under_way_needs_no_room(bench):
     target = bench.staged_target("access_key", bench.ai_secret(), overlap="1h")
     function = bench.function(target)
     assert function.invoke(schedule()).ok
-    bench.aws.fail("secretsmanager:UpdateSecretVersionStage", Answer(403), times=None)
-    assert not function.invoke({"action": "rotate", "force": True}).ok
-    bench.aws.clear_faults()
+    cut_off_after_set(bench, function, FORCED)
     assert of(check(function), "the rotation that is under way has its credential")["result"] == "ok"
     bench.lose(target, bench.staged(target)["credential_id"], "deleted")
     error = of(check(function), "the current credentials")["error"]

@@ -9,7 +9,7 @@ import pytest
 from conftest import refused
 from local.answers import json_error
 from local.server import Answer, DropAfter
-from test_crashes import KINDS, STANDING, schedule
+from test_crashes import FORCED, KINDS, STANDING, schedule
 from test_refusals import failed
 
 
@@ -89,7 +89,7 @@ def test_an_overlap_keeps_the_previous_credentials(bench):
     assert outcome(function.invoke(schedule())) == "rotated"
     assert outcome(function.invoke(schedule())) == "not_due"
     assert list(bench.listed(target).values()) == [True, True]
-    result = function.invoke({"action": "rotate", "force": True})
+    result = function.invoke(FORCED)
     assert not result.ok
     assert "is in its overlap until" in result.body["errorMessage"]
     assert list(bench.listed(target).values()) == [True, True]
@@ -259,7 +259,7 @@ def test_an_event_that_is_late_brings_nothing_old_back(bench, kind):
     target = bench.staged_target(kind, ai_secret)
     function, late = bench.function(target), schedule()
     assert outcome(function.invoke(late)) == "rotated"
-    assert outcome(function.invoke({"action": "rotate", "force": True})) == "rotated"
+    assert outcome(function.invoke(FORCED)) == "rotated"
     held = bench.staged(target)["credential_id"]
     assert outcome(function.invoke(late)) == "not_due"
     assert bench.staged(target)["credential_id"] == held
@@ -299,15 +299,20 @@ def test_what_cannot_be_staged_is_deleted_and_never_set(bench, kind):
     assert bench.holds_working_credentials(ai_secret)
 
 
+def cut_off_after_set(bench, function, event):
+    """A rotation that Braintrust has, and that does not become current."""
+    bench.aws.fail("secretsmanager:UpdateSecretVersionStage", Answer(403), times=None)
+    assert not function.invoke(event).ok
+    bench.aws.clear_faults()
+
+
 def with_an_orphan(bench, target):
     """A function whose rotation is due and needs the slot of an orphan that Braintrust holds; and the orphan's version."""
     function = bench.function(target)
     assert outcome(function.invoke(schedule())) == "rotated"
     bench.age(target)
-    # A rotation that is cut off after setSecret, and given up by an operator.
-    bench.aws.fail("secretsmanager:UpdateSecretVersionStage", Answer(403), times=None)
-    assert not function.invoke(schedule()).ok
-    bench.aws.clear_faults()
+    cut_off_after_set(bench, function, schedule())
+    # An operator gives it up.
     orphan = bench.stages(target)["AWSPENDING"]
     move_stage(bench, target, "AWSPENDING", RemoveFromVersionId=orphan)
     return function, orphan
@@ -336,14 +341,6 @@ def test_an_orphan_stays_while_braintrust_may_hold_it(bench, kind, status):
     assert bench.holds_working_credentials(ai_secret)
 
 
-def by_hand(bench, kind, user):
-    iam = bench.stack.client("iam")
-    if kind == "access_key":
-        iam.create_access_key(UserName=user)
-    else:
-        iam.create_service_specific_credential(UserName=user, ServiceName="bedrock.amazonaws.com")
-
-
 @pytest.mark.parametrize("kind", STANDING)
 def test_an_orphan_is_taken_from_braintrust_in_the_overlap_and_retired_after_it(bench, kind):
     ai_secret = bench.ai_secret()
@@ -358,7 +355,7 @@ def test_an_orphan_is_taken_from_braintrust_in_the_overlap_and_retired_after_it(
     assert ("Braintrust held" in json.dumps(result.body)) == (kind == "access_key")
     assert bench.braintrust.credentials(ai_secret)["secret"] == secret_of(current)
     assert bench.listed(target) == listed and list(listed.values()) == [True, True]
-    report = refused(function.invoke({"action": "rotate", "force": True}))
+    report = refused(function.invoke(FORCED))
     failed(report, "conflict", "iam", "is in its overlap until")
     assert bench.listed(target) == listed
 
@@ -371,7 +368,7 @@ def test_the_credential_of_a_lost_answer_makes_room_in_the_overlap_too(bench, ki
     assert outcome(function.invoke(schedule())) == "rotated"
     [first] = bench.listed(target)
     bench.aws.fail(lambda request: request.call.startswith("iam:Create"), DropAfter())
-    result = function.invoke({"action": "rotate", "force": True})
+    result = function.invoke(FORCED)
     assert outcome(result) == "rotated" and bench.holds_working_credentials(ai_secret)
     second = bench.staged(target)["credential_id"]
     [retired] = result.body["targets"][0]["retired"]
@@ -382,13 +379,11 @@ def test_the_credential_of_a_lost_answer_makes_room_in_the_overlap_too(bench, ki
 @pytest.mark.parametrize("kind", STANDING)
 def test_what_braintrust_holds_is_not_deleted_where_nothing_is_current(bench, kind):
     ai_secret, user = bench.ai_secret(), bench.user()
-    by_hand(bench, kind, user)
+    bench.mint_by_hand(kind, user)
     time.sleep(1.1)  # the human's is to be older than the secret, and IAM tells seconds
     target = bench.staged_target(kind, ai_secret, user_name=user)
     function = bench.function(target)
-    bench.aws.fail("secretsmanager:UpdateSecretVersionStage", Answer(403), times=None)
-    assert not function.invoke(schedule()).ok
-    bench.aws.clear_faults()
+    cut_off_after_set(bench, function, schedule())
     move_stage(bench, target, "AWSPENDING", RemoveFromVersionId=bench.stages(target)["AWSPENDING"])
     listed = bench.listed(target)
     report = refused(function.invoke(schedule()))
@@ -402,7 +397,7 @@ def test_a_first_rotation_that_was_cut_off_twice_heals(bench, kind):
     target = bench.staged_target(kind, ai_secret)
     function = bench.function(target)
     for _ in range(2):
-        by_hand(bench, kind, target["user_name"])  # what a run that is killed after minting leaves
+        bench.mint_by_hand(kind, target["user_name"])  # what a run that is killed after minting leaves
     assert outcome(function.invoke(schedule())) == "rotated"
     assert bench.holds_working_credentials(ai_secret)
 
@@ -413,10 +408,10 @@ def test_what_braintrust_does_not_hold_makes_room_for_what_was_deleted_by_hand(b
     target = bench.staged_target(kind, ai_secret, overlap="1h")
     function = bench.function(target)
     assert outcome(function.invoke(schedule())) == "rotated"
-    assert outcome(function.invoke({"action": "rotate", "force": True})) == "rotated"
+    assert outcome(function.invoke(FORCED)) == "rotated"
     previous = bench.staged(target, "AWSPREVIOUS")["credential_id"]
     bench.lose(target, bench.staged(target)["credential_id"], "deleted")
-    by_hand(bench, kind, target["user_name"])  # what a run that is killed after minting leaves
+    bench.mint_by_hand(kind, target["user_name"])  # what a run that is killed after minting leaves
     assert not bench.holds_working_credentials(ai_secret)
     assert outcome(function.invoke(schedule())) == "rotated"
     assert bench.holds_working_credentials(ai_secret) and bench.listed(target)[previous]
@@ -443,9 +438,7 @@ def test_dead_pending_credentials_give_way_to_the_current_ones_until_others_are_
     target = bench.staged_target(kind, ai_secret)
     function = bench.function(target)
     assert outcome(function.invoke(schedule())) == "rotated"
-    bench.aws.fail("secretsmanager:UpdateSecretVersionStage", Answer(403), times=None)
-    assert not function.invoke({"action": "rotate", "force": True}).ok
-    bench.aws.clear_faults()
+    cut_off_after_set(bench, function, FORCED)
     bench.lose(target, bench.staged(target, "AWSPENDING")["credential_id"], "deleted")
     assert not bench.holds_working_credentials(ai_secret)
     bench.aws.fail(lambda request: request.call.startswith("iam:Create"), Answer(403), times=None)

@@ -273,7 +273,8 @@ fn moved(layout: Layout, credentials: &Credentials, before: Option<&AiSecret>, a
     }
 }
 
-fn changed_at(ai_secret: &AiSecret) -> Option<Timestamp> {
+/// When the secret itself last changed, where the data plane tells.
+pub fn changed_at(ai_secret: &AiSecret) -> Option<Timestamp> {
     ai_secret.secret_updated_at.as_ref()?.parse().ok()
 }
 

@@ -133,21 +133,22 @@ impl Staged<'_> {
         contents: &Contents,
     ) -> Result<(), Error> {
         let id = &found.id;
-        match (holds, is_current_dead) {
-            (Holds::No | Holds::Perhaps, true) => {}
-            (Holds::Yes, true) => {
+        match (is_current_dead, holds) {
+            (true, Holds::Yes) => {
                 let problem = format!("Braintrust holds {id}, and the current credentials are dead");
-                return Err(self.conflict(&problem, "Delete the IAM user's other one, if nothing uses it"));
+                Err(self.conflict(&problem, "Delete the IAM user's other one, if nothing uses it"))
             }
-            (_, false) => Box::pin(self.set_current(contents)).await?,
-        }
-        self.is_unused(id, contents).await?;
-        match holds {
-            Holds::Yes => Err(self.conflict(
-                &format!("Braintrust held {id} until now, when the current ones were put back"),
-                "Gateways keep it for some time, so it is deleted by a later run: try again",
-            )),
-            Holds::No | Holds::Perhaps => Ok(()),
+            (true, _) => self.is_unused(id, contents).await,
+            (false, _) => {
+                self.replace(found, holds, contents).await?;
+                match holds {
+                    Holds::Yes => Err(self.conflict(
+                        &format!("Braintrust held {id} until now, when the current ones were put back"),
+                        "Gateways keep it for some time, so it is deleted by a later run: try again",
+                    )),
+                    Holds::No | Holds::Perhaps => Ok(()),
+                }
+            }
         }
     }
 
@@ -179,13 +180,17 @@ impl Staged<'_> {
                         delete(&iam, target, user, &found.id).await?;
                         report::Retirement::Deleted
                     }
-                    Retirement::Replace => {
-                        self.replace(found, &contents, report).await?;
-                        continue;
-                    }
-                    // A gateway has it for some time from what Braintrust held until now: not in this tick, then.
-                    Retirement::Deactivate if self.replace(found, &contents, report).await? == Holds::Yes => continue,
-                    Retirement::Deactivate => {
+                    Retirement::Replace | Retirement::Deactivate => {
+                        let holds = self.rotation.may_hold(target, found, self.deadline).await?;
+                        self.replace(found, holds, &contents).await?;
+                        if holds == Holds::Yes {
+                            let warning = format!("Braintrust held {}; the current ones were put back", found.id);
+                            report.warnings.push(warning);
+                        }
+                        // A gateway has it for some time from what Braintrust held until now: not in this tick, then.
+                        if holds == Holds::Yes || retirement == Retirement::Replace {
+                            continue;
+                        }
                         deactivate(&iam, target, user, &found.id).await?;
                         report::Retirement::Deactivated
                     }
@@ -198,22 +203,12 @@ impl Staged<'_> {
     }
 
     /// Gives the current credentials to Braintrust if it may hold others that are to be retired, which a rotation or
-    /// rollback that was cut off may have left there. Says whether it had.
-    async fn replace(
-        &self,
-        found: &mint::Standing,
-        contents: &Contents,
-        report: &mut TargetReport,
-    ) -> Result<Holds, Error> {
-        let holds = self.rotation.may_hold(self.target, found, self.deadline).await?;
+    /// rollback that was cut off may have left there.
+    async fn replace(&self, found: &mint::Standing, holds: Holds, contents: &Contents) -> Result<(), Error> {
         if holds != Holds::No {
             Box::pin(self.set_current(contents)).await?;
         }
-        self.is_unused(&found.id, contents).await?;
-        if holds == Holds::Yes {
-            report.warnings.push(format!("Braintrust held {}; the current ones were put back", found.id));
-        }
-        Ok(holds)
+        self.is_unused(&found.id, contents).await
     }
 
     /// Gives the current credentials to Braintrust again, if they work: before others go, and after a rotation that failed.

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use futures_util::future::join;
-use jiff::Timestamp;
 
 use super::Rotation;
 use super::places::{Found, Place};
@@ -64,7 +63,7 @@ fn entry(target: &Target, (configured, place): &Found<'_>, current: Option<&Cred
         id: found.map(|ai_secret| ai_secret.id),
         layout: place.ok().map(|place| place.layout),
         access_key_id,
-        updated_at: place.ok().and_then(updated_at),
+        updated_at: found.and_then(layout::changed_at),
         holds_current: match (&target.secret_id, &target.kind) {
             (Some(_), _) => current.and_then(holds),
             // Whose they are cannot be told, but not the function's.
@@ -92,7 +91,7 @@ fn read_from_braintrust(target: &Target, places: &[Found<'_>]) -> Read {
 /// The lifetime of what Braintrust holds of a target without a staged secret. The credentials were made just before
 /// they were written, so their end is known to some seconds, on the late side.
 pub(super) fn held_by_braintrust(target: &Target, places: &[Found<'_>]) -> Option<Lifetime> {
-    let minted_at = updated_at(oldest(places)?)?;
+    let minted_at = layout::changed_at(&oldest(places)?.before)?;
     let expires_at = match &target.kind {
         Kind::Temporary(role) | Kind::ShortTermApiKey(role) => {
             minted_at.checked_add(Duration::from_secs(role.duration_seconds.into())).ok()
@@ -104,9 +103,5 @@ pub(super) fn held_by_braintrust(target: &Target, places: &[Found<'_>]) -> Optio
 
 fn oldest<'a, 'p>(places: &'a [Found<'p>]) -> Option<&'a Place<'p>> {
     let found = places.iter().filter_map(|(_, place)| place.as_ref().ok());
-    found.min_by_key(|place| updated_at(place).map_or((1, None), |time| (0, Some(time))))
-}
-
-fn updated_at(place: &Place<'_>) -> Option<Timestamp> {
-    place.before.secret_updated_at.as_ref()?.parse().ok()
+    found.min_by_key(|place| layout::changed_at(&place.before).map_or((1, None), |time| (0, Some(time))))
 }
