@@ -9,14 +9,15 @@ from pathlib import Path
 def children(pid: int) -> list[int]:
     # Not /proc/<pid>/task/*/children, which not every kernel has.
     found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
+    # Not Path.glob, which looks at each file and raises where a process has just ended.
+    for name in filter(str.isdigit, os.listdir("/proc")):
         try:
             # The name before the closing bracket may hold spaces and brackets.
-            state, parent = status.read_text().rpartition(")")[2].split()[:2]
+            state, parent = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[:2]
         except (OSError, ValueError):
             continue
         if int(parent) == pid and state != "Z":
-            found.append(int(status.parent.name))
+            found.append(int(name))
     return sorted(found)
 
 
