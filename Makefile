@@ -167,7 +167,7 @@ clean: ## Remove the build and the tools
 FUZZ_SECONDS := 30
 DECISIONS := src/plan.rs src/braintrust/layout.rs 'src/config*.rs' 'src/config/*.rs' src/trigger.rs src/braintrust/pace.rs
 # Each with the black-box tests that know it best.
-ROTATIONS := src/rotation.rs:rotation,refusals,faults src/rotation/places.rs:rotation,faults,staged \
+ROTATIONS := src/rotation.rs:rotation,refusals,faults src/rotation/places.rs:rotation,faults,staged,steps \
   src/rotation/staged.rs:staged,steps src/rotation/retirement.rs:staged,steps,rollback src/rotation/hook.rs:steps \
   src/rotation/rollback.rs:rollback src/rotation/service_token.rs:api_key_rotation src/rotation/check.rs:check \
   src/rotation/status.rs:status

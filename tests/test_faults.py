@@ -242,24 +242,35 @@ def test_a_patch_whose_answer_was_lost_is_not_taken_for_another_writers(bench):
     assert bench.holds_working_credentials(ai_secret)
 
 
-def test_an_ai_secret_that_changed_while_its_patch_waited_for_its_turn_is_refused(bench):
+OTHER_WRITERS = {
+    "the auth_type": {"auth_type": "assume_role"},
+    "the region": {"auth_type": "iam_credentials", "access_key": "AKIA", "region": "eu-central-1"},
+    "the layout": {"aws_access_key_id": "AKIA", "region": "us-east-1"},
+}
+
+
+@pytest.mark.parametrize("changed", OTHER_WRITERS.values(), ids=OTHER_WRITERS)
+def test_an_ai_secret_that_changed_while_its_patch_waited_for_its_turn_is_refused(bench, changed):
     ai_secrets = [bench.ai_secret(f"secret {n}") for n in range(3)]
     function = bench.function(*(bench.target(id, name=f"target-{n}") for n, id in enumerate(ai_secrets)))
     # Each PATCH is refused once, so that they come again one after another, some seconds later.
     bench.braintrust.fail(PATCH, Answer(429, headers={"Retry-After": "4"}), times=3)
-    timer = threading.Timer(2, lambda: change(bench, ai_secrets))
+    timer = threading.Timer(2, lambda: [bench.braintrust.ai_secrets[id].update(metadata=dict(changed)) for id in ai_secrets])
     timer.start()
     result = function.invoke({"action": "rotate"})
     timer.join()
     assert not result.ok
     for id in ai_secrets:
-        assert bench.braintrust.ai_secrets[id]["metadata"]["auth_type"] == "assume_role"
+        assert bench.braintrust.ai_secrets[id]["metadata"] == changed
         assert not any(r.status == 200 and id in r.path for r in bench.patches())
 
 
-def change(bench, ai_secrets):
-    for id in ai_secrets:
-        bench.braintrust.ai_secrets[id]["metadata"]["auth_type"] = "assume_role"
+@pytest.mark.parametrize("metadata", [{}, {"region": "eu-central-1"}], ids=["no region", "another region"])
+def test_an_ai_secret_that_stayed_as_it_was_is_written_after_a_wait(bench, metadata):
+    ai_secret = bench.ai_secret(metadata=metadata)
+    bench.braintrust.fail(PATCH, Answer(429, headers={"Retry-After": "3"}))
+    bench.rotate(bench.target(ai_secret))
+    assert bench.holds_working_credentials(ai_secret)
 
 
 def test_a_slow_target_holds_back_no_other(bench):

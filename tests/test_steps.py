@@ -4,6 +4,7 @@ import json
 import uuid
 
 import pytest
+from conftest import OLD
 from local.server import Answer, DropAfter
 from test_crashes import KINDS, schedule
 from test_staged import FORBIDDEN, move_stage, outcome
@@ -150,6 +151,22 @@ def test_a_failed_test_puts_the_current_credentials_back_and_the_retry_goes_on(b
     assert len(bench.listed(steps.target)) == 2
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_test_fails_where_braintrust_reads_something_else_back_than_was_set(bench, kind):
+    ai_secret = bench.ai_secret()
+    steps = Steps(bench, bench.staged_target(kind, ai_secret))
+    steps.run()
+    first = bench.braintrust.credentials(ai_secret)
+    steps.begin()
+    steps.run(["createSecret", "setSecret"])
+    bench.braintrust.ai_secrets[ai_secret]["metadata"] = dict(OLD)
+    result = steps.step("testSecret")
+    assert not result.ok and "something else reads back" in result.body["errorMessage"]
+    assert bench.braintrust.credentials(ai_secret)["secret"] == first["secret"]
+    assert bench.holds_working_credentials(ai_secret)
+    assert "AWSPENDING" in bench.stages(steps.target)
+
+
 def test_the_credentials_of_an_abandoned_rotation_make_room_for_the_next(bench):
     ai_secret = bench.ai_secret()
     steps = Steps(bench, bench.staged_target("access_key", ai_secret))
@@ -277,6 +294,10 @@ def test_turning_rotation_on_without_rotating_tests_what_there_is(bench, kind):
     full = Steps(bench, target, function)
     assert outcome(full.step("testSecret")) == "step_done"
     assert bench.braintrust.snapshot() == before and len(bench.patches()) == patches
+    bench.braintrust.ai_secrets[ai_secret]["metadata"] = dict(OLD)
+    result = full.step("testSecret")
+    assert not result.ok and "something else reads back" in result.body["errorMessage"]
+    assert len(bench.patches()) == patches
 
 
 def test_turning_rotation_on_tells_that_the_ai_secret_is_not_there(bench):
