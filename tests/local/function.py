@@ -59,12 +59,6 @@ class Function:
             connection.request("POST", _INVOKE, sent)
             response = connection.getresponse()
             raw = response.read()
-        except ConnectionError:
-            if self._process.poll() is None or self._reports_due:
-                raise
-            # Somebody else took one of its ports in between, and was asked instead: the emulator has ended.
-            self.stop()
-            return self.invoke(event)
         finally:
             connection.close()
         seconds = time.perf_counter() - began
