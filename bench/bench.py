@@ -14,10 +14,10 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tools")]
 import functions  # noqa: E402
 import results  # noqa: E402
 import step  # noqa: E402
-from local.braintrust import Braintrust  # noqa: E402
-from local.function import Function  # noqa: E402
-from local.stack import Stack  # noqa: E402
-from local.tls import private_ca  # noqa: E402
+from support.braintrust import Braintrust  # noqa: E402
+from support.function import Function  # noqa: E402
+from support.stack import Stack  # noqa: E402
+from support.tls import private_ca  # noqa: E402
 from scale import rotated_at_once  # noqa: E402
 from table import Row, plain  # noqa: E402
 from throttle import CORES, MEMORY_MB, PERIOD_US, Throttle  # noqa: E402

@@ -8,7 +8,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import step
-from local.function import Function
+from support.function import Function
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOTSTRAP = ROOT / ".aws-sam/build/RotatorFunction/bootstrap"

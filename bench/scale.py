@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import functions
-from local.function import Function
-from local.processes import children
+from support.function import Function
+from support.processes import children
 from table import Row
 
 REAL_SECRET = 65_536  # bytes that a secret in Secrets Manager can hold

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from local.braintrust import Braintrust
-from local.function import Function
-from local.stack import Stack
-from local.tls import private_ca
+from support.braintrust import Braintrust
+from support.function import Function
+from support.stack import Stack
+from support.tls import private_ca
 
 ROOT = Path(__file__).parent.parent
 BOOTSTRAP = Path(os.environ.get("BOOTSTRAP", ROOT / ".aws-sam/build/RotatorFunction/bootstrap"))

@@ -2,7 +2,7 @@
 
 import uuid
 
-from local.server import Server
+from support.server import Server
 from test_crashes import STANDING, schedule
 from test_secrets import forms
 from test_steps import STEPS

@@ -8,7 +8,7 @@ import urllib.request
 import uuid
 
 import pytest
-from local.server import Answer, DropAfter, DropBefore, Kill
+from support.server import Answer, DropAfter, DropBefore, Kill
 from test_crashes import CASES, schedule
 from test_steps import STEPS
 

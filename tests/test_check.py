@@ -5,7 +5,7 @@ import time
 import uuid
 
 import pytest
-from local.server import Answer
+from support.server import Answer
 from test_crashes import FORCED, KINDS, STANDING, schedule
 from test_staged import cut_off_after_set, outcome
 

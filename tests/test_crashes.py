@@ -12,7 +12,7 @@ import signal
 import uuid
 
 import pytest
-from local.server import DropAfter, DropBefore, Kill
+from support.server import DropAfter, DropBefore, Kill
 
 CASES = "rotations stopped"
 KINDS = ["temporary", "access_key", "short_term_api_key", "long_term_api_key"]

@@ -12,9 +12,9 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from conftest import OLD, ROOT
-from local.deployment import deploy, invoke
-from local.iam import ACCOUNT
-from local.upstream import form
+from support.deployment import deploy, invoke
+from support.iam import ACCOUNT
+from support.upstream import form
 from test_crashes import KINDS, STANDING
 from test_steps import STEPS
 

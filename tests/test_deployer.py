@@ -7,7 +7,7 @@ import uuid
 import pytest
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 from conftest import REGION, ROOT
-from local.deployment import deploy
+from support.deployment import deploy
 from samcli.yamlhelper import yaml_parse
 from test_deployed import SCHEDULE, TEMPLATE, invoke, parameters_of, run
 

@@ -8,9 +8,9 @@ import time
 
 import pytest
 from conftest import BOOTSTRAP, MINISTACK, ROOT
-from local.container import IMAGE, Container, docker, engine_answers
-from local.example import Example
-from local.function import ARCHITECTURE, Function
+from support.container import IMAGE, Container, docker, engine_answers
+from support.example import Example
+from support.function import ARCHITECTURE, Function
 
 TEMPLATE = ROOT / ".aws-sam/build/template.yaml"
 EVENTS = {path.stem: json.loads(path.read_text()) for path in sorted((ROOT / "events").glob("*.json"))}

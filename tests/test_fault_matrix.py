@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from disturbed import Rotation
-from local.server import Answer, Delay, DropAfter, DropBefore, Endless, Relabel, Reset, Truncate
+from support.server import Answer, Delay, DropAfter, DropBefore, Endless, Relabel, Reset, Truncate
 from test_crashes import KINDS
 from test_secrets import echo
 

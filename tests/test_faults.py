@@ -7,7 +7,7 @@ import time
 import uuid
 
 import pytest
-from local.server import Answer, Delay, DropAfter, DropBefore, Endless, Truncate
+from support.server import Answer, Delay, DropAfter, DropBefore, Endless, Truncate
 from test_refusals import failed
 
 GET = "GET /v1/ai_secret/{id}"

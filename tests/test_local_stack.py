@@ -18,8 +18,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.client import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
-from local.function import Result
-from local.minted import Minted
+from support.function import Result
+from support.minted import Minted
 
 BEDROCK = "bedrock.amazonaws.com"
 STEPS = ["createSecret", "setSecret", "testSecret", "finishSecret"]

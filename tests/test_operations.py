@@ -9,9 +9,9 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from conftest import REGION, ROOT
-from local.function import ARCHITECTURE
-from local.iam import ACCOUNT
-from local.upstream import form
+from support.function import ARCHITECTURE
+from support.iam import ACCOUNT
+from support.upstream import form
 from test_deployed import SCHEDULE, deployed, execution_policy, invoke, set_execution_policy, tick, variables
 
 BEDROCK_ROLE = ROOT / "bedrock-role.yaml"

@@ -4,7 +4,7 @@ import json
 import uuid
 
 import pytest
-from local.server import Answer
+from support.server import Answer
 
 UNKNOWN = str(uuid.UUID(int=7))
 

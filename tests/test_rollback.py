@@ -4,7 +4,7 @@ import json
 import uuid
 
 import pytest
-from local.server import Answer, DropAfter
+from support.server import Answer, DropAfter
 from test_crashes import FORCED, KINDS, ROLLBACK, STANDING, schedule
 from test_staged import FORBIDDEN, outcome, secret_of
 from test_steps import Steps

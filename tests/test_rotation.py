@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REGION
-from local.server import Answer
+from support.server import Answer
 
 EVENTS = Path(__file__).parent.parent / "events"
 

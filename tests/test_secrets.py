@@ -5,7 +5,7 @@ import json
 import urllib.parse
 
 import pytest
-from local.server import Answer, DropAfter, Truncate
+from support.server import Answer, DropAfter, Truncate
 
 PATCH = "PATCH /v1/ai_secret/{id}"
 

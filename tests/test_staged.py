@@ -7,8 +7,8 @@ import uuid
 
 import pytest
 from conftest import refused
-from local.answers import json_error
-from local.server import Answer, DropAfter
+from support.answers import json_error
+from support.server import Answer, DropAfter
 from test_crashes import FORCED, KINDS, STANDING, schedule
 from test_refusals import failed
 

@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 from conftest import OLD
-from local.server import Answer, DropAfter
+from support.server import Answer, DropAfter
 from test_crashes import KINDS, schedule
 from test_staged import FORBIDDEN, move_stage, outcome
 

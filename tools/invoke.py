@@ -10,9 +10,9 @@ from pathlib import Path
 from step import GREEN, RED, ROOT, Progress, exit_on_signals, paint
 
 sys.path.insert(0, str(ROOT / "tests"))
-from local.container import Container, engine_answers  # noqa: E402
-from local.example import Example  # noqa: E402
-from local.function import Function  # noqa: E402
+from support.container import Container, engine_answers  # noqa: E402
+from support.example import Example  # noqa: E402
+from support.function import Function  # noqa: E402
 
 MINISTACK = ROOT / ".tools/ministack/bin/ministack"
 BUILD = ROOT / ".aws-sam/build"

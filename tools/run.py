@@ -14,8 +14,8 @@ import local_stack
 from step import BOLD, GREEN, RED, ROOT, YELLOW, Progress, exit_on_signals, paint, run
 
 sys.path.insert(0, str(ROOT / "tests"))
-from local.deployment import deploy, invoke, report_of  # noqa: E402
-from local.stack import Stack  # noqa: E402
+from support.deployment import deploy, invoke, report_of  # noqa: E402
+from support.stack import Stack  # noqa: E402
 
 MINISTACK = ROOT / ".tools/ministack/bin/ministack"
 AN_HOUR = 3600
