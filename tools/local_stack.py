@@ -1,4 +1,4 @@
-"""What `make run` leaves running: where it is, for `make status` and its siblings; and how it is ended."""
+"""Finds and stops the local stack that `make run` leaves running."""
 
 import json
 import os
@@ -6,9 +6,9 @@ import signal
 import time
 from pathlib import Path
 
-from step import ROOT
+from environment import ROOT
 
-# A test has one of its own, so that it does not end what somebody left running.
+# Tests set LOCAL_STACK, so that they don't stop the stack of whoever runs them.
 STATE = Path(os.environ.get("LOCAL_STACK", ROOT / ".tools/local.json"))
 
 
@@ -18,12 +18,12 @@ def save(**state):
 
 
 def started(pid):
-    """When a process began: its number may be another's by now."""
+    """When a process started, which distinguishes it from a later one with the same ID."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
 
 
 def load():
-    """What runs, or None."""
+    """Returns what `save` was given, or None if that stack no longer runs."""
     try:
         state = json.loads(STATE.read_text())
         return state if started(state["pid"]) == state["started"] else None
@@ -32,7 +32,7 @@ def load():
 
 
 def stop():
-    """Ends what runs; answers whether anything did."""
+    """Returns whether a stack was running."""
     state = load()
     if state:
         os.kill(state["pid"], signal.SIGTERM)
@@ -45,7 +45,7 @@ def stop():
 
 
 def stay(seconds):
-    """The rest of the life of what stays: until it is ended, or nobody has for so long."""
+    """Keeps this process alive, without a terminal, until the time is over or a signal ends it."""
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nothing, stream)
@@ -53,12 +53,15 @@ def stay(seconds):
 
 
 def in_background(work):
-    """Runs `work(done)` in a process that may outlive this one; this one ends with it, or when it says `done()`."""
+    """Runs `work(done)` in a child process, which may outlive this one, and returns when the child calls `done()`.
+
+    If the child ends before that, this process exits with the same status.
+    """
     from_child, to_parent = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(from_child)
-        os.setsid()  # Ctrl-C is the parent's to hand on
+        os.setsid()  # so that Ctrl-C reaches only the parent, which stops the child
         work(lambda: (os.write(to_parent, b"0"), os.close(to_parent)))
         return
     os.close(to_parent)

@@ -1,7 +1,10 @@
-"""`make run KIND=… TRIGGER=…`: deploys the template into a local AWS, rotates, and shows what that did to the ai_secret.
+"""Deploys the template to a local AWS, rotates, and shows how that changed the ai_secret.
 
-By the schedule, two ticks, the second of which finds a warm function; by Secrets Manager, the four steps. What was
-started stays for an hour, for `make status` and its siblings.
+    run.py KIND TRIGGER
+
+With the trigger `schedule`, the function is invoked for two scheduled runs, the second of which finds it warm. With
+`rotation`, Secrets Manager invokes it for the four rotation steps. The local stack runs for another hour, so that
+`make status`, `make doctor`, `make rotate`, `make rollback` and `make break` can use it.
 """
 
 import json
@@ -10,12 +13,15 @@ import time
 import uuid
 from datetime import UTC, datetime, timedelta
 
+import environment
 import local_stack
-from step import BOLD, GREEN, RED, ROOT, YELLOW, Progress, exit_on_signals, paint, run
+from environment import ROOT
+from step import exit_on_signals, run
+from terminal import BOLD, GREEN, RED, YELLOW, Progress, paint
 
 sys.path.insert(0, str(ROOT / "tests"))
 from support.deployment import deploy, invoke, report_of  # noqa: E402
-from support.stack import Stack  # noqa: E402
+from support.local_cloud import LocalCloud  # noqa: E402
 
 MINISTACK = ROOT / ".tools/ministack/bin/ministack"
 AN_HOUR = 3600
@@ -23,12 +29,13 @@ STACK_NAME = "bedrock-braintrust-rotator"
 TEMPLATE = ROOT / ".aws-sam/build/template.yaml"
 OLD = {"auth_type": "iam_credentials", "access_key": "ASIAOLDOLDOLDOLDOLD0", "region": "us-east-1"}
 OLD |= {"session_token": "IQoJb3JpZ2luOfASessionThatExpiredLongAgo"}
+OLD_SECRET = "0ldS3cretAccessKeyThatNoLongerWorks00000"
 EVENT = json.loads((ROOT / "events/schedule.json").read_text())
-SECRET = ("secret", "session_token", "aws_secret_access_key", "aws_session_token")
+SECRET_FIELDS = ("secret", "session_token", "aws_secret_access_key", "aws_session_token")
 
 
-class Step(Progress):
-    """What the screen says while something is done here, and how long that took."""
+class Task(Progress):
+    """The progress of work in this process, and how long that work took."""
 
     def __enter__(self):
         self.say()
@@ -40,21 +47,21 @@ class Step(Progress):
 
 
 def redacted(field, value):
-    if field not in SECRET or not value:
+    if field not in SECRET_FIELDS or not value:
         return str(value) or "(empty)"
     return f"{value[:4]}… ({len(value)} characters)"
 
 
 def contents(stack, ai_secret):
-    """An ai_secret's fields as they may be shown, and whether a gateway that reads them could call Bedrock."""
-    held = stack.braintrust.ai_secrets[ai_secret]
-    fields = {"secret": held["secret"], **held["metadata"]}
+    """The ai_secret's fields, secrets redacted, and whether a gateway that reads them could call Bedrock."""
+    stored = stack.braintrust.ai_secrets[ai_secret]
+    fields = {"secret": stored["secret"], **stored["metadata"]}
     shown = {field: redacted(field, value) for field, value in sorted(fields.items())}
-    found = stack.braintrust.credentials(ai_secret)
-    if found["auth_type"] == "api_key":
-        works = stack.aws.key_works(found["secret"], found["region"])
+    read = stack.braintrust.credentials(ai_secret)
+    if read["auth_type"] == "api_key":
+        works = stack.aws.key_works(read["secret"], read["region"])
     else:
-        works = stack.aws.works(found["access_key"], found["secret"], found["session_token"], found["region"])
+        works = stack.aws.works(read["access_key"], read["secret"], read["session_token"], read["region"])
     return shown | {"can call Bedrock": "yes" if works else "no"}
 
 
@@ -89,8 +96,8 @@ def show_report(name, report):
             print(f"    {paint('warning', YELLOW)}: {warning}")
         if "error" in target:
             error = target["error"]
-            where = " ".join(error[field] for field in ("service", "call") if field in error)
-            print(f"    {paint(error['class'], RED)}: {where}: {error['problem']}\n    {error['remedy']}")
+            call = " ".join(error[field] for field in ("service", "call") if field in error)
+            print(f"    {paint(error['class'], RED)}: {call}: {error['problem']}\n    {error['remedy']}")
 
 
 def show_stages(stack, secret):
@@ -101,19 +108,19 @@ def show_stages(stack, secret):
 
 
 def by_schedule(stack, outputs):
-    """Two ticks: the name, the report, whether it failed, and the milliseconds of each."""
-    for name in ("cold tick", "warm tick"):
-        with Step(name) as step:
-            # With an id of its own, or it would be the same event once more.
+    """Yields, for each of two scheduled runs, its name, its report, whether it failed, and its milliseconds."""
+    for name in ("first scheduled run", "second scheduled run"):
+        with Task(name) as task:
+            # An event with the same ID would count as the first one, delivered again.
             event = json.dumps(EVENT | {"id": str(uuid.uuid4())})
             report, failed = invoke(stack, outputs["FunctionName"], event)
-        yield name, report, failed, step.took * 1000
+        yield name, report, failed, task.took * 1000
 
 
 def by_secrets_manager(stack, outputs):
-    """The four steps, in the same way."""
+    """Yields the same for each of the four rotation steps."""
     secret, rules = outputs["StagedSecretArn"], {"AutomaticallyAfterDays": 30}
-    with Step("rotate by Secrets Manager"):
+    with Task("rotate by Secrets Manager"):
         stack.client("secretsmanager").rotate_secret(
             SecretId=secret, RotationLambdaARN=outputs["FunctionArn"], RotationRules=rules
         )
@@ -127,7 +134,7 @@ TRIGGERS = {"schedule": by_schedule, "rotation": by_secrets_manager}
 
 
 def rotate(stack, kind, trigger, started):
-    ai_secret = stack.braintrust.add_ai_secret("AWS Bedrock", metadata=dict(OLD), secret="0ldS3cretAccessKeyThatNoLongerWorks00000")
+    ai_secret = stack.braintrust.add_ai_secret("AWS Bedrock", metadata=dict(OLD), secret=OLD_SECRET)
     before = contents(stack, ai_secret)
     parameters = {
         "BraintrustApiKey": stack.braintrust_api_key,
@@ -137,7 +144,7 @@ def rotate(stack, kind, trigger, started):
         "StageCredentials": "true",
     }
     start = time.monotonic()
-    outputs = deploy(stack, TEMPLATE, STACK_NAME, parameters, lambda *command: run("sam deploy", *command))
+    outputs = deploy(stack, TEMPLATE, STACK_NAME, parameters, lambda *arguments: run("sam deploy", *arguments))
     times = [f"local stack {started:.1f} s, deploy {time.monotonic() - start:.1f} s"]
     done = list(TRIGGERS[trigger](stack, outputs))
     for name, report, _, took in done:
@@ -152,7 +159,7 @@ def rotate(stack, kind, trigger, started):
 
 
 def what_next(stack, kind, trigger, secret):
-    """What shows something with this kind and trigger."""
+    """Yields the arguments of `make` that have something to show after this kind and trigger."""
     yield from ("status", "doctor")
     if kind in ("temporary", "short_term_api_key"):
         yield "break WHAT=trust"
@@ -170,7 +177,7 @@ def work(done):
     kind, trigger = sys.argv[1:]
     start = Progress("start the local AWS and Braintrust")
     start.say()
-    with Stack(MINISTACK) as stack:
+    with LocalCloud(MINISTACK) as stack:
         started = start.seconds()
         start.end("ok", GREEN)
         rotated = rotate(stack, kind, trigger, started)
@@ -187,13 +194,14 @@ def work(done):
             braintrust_api_key=stack.braintrust_api_key,
         )
         actions = ", ".join(what_next(stack, kind, trigger, rotated["outputs"]["StagedSecretArn"]))
-        print(f"\nIt stays for an hour: make {actions}")
+        print(f"\nThe local stack runs for another hour. Try make {actions}")
         sys.stdout.flush()
         done()
         local_stack.stay(AN_HOUR)
 
 
 def main():
+    environment.prepare()
     exit_on_signals()
     local_stack.stop()
     local_stack.in_background(work)

@@ -1,130 +1,168 @@
-"""Runs one long command: a line of progress on the screen, the whole output in a file under .tools/logs.
+"""Runs long commands with a line of progress for each, and keeps their output in files under .tools/logs.
 
-    step.py [--show TEXT] NAME -- COMMAND ...
+    step.py NAME -- COMMAND ...
 
-On a terminal the line is redrawn with the seconds and the command's last line; elsewhere a line is written
-after a second, every 30 seconds and at the end. --show prints the output's lines that contain TEXT. If the command
-fails, the last lines of its output are shown, and where the rest is.
+If a command fails, the end of its output is shown, with the name of the file that has all of it.
 """
 
-import argparse
 import os
 import re
 import selectors
-import shutil
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+import environment
+from environment import ROOT
+from terminal import GREEN, RED, YELLOW, Progress, redraw
+
 LOGS = ROOT / ".tools" / "logs"
-TAIL = 40  # a compiler error or two
+TAIL = 40  # enough lines for one or two compiler errors
 # A lone carriage return ends a redrawn progress line, as cargo and pip write them.
 LINE = re.compile(rb"([^\r\n]*)(\r?\n|\r)")
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-RED, GREEN, YELLOW, BOLD = 31, 32, 33, 1
 
 
-def paint(text, code):
-    """Colours text, on a terminal only, and not where https://no-color.org asks for none."""
-    return f"\x1b[{code}m{text}\x1b[0m" if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else text
+class Step:
+    """One command: its process, its log, and the newest line of its output."""
 
+    def __init__(self, name, command, variables=None, show=None):
+        """If the command succeeds, the lines of output that contain `show` are printed.
 
-class Progress:
-    """The one line."""
-
-    def __init__(self, name):
+        `variables` is the whole environment; without it, the command inherits this process's own.
+        """
         self.name = name
-        self.terminal = sys.stdout.isatty()
-        self.start = time.monotonic()
-        self.next_line = 1
+        self.command = [str(part) for part in command]
+        self.show = show
+        self.variables = variables
+        self.log = LOGS / (re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") + ".log")
+        self.doing, self.unread = "", b""
+        self.progress = self.process = self.file = None
 
-    def seconds(self):
-        return time.monotonic() - self.start
-
-    def say(self, doing=""):
-        text = f"{self.seconds():5.0f} s  {self.name}{': ' + doing if doing else ''}"
-        if self.terminal:
-            text = text[: shutil.get_terminal_size().columns - 1]  # a wrapped line could not be redrawn
-            print("\r\x1b[K" + text, end="", flush=True)
-        elif self.seconds() >= self.next_line:
-            print(text, flush=True)
-            self.next_line += 30
-
-    def end(self, word, code):
-        clear = "\r\x1b[K" if self.terminal else ""
-        print(f"{clear}{self.seconds():5.1f} s  {self.name}: {paint(word, code)}", flush=True)
-
-
-def follow(process, log, progress):
-    """Copies the command's output into the log until it ends, showing the newest line of it."""
-    doing, rest = "", b""
-    os.set_blocking(process.stdout.fileno(), False)
-    with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ)
-        while True:
-            progress.say(doing)
-            if not selector.select(timeout=0.5):
-                continue
-            chunk = process.stdout.read()
-            if not chunk:
-                break
-            rest += chunk
-            used = 0
-            for match in LINE.finditer(rest):
-                used = match.end()
-                doing = ESCAPES.sub("", match[1].decode(errors="replace")).strip() or doing
-                if match[2] != b"\r":
-                    log.write(match[1] + b"\n")
-            rest = rest[used:]
-            log.flush()
-    log.write(rest)
-    return process.wait()
-
-
-def run(name, command, environment=None):
-    """The command's output as lines. Exits if the command fails; leaves nothing of it running."""
-    LOGS.mkdir(parents=True, exist_ok=True)
-    path = LOGS / (re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") + ".log")
-    environment = dict(os.environ if environment is None else environment)
-    progress = Progress(name)
-    if progress.terminal:  # how many crates are done: cargo tells only a terminal, unless asked
-        environment |= {"CARGO_TERM_PROGRESS_WHEN": "always", "CARGO_TERM_PROGRESS_WIDTH": "70"}
-    with path.open("wb") as log:
+    def start(self):
+        """Returns whether the command could be started."""
+        LOGS.mkdir(parents=True, exist_ok=True)
+        self.progress = Progress(self.name)
+        variables = dict(os.environ if self.variables is None else self.variables)
+        if sys.stdout.isatty():  # without these, cargo shows how many crates are done only on a terminal
+            variables |= {"CARGO_TERM_PROGRESS_WHEN": "always", "CARGO_TERM_PROGRESS_WIDTH": "70"}
         try:
-            process = subprocess.Popen(
-                command,
-                env=environment,
+            self.process = subprocess.Popen(
+                self.command,
+                env=variables,
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # so that it can be stopped with all that it started
+                start_new_session=True,  # so that it can be stopped together with all that it started
             )
         except OSError as error:
-            progress.end("failed", RED)
-            sys.exit(f"{command[0]}: {error.strerror}")
+            self.progress.end("failed", RED)
+            print(f"{self.command[0]}: {error.strerror}", file=sys.stderr, flush=True)
+            return False
+        self.file = self.log.open("wb")
+        os.set_blocking(self.process.stdout.fileno(), False)
+        return True
+
+    def read(self):
+        """Copies new output into the log; returns False at its end."""
+        chunk = self.process.stdout.read()
+        if not chunk:
+            return False
+        self.unread += chunk
+        used = 0
+        for match in LINE.finditer(self.unread):
+            used = match.end()
+            self.doing = ESCAPES.sub("", match[1].decode(errors="replace")).strip() or self.doing
+            if match[2] != b"\r":
+                self.file.write(match[1] + b"\n")
+        self.unread = self.unread[used:]
+        self.file.flush()
+        return True
+
+    def finish(self):
+        """Prints how the command ended; returns whether it succeeded."""
+        self.file.write(self.unread)
+        self.file.close()
+        status = self.process.wait()
+        if status == 0:
+            self.progress.end("ok", GREEN)
+            shown = [line for line in self.output() if self.show and self.show in line]
+            print(*(f"         {line}\n" for line in shown), sep="", end="", flush=True)
+            return True
+        self.progress.end("failed", RED)
+        print(*self.output()[-TAIL:], sep="\n", flush=True)
+        print(f"Exit status {status}. The whole output is in {self.log}.", file=sys.stderr, flush=True)
+        return False
+
+    def stop(self):
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            self.process.wait()
+        self.file.close()
+        self.progress.end("stopped", YELLOW)
+
+    def output(self):
+        return self.log.read_text(errors="replace").splitlines()
+
+
+def run_side_by_side(*queues):
+    """Runs the queues side by side, and the steps of each queue in order; returns the steps that failed."""
+    waiting, failed = [list(queue) for queue in queues], []
+    with selectors.DefaultSelector() as selector:
+
+        def running():
+            return [key.data[0] for key in selector.get_map().values()]
+
+        def start_next(queue):
+            while queue:
+                step = queue.pop(0)
+                if step.start():
+                    selector.register(step.process.stdout, selectors.EVENT_READ, (step, queue))
+                    return
+                failed.append(step)
+
         try:
-            status = follow(process, log, progress)
+            for queue in waiting:
+                start_next(queue)
+            while steps := running():
+                _say(steps)
+                for key, _ in selector.select(timeout=0.5):
+                    step, queue = key.data
+                    if step.read():
+                        continue
+                    if not step.finish():
+                        failed.append(step)
+                    selector.unregister(step.process.stdout)
+                    start_next(queue)
         except BaseException:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait()
-            progress.end("stopped", YELLOW)
+            for step in running():
+                step.stop()
             raise
-    output = path.read_text(errors="replace").splitlines()
-    if status != 0:
-        progress.end("failed", RED)
-        print(*output[-TAIL:], sep="\n")
-        sys.exit(f"Exit status {status}. All of the output: {path}")
-    progress.end("ok", GREEN)
-    return output
+    return failed
+
+
+def _say(steps):
+    if sys.stdout.isatty():
+        redraw(" | ".join(step.progress.text(step.doing) for step in steps))
+    else:
+        for step in steps:
+            step.progress.say(step.doing)
+
+
+def run(name, command, variables=None, show=None):
+    """Runs one command and returns the lines of its output; exits if it fails."""
+    step = Step(name, command, variables, show)
+    if run_side_by_side([step]):
+        sys.exit(1)
+    return step.output()
 
 
 def exit_on_signals():
-    """Ctrl-C, SIGTERM and a closed terminal unwind the program, so that all it started is stopped; a second one can't
-    cut that short."""
+    """Makes Ctrl-C, SIGTERM and a closed terminal unwind the program, so that everything it started is stopped.
+
+    A second signal doesn't cut that short.
+    """
     ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def unwind(number, _frame):
@@ -137,15 +175,11 @@ def exit_on_signals():
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--show")
-    parser.add_argument("name")
-    parser.add_argument("command", nargs=argparse.REMAINDER)
-    args = parser.parse_args()
+    if len(sys.argv) < 4 or sys.argv[2] != "--":
+        sys.exit("Usage: step.py NAME -- COMMAND ...")
+    environment.prepare()
     exit_on_signals()
-    output = run(args.name, args.command[1:] if args.command[:1] == ["--"] else args.command)
-    if args.show:
-        print(*(f"         {line}" for line in output if args.show in line), sep="\n")
+    run(sys.argv[1], sys.argv[3:])
 
 
 if __name__ == "__main__":

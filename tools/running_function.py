@@ -1,0 +1,58 @@
+"""Finds and invokes a function that is running in the caller's AWS account or in the local stack."""
+
+import json
+import os
+import sys
+import tomllib
+
+import boto3
+import local_stack
+from botocore.config import Config
+from environment import ROOT
+
+NOT_RUNNING = "Nothing is running. Use `make run` first, or name a deployed stack with STACK=…"
+
+
+class RunningFunction:
+    def __init__(self, stack):
+        """`stack` is the name of a CloudFormation stack. If it is empty, the function is the local stack's."""
+        self.local = None if stack else local_stack.load()
+        if not stack and not self.local:
+            sys.exit(NOT_RUNNING)
+        # botocore itself reads only AWS_DEFAULT_REGION.
+        account = self.local["credentials"] if self.local else {"region_name": os.environ.get("AWS_REGION") or None}
+        self.session = boto3.session.Session(**account)
+        if not self.session.region_name:
+            self.session = boto3.session.Session(region_name=_saved_region())
+        if self.local:
+            print("The local stack that `make run` left running:")
+            self.name = self.local["outputs"]["FunctionName"]
+        else:
+            print(f"{stack} in {self.session.region_name}:")
+            self.name = self._output_of(stack, "FunctionName")
+
+    def client(self, service):
+        # A rotation may take 15 minutes, and a second attempt would be a second rotation.
+        config = Config(read_timeout=910, retries={"total_max_attempts": 1})
+        return self.session.client(service, endpoint_url=self.local and self.local["endpoint_url"], config=config)
+
+    def invoke(self, **event):
+        """Returns the answer, and whether it is an error."""
+        answer = self.client("lambda").invoke(FunctionName=self.name, Payload=json.dumps(event))
+        body = json.loads(answer["Payload"].read())
+        if "FunctionError" not in answer:
+            return body, False
+        try:
+            return json.loads(body["errorMessage"]), True
+        except ValueError:
+            return body["errorMessage"], True
+
+    def _output_of(self, stack, key):
+        [described] = self.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+        return {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}[key]
+
+
+def _saved_region():
+    """The region that `make deploy` saved."""
+    saved = tomllib.loads((ROOT / "samconfig.toml").read_text())["default"]["deploy"]["parameters"]
+    return saved.get("region") or sys.exit("The region is unknown. Set AWS_REGION.")

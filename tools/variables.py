@@ -1,0 +1,62 @@
+"""Checks the variables that `make` was given, and says what is wrong with them.
+
+    variables.py GOALS GIVEN ORIGIN_OF_STACK NAME=VALUE ...
+
+GOALS and GIVEN are lists separated by spaces: the goals, and the names of the variables on the command line. make would
+silently ignore a variable whose name is misspelled, and a parameter of the template.
+"""
+
+import sys
+
+ALWAYS = ["ARCH", "PYTHON"]
+OF_GOAL = {
+    "run": ["KIND", "TRIGGER"],
+    "invoke": ["EVENT"],
+    "test": ["T"],
+    "status": ["STACK"],
+    "doctor": ["STACK"],
+    "rotate": ["STACK", "TARGETS", "FORCE"],
+    "rollback": ["STACK", "TARGETS"],
+    "break": ["WHAT"],
+    "deploy": ["ARGS"],
+    "fuzz": ["FUZZ_SECONDS"],
+}
+VALUES = {
+    "KIND": ["temporary", "access_key", "short_term_api_key", "long_term_api_key"],
+    "TRIGGER": ["schedule", "rotation"],
+    "ARCH": ["x86_64", "arm64"],
+    "FORCE": ["true"],
+}
+MAY_BE_EMPTY = ["FORCE"]
+
+
+def problems(goals, given, origin_of_stack, values):
+    command = " ".join(["make", *goals])
+    accepted = [name for goal in goals for name in OF_GOAL.get(goal, [])] + ALWAYS
+    unknown = [name for name in given if name not in accepted]
+    if unknown:
+        yield "{} does not accept {}. It accepts {}.".format(command, ", ".join(unknown), ", ".join(accepted))
+    if unknown and "deploy" in goals:
+        yield "Without ARGS, it asks for the template's parameters; ARGS='--parameter-overrides …' sets them."
+    if "STACK" in unknown and ("break" in goals or "stop" in goals):
+        yield "It works only on what `make run` left running."
+    if "STACK" in accepted and origin_of_stack.startswith("environment"):
+        yield "Give STACK after make, not in the environment: {} STACK=…".format(command)
+    for name, value in values.items():
+        allowed = VALUES[name] + ([""] if name in MAY_BE_EMPTY else [])
+        if name in accepted and value not in allowed:
+            yield "{}={} is not accepted. Accepted: {}.".format(name, value, ", ".join(VALUES[name]))
+
+
+def main():
+    # Whatever Python is found runs this file, so older versions must be able to parse it.
+    if sys.version_info < (3, 11):
+        sys.exit("Python 3.11 or newer is needed: make PYTHON=/path/to/python3")
+    goals, given, origin_of_stack, *values = sys.argv[1:]
+    values = dict(value.split("=", 1) for value in values)
+    found = list(problems(goals.split(), given.split(), origin_of_stack, values))
+    if found:
+        sys.exit(" ".join(found).rstrip("."))  # make itself ends the sentence
+
+
+main()
