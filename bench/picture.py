@@ -1,11 +1,11 @@
-"""Draws the results as SVG, readable on light and on dark pages."""
+"""Draws the results as SVG pictures that are readable on light and dark pages."""
 
 import math
 from html import escape
 from pathlib import Path
 
 WIDTH, LEFT, RIGHT = 720, 130, 90
-# A page may be dark where the reader's system is light, so a picture has its own background.
+# A page may be dark although the reader's system is light, so a picture has its own background.
 STYLE = """
   text { font: 13px system-ui, 'DejaVu Sans', sans-serif; fill: #1f2328 }
   .title { font-weight: bold; font-size: 15px }
@@ -21,7 +21,7 @@ STYLE = """
 
 
 def bars(path: Path, title: str, unit: str, panels: dict[str, dict[str, float]], own: str):
-    """Panels of bars, each with an axis of its own; the bar of `own` is the one to look at."""
+    """Draws panels of bars, each with its own axis. The bars named `own` are highlighted."""
     parts, y = [], 44
     for name, values in panels.items():
         step = _step(max(values.values()))
@@ -44,7 +44,7 @@ def bars(path: Path, title: str, unit: str, panels: dict[str, dict[str, float]],
 
 
 def log_log(path: Path, title: str, x_axis: str, y_axis: str, points: dict[float, float]):
-    """One line through the points, both axes in powers of ten."""
+    """Draws a line through the points, with powers of ten on both axes."""
     top, bottom, left = 50, 380, 80
     x_of, x_ticks = _decades(points.keys(), left, WIDTH - 40)
     y_of, y_ticks = _decades(points.values(), bottom, top)
@@ -54,10 +54,10 @@ def log_log(path: Path, title: str, x_axis: str, y_axis: str, points: dict[float
     for value, y in y_ticks:
         parts += [_line(left, y, WIDTH - 40, y, "grid"), _text(left - 8, y + 4, f"{value:,g}", "end")]
     parts += [_line(left, top, left, bottom, "axis"), _line(left, bottom, WIDTH - 40, bottom, "axis")]
-    places = [(x_of(x), y_of(y), y) for x, y in points.items()]
-    parts.append('<polyline class="line" points="{}"/>'.format(" ".join(f"{x:.1f},{y:.1f}" for x, y, _ in places)))
-    for x, y, value in places:
-        is_first = x == left  # the others' labels go to the left, where a rising line is not
+    positions = [(x_of(x), y_of(y), y) for x, y in points.items()]
+    parts.append('<polyline class="line" points="{}"/>'.format(" ".join(f"{x:.1f},{y:.1f}" for x, y, _ in positions)))
+    for x, y, value in positions:
+        is_first = x == left  # other labels go to the left of their points, where the rising line does not cross them
         parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
         parts.append(_text(x + 6 if is_first else x - 8, y - 8, f"{_short(value)} s", "" if is_first else "end"))
     parts.append(_text((left + WIDTH - 40) / 2, bottom + 44, x_axis, "middle"))
@@ -67,17 +67,17 @@ def log_log(path: Path, title: str, x_axis: str, y_axis: str, points: dict[float
 
 
 def _decades(values, start, end):
-    """What maps values to places between `start` and `end`, and the powers of ten there with their places."""
+    """Returns a function from values to positions from `start` to `end`, and the powers of ten with their positions."""
     first, last = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
 
-    def place(value):
+    def position(value):
         return start + (math.log10(value) - first) / (last - first) * (end - start)
 
-    return place, [(10.0**n, place(10.0**n)) for n in range(first, last + 1)]
+    return position, [(10.0**n, position(10.0**n)) for n in range(first, last + 1)]
 
 
 def _step(most):
-    """A round number that goes four to ten times into it."""
+    """A round number that divides `most` into four to ten steps."""
     power = 10.0 ** math.floor(math.log10(most / 4))
     return max(factor * power for factor in (1, 2, 5) if factor * power <= most / 4)
 

@@ -12,8 +12,8 @@ Machine: {machine}.
 
 {about}
 
-"By hand in Python" is [by_hand/function.py](by_hand/function.py): Braintrust's help article with boto3. It neither
-probes the new credentials nor looks at what Braintrust took.
+"By hand in Python" is [by_hand/function.py](by_hand/function.py): Braintrust's help article, with boto3. It doesn't
+probe the new credentials, and doesn't check what Braintrust has stored.
 
 {table}
 
@@ -24,7 +24,7 @@ probes the new credentials nor looks at what Braintrust took.
 
 
 def write(directory: Path, rows: list[Row], about: str, cold: dict[str, str], scale: dict[int, str]):
-    """`cold` has the panels of the first picture and `scale` the points of the second, with the names of their rows."""
+    """`cold` maps the panels of the first picture, and `scale` the points of the second, to the names of their rows."""
     named = {row.what: row for row in rows}
     described = "; ".join(f"{name} {value}" for name, value in machine().items())
     page = PAGE.format(machine=described, about=about, table=markdown(rows))
@@ -36,5 +36,5 @@ def write(directory: Path, rows: list[Row], about: str, cold: dict[str, str], sc
     }
     picture.bars(directory / "cold_start.svg", "Cold start", "milliseconds", panels, own="this function")
     points = {count: named[what].ours for count, what in scale.items()}
-    title = "One invocation: targets and seconds"
+    title = "Duration of one invocation"
     picture.log_log(directory / "scale.svg", title, "targets", "seconds", points)

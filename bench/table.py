@@ -1,4 +1,4 @@
-"""One table of results, for the terminal and for bench/RESULTS.md."""
+"""Formats the table of results for the terminal and for bench/RESULTS.md."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ HEADER = ("what", "do nothing", "this function", "by hand in Python", "Python / 
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that was measured, of up to three functions; None is one that it was not measured of."""
+    """A measurement of up to three functions; None stands for a function that was not measured."""
 
     what: str
     unit: str
@@ -29,7 +29,7 @@ class Row:
 
 
 def plain(row=None):
-    """A row, or the header, in columns."""
+    """Formats a row in columns, or the header if there is no row."""
     what, *figures, remark = row.cells() if row else HEADER
     return f"{what:34}" + "".join(f"{figure:>18}" for figure in figures) + f"  {remark}"
 

@@ -1,4 +1,4 @@
-"""A CPU quota like Lambda's for one function's process, and not for the servers that it calls: a cgroup, v1 or v2."""
+"""Gives a function's process, but not the servers that it calls, a CPU quota like Lambda's, with cgroups v1 or v2."""
 
 import os
 import tempfile
@@ -6,16 +6,16 @@ import time
 from pathlib import Path
 
 MEMORY_MB = 128
-# "At 1,769 MB, a function has the equivalent of one vCPU", and it is proportional below.
+# "At 1,769 MB, a function has the equivalent of one vCPU." Below that, its share is proportional.
 CORES = MEMORY_MB / 1769
-# Lambda does not document its period. The kernel's 100 ms would let a small program start within a single quota,
-# as if nothing held it.
+# Lambda does not document its period. With the kernel's default of 100 ms, a small program would start within a single
+# quota, as if it were not throttled.
 PERIOD_US = 20_000
 QUOTA_US = round(PERIOD_US * CORES)
 
 
 class Throttle:
-    """A context that makes cgroups with the quota; where the machine allows none, `missing` says why."""
+    """A context that creates cgroups with the quota. If the machine does not allow that, `missing` says why."""
 
     def __init__(self):
         self.missing: str | None = None
@@ -26,7 +26,7 @@ class Throttle:
         try:
             self._new_group()
         except OSError as error:
-            self.missing = f"not measured: no CPU cgroup ({error.strerror})"
+            self.missing = f"not measured: CPU cgroups are not available ({error.strerror})"
         return self
 
     def __exit__(self, *_):
@@ -35,9 +35,10 @@ class Throttle:
         self._directory.cleanup()
 
     def bootstrap(self, bootstrap: Path) -> Path:
-        """A program that enters a new cgroup and becomes that bootstrap; for one start.
+        """Returns a program that moves itself into a new cgroup and then runs the bootstrap; it serves for one start.
 
-        What ran before it in the same cgroup would leave its debt: to end Python takes more than one period's quota.
+        A cgroup is not used twice, because ending Python takes more than one period's quota, and the next process would
+        have to wait until that is made up for.
         """
         group = self._new_group()
         wrapper = Path(self._directory.name, group.name)
@@ -59,7 +60,7 @@ class Throttle:
 
 
 def _remove(group: Path):
-    # A process that was just killed stays in it for a moment, and a throttled one for longer.
+    # A process that was just killed stays in its cgroup for a moment, and a throttled one for longer.
     for _ in range(500):
         try:
             return group.rmdir()
@@ -68,7 +69,7 @@ def _remove(group: Path):
 
 
 def _controller() -> tuple[Path, bool]:
-    """Where cgroups with a CPU quota can be made, and whether that is version 2."""
+    """Returns the folder in which cgroups with a CPU quota can be created, and whether it is version 2."""
     for line in Path("/proc/mounts").read_text().splitlines():
         _, mounted_at, kind, options, *_ = line.split()
         root = Path(mounted_at)

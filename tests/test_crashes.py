@@ -1,200 +1,103 @@
-"""Stops the function before and after every call of a rotation, for every kind and both triggers, and of a rollback.
-Nothing is ever lost.
+"""Stops the function before and after every call of a rotation, the first one included, and of a rollback.
 
-After each stop and each run Braintrust holds credentials that work. In the end AWSCURRENT, Braintrust and IAM agree, no
-credential is left that nobody names, there were never more than two, and the current one was never deactivated.
+Credentials are never lost. After each stop and each run, the credentials in Braintrust work. At the end AWSCURRENT,
+Braintrust and IAM agree, there are no keys that nothing names, there were never more than two keys, and the current key
+was never deactivated.
 """
 
-import itertools
-import json
-import os
-import signal
-import uuid
-
 import pytest
-from support.server import DropAfter, DropBefore, Kill
+from support.events import scheduled_run
+from support.kinds import KINDS, USER_BASED
+from support.side_by_side import side_by_side
+from support.stopped_run import STOPS, due_rollbacks, due_rotations, first_rotations
 
 CASES = "rotations stopped"
-KINDS = ["temporary", "access_key", "short_term_api_key", "long_term_api_key"]
-STANDING = ["access_key", "long_term_api_key"]
-FORCED = {"action": "rotate", "force": True}
-ROLLBACK = {"action": "rollback", "targets": ["prod"]}
-RETIRES = ("iam:UpdateAccessKey", "iam:DeleteAccessKey")
-RETIRES += ("iam:UpdateServiceSpecificCredential", "iam:DeleteServiceSpecificCredential")
-STOPS = ["killed before", "killed after", "connection lost before", "answer lost"]
 
 
-def schedule():
-    """A tick's event, with an id of its own."""
-    return {"id": str(uuid.uuid4()), "source": "aws.events", "detail-type": "Scheduled Event", "detail": {}}
-
-
-class Rotation:
-    """One target whose credentials are due, and how its rotation is started and started again."""
-
-    def __init__(self, bench, kind, trigger):
-        self.bench, self.kind, self.trigger = bench, kind, trigger
-        self.ai_secret = bench.ai_secret(f"{kind} {uuid.uuid4()}")
-        self.target = bench.staged_target(kind, self.ai_secret)
-        self.function = bench.function(self.target)
-        assert self.function.invoke(schedule()).ok
-        self.first = bench.staged(self.target)
-        bench.age(self.target)
-        self.calls = []
-        self.retired = []
-        self.wrong = []
-        for server in (bench.aws, bench.braintrust):
-            server.clear_faults()
-            server.fail(self.watch, None, times=None)
-        self.event = schedule()
-        self.token = str(uuid.uuid4())
-
-    def is_ours(self, request):
-        """Whether the function made the request, and not the test."""
-        root = f"Credential={self.bench.stack.ministack.root['AWS_ACCESS_KEY_ID']}/"
-        return root not in request.headers.get("authorization", "")
-
-    def watch(self, request):
-        """Called for every request; answers whether this is the one to stop at."""
-        if not self.is_ours(request):
-            return False
-        if request.call in RETIRES and b"Status=Active" not in request.body:
-            self.retired += request.body.decode().split("&")
-        self.calls.append(request.call)
-        return False
-
-    def stop(self, fault, place):
-        """Gives the fault to the call at this place."""
-        seen = itertools.count()
-        for server in (self.bench.aws, self.bench.braintrust):
-            server.fail(lambda request: self.is_ours(request) and next(seen) == place, fault)
-
-    def kill(self):
-        if pid := self.function.pid:
-            os.kill(pid, signal.SIGKILL)
-
-    def run(self):
-        """The rotation, or the same again."""
-        if self.trigger == "schedule":
-            return self.function.invoke(self.event).ok
-        for step in ("createSecret", "setSecret", "testSecret", "finishSecret"):
-            event = {"Step": step, "SecretId": self.target["secret_id"], "ClientRequestToken": self.token}
-            if not self.function.invoke(event).ok:
-                return False
-        return True
-
-    def begin(self):
-        """What Secrets Manager does before its first step: rotation turned on, a pending version without a value."""
-        if self.trigger == "rotation":
-            self.bench.aws.begin_rotation(self.target["secret_id"], self.token)
-
-    def check_braintrust(self, when):
-        if not self.bench.holds_working_credentials(self.ai_secret):
-            self.wrong.append(f"Braintrust holds what does not work, {when}")
-
-    def check_the_end(self):
-        held = self.bench.staged(self.target)
-        if any(held["credential_id"] in field for field in self.retired):
-            self.wrong.append("the current credential was deactivated")
-        found = self.bench.braintrust.credentials(self.ai_secret)
-        secret = held.get("api_key") or held["aws_secret_access_key"]
-        if found["secret"] != secret:
-            self.wrong.append("AWSCURRENT and Braintrust disagree")
-        listed = self.bench.listed(self.target)
-        if self.kind in STANDING and listed != {held["credential_id"]: True}:
-            self.wrong.append(f"IAM has {listed}, AWSCURRENT names {held['credential_id']}")
-        stages = self.bench.stages(self.target)
-        if stages.get("AWSPENDING") not in (None, stages["AWSCURRENT"]):
-            self.wrong.append("a pending version is left")
-
-
-class Rollback(Rotation):
-    """One target that was rotated twice, and its rollback."""
-
-    def __init__(self, bench, kind):
-        super().__init__(bench, kind, "rollback")
-        bench.put(self.target, self.first)
-        assert self.function.invoke(FORCED).ok
-        self.calls.clear()
-        self.retired.clear()
-
-    def run(self):
-        return self.function.invoke(ROLLBACK).ok
-
-
-def faults(rotation):
-    return {
-        "killed before": Kill(rotation.kill, acts=False),
-        "killed after": Kill(rotation.kill, acts=True),
-        "connection lost before": DropBefore(),
-        "answer lost": DropAfter(),
-    }
-
-
-def calls_of(bench, kind, trigger):
-    """How many calls an undisturbed rotation makes."""
-    rotation = Rotation(bench, kind, trigger)
-    rotation.begin()
-    rotation.calls.clear()
+def calls_of_rotation(world, kind, trigger, new_rotations):
+    """The calls of a rotation that nothing disturbs."""
+    [rotation] = new_rotations(world, kind, trigger, 1)
+    rotation.begin_rotation()
+    rotation.start()
     assert rotation.run(), rotation.function.logs()
-    return list(rotation.calls)
+    return rotation.calls()
 
 
-@pytest.mark.parametrize("stopped", STOPS)
+def stop_rotation(rotation, stop, position):
+    rotation.begin_rotation()
+    rotation.start()
+    rotation.stop_at(stop, position)
+    rotation.run()
+    rotation.check_braintrust("after the stop")
+    # Secrets Manager retries the whole rotation, and Lambda retries an event that failed.
+    for retry in range(3):
+        if rotation.run():
+            break
+        rotation.check_braintrust(f"after retry {retry + 1}")
+    else:
+        rotation.wrong.append("three retries failed")
+    rotation.check_braintrust("at the end")
+    rotation.cancel_rotation()
+    if rotation.kind in USER_BASED:
+        # Nothing is due in these two: one deactivates the unneeded keys, and the next deletes them.
+        for _ in range(2):
+            assert rotation.invoke(scheduled_run()).ok, rotation.function.logs()[-2:]
+    rotation.check_the_end()
+    rotation.stop()
+    return rotation.wrong
+
+
+@pytest.mark.parametrize("stop", STOPS)
 @pytest.mark.parametrize("trigger", ["schedule", "rotation"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_rotation_survives_being(bench, kind, trigger, stopped, record_property):
-    calls = calls_of(bench, kind, trigger)
-    failed = []
-    for place, call in enumerate(calls):
-        rotation = Rotation(bench, kind, trigger)
-        rotation.begin()
-        rotation.stop(faults(rotation)[stopped], place)
-        rotation.run()
-        rotation.check_braintrust("after the stop")
-        # Secrets Manager tries the whole rotation again; so does Lambda with an event that failed.
-        for again in range(3):
-            if rotation.run():
-                break
-            rotation.check_braintrust(f"after try {again + 2}")
-        else:
-            rotation.wrong.append("three more tries failed")
-        rotation.check_braintrust("at the end")
-        if trigger == "rotation":
-            bench.stack.client("secretsmanager").cancel_rotate_secret(SecretId=rotation.target["secret_id"])
-        if kind in STANDING:
-            # Two more ticks, which find nothing due: what is left over is deactivated by one and deleted by the next.
-            for _ in range(2):
-                assert rotation.function.invoke(schedule()).ok, rotation.function.logs()[-2:]
-        rotation.check_the_end()
-        failed += [f"{stopped} call {place} ({call}): {wrong}" for wrong in rotation.wrong]
-        rotation.function.stop()
+@pytest.mark.parametrize("new_rotations", [due_rotations, first_rotations])
+def test_a_rotation_survives_being(world, new_rotations, kind, trigger, stop, record_property):
+    calls = calls_of_rotation(world, kind, trigger, new_rotations)
+
+    def check(rotation, position):
+        return [
+            f"{stop} call {position} ({calls[position]}): {wrong}" for wrong in stop_rotation(rotation, stop, position)
+        ]
+
+    side_by_side(check, new_rotations(world, kind, trigger, len(calls)), range(len(calls)))
     record_property(CASES, len(calls))
-    assert not failed, "\n".join(failed)
 
 
-@pytest.mark.parametrize("stopped", STOPS)
-@pytest.mark.parametrize("again", [True, False])
+def calls_of_rollback(world, kind):
+    """The calls of a rollback that nothing disturbs."""
+    [rollback] = due_rollbacks(world, kind, 1)
+    rollback.start()
+    assert rollback.run(), rollback.function.logs()
+    return rollback.calls()
+
+
+def stop_rollback(rollback, stop, position, is_repeated):
+    rollback.start()
+    rollback.stop_at(stop, position)
+    rollback.run()
+    rollback.check_braintrust("after the stop")
+    if is_repeated:
+        rollback.run()  # refused if the first one succeeded
+        rollback.check_braintrust("after the repetition")
+    for run in range(4):
+        ok = rollback.invoke(scheduled_run()).ok
+        rollback.check_braintrust(f"after scheduled run {run + 1}")
+    if not ok:
+        rollback.wrong.append(f"the last scheduled run failed: {rollback.function.logs()[-2:]}")
+    rollback.check_the_end()
+    rollback.stop()
+    return rollback.wrong
+
+
+@pytest.mark.parametrize("stop", STOPS)
+@pytest.mark.parametrize("is_repeated", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_rollback_survives_being(bench, kind, again, stopped, record_property):
-    undisturbed = Rollback(bench, kind)
-    assert undisturbed.run(), undisturbed.function.logs()
-    calls, failed = list(undisturbed.calls), []
-    for place, call in enumerate(calls):
-        rollback = Rollback(bench, kind)
-        rollback.stop(faults(rollback)[stopped], place)
-        rollback.run()
-        rollback.check_braintrust("after the stop")
-        if again:
-            rollback.run()  # one that has succeeded is refused
-            rollback.check_braintrust("after it was repeated")
-        for tick in range(4):
-            ok = rollback.function.invoke(schedule()).ok
-            rollback.check_braintrust(f"after tick {tick + 1}")
-        if not ok:
-            rollback.wrong.append(f"the ticks fail: {rollback.function.logs()[-2:]}")
-        rollback.check_the_end()
-        failed += [f"{stopped} call {place} ({call}): {wrong}" for wrong in rollback.wrong]
-        rollback.function.stop()
+def test_a_rollback_survives_being(world, kind, is_repeated, stop, record_property):
+    calls = calls_of_rollback(world, kind)
+
+    def check(rollback, position):
+        wrong = stop_rollback(rollback, stop, position, is_repeated)
+        return [f"{stop} call {position} ({calls[position]}): {line}" for line in wrong]
+
+    side_by_side(check, due_rollbacks(world, kind, len(calls)), range(len(calls)))
     record_property(CASES, len(calls))
-    assert not failed, "\n".join(failed)

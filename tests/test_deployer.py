@@ -1,4 +1,4 @@
-"""docs/deployer-policy.json: enough to deploy the stack and to look at it."""
+"""docs/deployer-policy.json allows everything that deploying and inspecting the stack needs."""
 
 import fnmatch
 import json
@@ -6,16 +6,17 @@ import uuid
 
 import pytest
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
-from conftest import REGION, ROOT
-from support.deployment import deploy
 from samcli.yamlhelper import yaml_parse
-from test_deployed import SCHEDULE, TEMPLATE, invoke, parameters_of, run
+from support.deployed_function import SCHEDULED_EVENT, parameters_of, run_command
+from support.deployment import deploy, invoke
+from support.local_cloud import REGION
+from support.paths import ROOT, TEMPLATE
 
 POLICY = json.loads((ROOT / "docs/deployer-policy.json").read_text())
 STACK = "bedrock-braintrust-rotator"
-# What sam's transform makes of the function and its schedule.
+# The resources that sam's transform creates for the function and its schedule.
 OF_SAM = {"AWS::Lambda::Function", "AWS::Lambda::EventInvokeConfig", "AWS::Lambda::Permission", "AWS::Events::Rule"}
-# What CloudFormation's handlers ask for only with properties that the template does not set.
+# Actions that CloudFormation's handlers use only with properties that the template doesn't set.
 UNUSED = [
     "ec2:*", "elasticfilesystem:*", "s3files:*", "firehose:*", "s3:REST.PUT.OBJECT",
     "kms:*",  # with KmsKeyArn: README says what to add
@@ -30,7 +31,7 @@ UNUSED = [
 
 
 def allowed():
-    """The policy's actions, in lower case, as IAM compares them."""
+    """The policy's actions in lower case, because IAM ignores case."""
     actions = [statement["Action"] for statement in POLICY["Statement"]]
     return [action.lower() for some in actions for action in ([some] if isinstance(some, str) else some)]
 
@@ -50,14 +51,14 @@ def test_the_policy_allows_what_cloudformation_does_for_each_resource(type):
         assert any(fnmatch.fnmatch(action.lower(), pattern) for pattern in patterns), action
 
 
-def test_iam_takes_the_policy_and_it_fits_a_managed_policy():
+def test_the_policy_fits_a_managed_policy():
     assert len(json.dumps(POLICY, separators=(",", ":"))) <= 6144
 
 
 @pytest.fixture
-def deployer(bench):
-    """Deploys as an IAM user with the policy, less some of its statements."""
-    iam = bench.stack.client("iam")
+def deployer(world):
+    """Deploys as an IAM user that has the policy without some of its statements."""
+    iam = world.client("iam")
 
     def deployer(*without):
         name = f"deployer-{uuid.uuid4().hex[:8]}"
@@ -67,20 +68,22 @@ def deployer(bench):
         iam.put_user_policy(UserName=name, PolicyName="deployer", PolicyDocument=policy)
         key = iam.create_access_key(UserName=name)["AccessKey"]
         caller = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
-        return deploy(bench.stack, TEMPLATE, STACK, parameters_of(bench, bench.ai_secret(), {}), run, caller)
+        return deploy(
+            world.cloud, TEMPLATE, STACK, parameters_of(world, world.new_ai_secret(), {}), run_command, caller
+        )
 
     yield deployer
-    bench.stack.client("cloudformation").delete_stack(StackName=STACK)
+    world.client("cloudformation").delete_stack(StackName=STACK)
 
 
-def test_somebody_with_the_policy_deploys(bench, deployer):
+def test_a_user_with_the_policy_can_deploy(world, deployer):
     outputs = deployer()
-    report, failed = invoke(bench.stack, outputs["FunctionName"], SCHEDULE)
+    report, failed = invoke(world.cloud, outputs["FunctionName"], SCHEDULED_EVENT)
     assert not failed, report
 
 
-# The local CloudFormation does not ask whether its caller may make what a template names: those are looked at above.
+# The local CloudFormation doesn't check its caller's permissions for the template's resources. The test above does.
 @pytest.mark.parametrize("sid", ["DeployTheStack", "UploadTheFunction"])
-def test_without_a_statement_of_the_policy_nobody_deploys(deployer, sid):
+def test_a_user_without_one_of_the_statements_cannot_deploy(deployer, sid):
     with pytest.raises(AssertionError, match="AccessDenied|not authorized|Access Denied|Forbidden"):
         deployer(sid)

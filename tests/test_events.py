@@ -1,4 +1,4 @@
-"""Each file of events/: under Lambda's emulator, and by `sam local invoke` in a container, where a Docker engine is to be had."""
+"""Each file of events/, sent under Lambda's emulator, and by `sam local invoke` where Docker is available."""
 
 import json
 import os
@@ -7,14 +7,14 @@ import subprocess
 import time
 
 import pytest
-from conftest import BOOTSTRAP, MINISTACK, ROOT
 from support.container import IMAGE, Container, docker, engine_answers
-from support.example import Example
-from support.function import ARCHITECTURE, Function
+from support.emulated_function import ARCHITECTURE, EmulatedFunction
+from support.example_cloud import ExampleCloud
+from support.paths import BOOTSTRAP, MINISTACK, ROOT
 
 TEMPLATE = ROOT / ".aws-sam/build/template.yaml"
 EVENTS = {path.stem: json.loads(path.read_text()) for path in sorted((ROOT / "events").glob("*.json"))}
-# What each does: the outcomes, in the targets' order, and the targets whose ai_secret then holds working credentials.
+# The outcomes, in the order of the targets, and the targets whose ai_secret has working credentials afterwards.
 EXPECTED = {
     "check": (None, []),
     "create_secret": (["step_done"], []),
@@ -32,11 +32,11 @@ EXPECTED = {
 
 @pytest.fixture
 def example():
-    with Example(MINISTACK) as example:
+    with ExampleCloud(MINISTACK) as example:
         yield example
 
 
-def did(example, name, result):
+def check_effect(example, name, result):
     outcomes, working = EXPECTED[name]
     assert result.ok, (name, result.body)
     if outcomes is None:
@@ -49,20 +49,20 @@ def did(example, name, result):
 
 @pytest.mark.parametrize("name", EVENTS)
 def test_each_example_of_an_event_does_what_it_shows(example, name):
-    with Function(BOOTSTRAP, example.environment) as function:
-        did(example, name, function.invoke(example.prepare(EVENTS[name], function.invoke)))
+    with EmulatedFunction(BOOTSTRAP, example.environment) as function:
+        check_effect(example, name, function.invoke(example.prepare(EVENTS[name], function.invoke)))
 
 
 @pytest.fixture
 def engine(tmp_path_factory):
-    """The Docker engine that answers, or one of the test's own, as root with Debian's docker.io and debootstrap."""
+    """The running Docker engine. If there is none, root starts one with Debian's docker.io and debootstrap."""
     if engine_answers():
         yield
         return
     if os.getuid() != 0 or not (shutil.which("dockerd") and shutil.which("debootstrap")):
         pytest.skip("no Docker engine answers, and none can be started here")
     directory = tmp_path_factory.mktemp("docker")
-    # Without iptables: the containers need nothing but the bridge, and the machine's own rules stay as they are.
+    # The containers need only the bridge. Without iptables, the machine's own rules stay as they are.
     options = ["--storage-driver=vfs", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"]
     folders = [f"--data-root={directory}/data", f"--exec-root={directory}/exec", f"--pidfile={directory}/pid"]
     host = f"unix://{directory}/socket"
@@ -85,19 +85,21 @@ def engine(tmp_path_factory):
 
 
 def make_image(directory):
-    """Debian in the place of Lambda's own image, which a registry has: both give the function a glibc and no more."""
-    subprocess.run(["debootstrap", "--variant=minbase", "bookworm", str(directory / "base")], check=True, stdout=subprocess.DEVNULL)
+    """Makes an image of Debian in place of Lambda's, which is in a registry. The function needs only its glibc."""
+    subprocess.run(
+        ["debootstrap", "--variant=minbase", "bookworm", str(directory / "base")], check=True, stdout=subprocess.DEVNULL
+    )
     with subprocess.Popen(["tar", "-C", str(directory / "base"), "-c", "."], stdout=subprocess.PIPE) as tar:
         subprocess.run(["docker", "import", "-", IMAGE], stdin=tar.stdout, check=True, stdout=subprocess.DEVNULL)
     assert docker("tag", IMAGE, f"{IMAGE}-{ARCHITECTURE}") is not None
 
 
 def test_each_example_does_the_same_by_sam_local_invoke(engine, tmp_path):
-    """One test for all, because an engine and its image take a minute to make."""
+    """One test for all events, because it takes a minute to start an engine and make its image."""
     for name, event in EVENTS.items():
         with (
-            Example(MINISTACK) as example,
-            Function(BOOTSTRAP, example.environment) as function,
+            ExampleCloud(MINISTACK) as example,
+            EmulatedFunction(BOOTSTRAP, example.environment) as function,
             Container(TEMPLATE, example.environment, example.ports) as container,
         ):
-            did(example, name, container.invoke(example.prepare(event, function.invoke)))
+            check_effect(example, name, container.invoke(example.prepare(event, function.invoke)))

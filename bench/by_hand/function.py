@@ -1,8 +1,8 @@
-"""The rotation as Braintrust's help article describes it, as a Lambda in Python with boto3.
+"""The rotation that Braintrust's help article describes, as a Lambda function in Python with boto3.
 
-It has what makes such a function fast: clients made at its start, connections kept, the API key read once. It has
-nothing of what makes a rotation safe: no probe of the new credentials, no look at what
-Braintrust took, no report.
+It is written to be fast: it creates its clients when it starts, reuses connections, and reads the API key once. It
+leaves out what makes a rotation safe: it does not probe the new credentials, does not check what Braintrust has stored,
+and returns no report.
 """
 
 import os
@@ -12,7 +12,7 @@ import urllib3
 
 sts = boto3.client("sts")
 secrets = boto3.client("secretsmanager")
-# botocore brings urllib3 along: `requests`, which the article has, would only add to the start.
+# urllib3 comes with botocore. The article uses `requests`, which would only add to the start.
 http = urllib3.PoolManager(ca_certs=os.environ.get("BRAINTRUST_CA_BUNDLE"))
 api_key = None
 

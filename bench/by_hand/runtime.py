@@ -1,10 +1,10 @@
-"""Lambda's runtime loop, as far as the bench needs it, in the place of the managed Python runtime's own."""
+"""A minimal Lambda runtime loop, which stands in for that of the managed Python runtime."""
 
 import http.client
 import json
 import os
 
-import function  # what it does at its top is part of the cold start, as it is in Lambda
+import function  # at the top of the file, because its initialization is part of the cold start, as in Lambda
 
 INVOCATION = "/2018-06-01/runtime/invocation"
 

@@ -1,1 +1,1 @@
-"""What stands in for AWS, Braintrust and Lambda on this machine, for the tests, `make run` and the bench."""
+"""Stand-ins for AWS, Braintrust and Lambda on this machine, for the tests, `make run` and the benchmark."""

@@ -1,4 +1,4 @@
-"""Runs the function by `sam local invoke`: in a container of the Docker engine that answers."""
+"""Runs the function with `sam local invoke`, in a container of the Docker engine that is running."""
 
 import ipaddress
 import json
@@ -16,15 +16,16 @@ from pathlib import Path
 
 from samcli.yamlhelper import yaml_dump, yaml_parse
 
-from .function import ARCHITECTURE, Result
+from .emulated_function import ARCHITECTURE
+from .invocation_result import InvocationResult
 
-# What Docker calls the machine that it runs on.
+# Docker's name for the machine that it runs on.
 HOST = "host.docker.internal"
 IMAGE = "public.ecr.aws/lambda/provided:al2023"
 
 
 def docker(*arguments) -> str | None:
-    """What the Docker client prints; None where there is none, or no engine answers it."""
+    """The output of the Docker client; None if there is no client or no engine."""
     try:
         return subprocess.run(
             ["docker", *arguments], capture_output=True, check=True, text=True, timeout=60
@@ -38,9 +39,9 @@ def engine_answers() -> bool:
 
 
 class Container:
-    """A function whose servers listen on this machine's loopback, at `ports`, where a container cannot see them.
+    """A function whose servers listen on this machine's loopback, at `ports`, which a container can't reach.
 
-    They are handed on to a network of its own: what else runs in containers has no business with them.
+    Relays make them available on a network of its own, so that no other container can reach them.
     """
 
     def __init__(self, template, environment: dict[str, str], ports: list[int]):
@@ -59,7 +60,7 @@ class Container:
             self._relays = [Relay(network, port) for port in self._ports]
             self._host = str(network[1])
         except OSError:
-            # Docker Desktop's networks are in a virtual machine, and HOST is this machine's loopback there.
+            # Docker Desktop's networks are in a virtual machine, where HOST is this machine's loopback.
             self._host = "host-gateway"
         for relay in self._relays:
             threading.Thread(target=relay.serve_forever, daemon=True).start()
@@ -71,7 +72,7 @@ class Container:
             relay.server_close()
         docker("network", "rm", self._network)
 
-    def invoke(self, event) -> Result:
+    def invoke(self, event) -> InvocationResult:
         credentials = {name: value for name, value in self._variables.items() if name.startswith("AWS_")}
         with tempfile.TemporaryDirectory(prefix="sam-local-") as directory:
             began = time.perf_counter()
@@ -83,15 +84,10 @@ class Container:
                 env={**os.environ, "SAM_CLI_TELEMETRY": "0", **credentials},
             )
             seconds = time.perf_counter() - began
-        try:
-            body, is_json = json.loads(sam.stdout), True
-        except ValueError:
-            body, is_json = sam.stdout + sam.stderr, False
-        failed = isinstance(body, dict) and ("errorMessage" in body or "errorType" in body)
-        return Result(is_json and not failed, body, sam.returncode, sam.stdout.encode(), seconds)
+        return InvocationResult.read((sam.stdout or sam.stderr).encode(), 200, seconds)
 
     def _command(self, directory: Path) -> list[str]:
-        """sam gives a function only those variables that its template names; their values are in env.json."""
+        """sam gives a function only the variables that its template names, with the values of env.json."""
         template = yaml_parse(self._template.read_text())
         function = template["Resources"]["RotatorFunction"]["Properties"]
         function["Architectures"] = [ARCHITECTURE]
@@ -116,7 +112,7 @@ class Container:
 
 
 class Relay(socketserver.ThreadingTCPServer):
-    """Hands on what comes from a network's containers to its gateway, which is this machine, to the loopback."""
+    """Relays connections from a network's containers to this machine's loopback."""
 
     daemon_threads = True
 

@@ -1,4 +1,4 @@
-"""Runs ministack, the local AWS, quietly and with IAM and signatures enforced."""
+"""Runs ministack, the local AWS, with IAM and signatures enforced."""
 
 import atexit
 import http.client
@@ -33,11 +33,11 @@ class Ministack:
         return Path(self._directory.name, "ministack.log")
 
     def start(self, endpoint_url: str | None = None, timeout: float = 60):
-        """`endpoint_url` is the address that the functions it runs are told to call AWS at."""
+        """`endpoint_url` is the address of AWS for the functions that ministack runs."""
         self._directory = tempfile.TemporaryDirectory(prefix="ministack-")
         home = self._directory.name
         environment = {
-            # Nothing of the caller's environment: the functions inherit all of this.
+            # The functions inherit these variables, so none of the caller's are included.
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": home,
             "TMPDIR": home,
@@ -48,7 +48,7 @@ class Ministack:
             "GATEWAY_PORT": str(self.port),
             "AWS_ENDPOINT_URL": endpoint_url or f"http://127.0.0.1:{self.port}",
             "LOG_LEVEL": "WARNING",
-            # It would listen on fixed ports for these, and reap Docker containers.
+            # Otherwise it would listen on fixed ports, and delete Docker containers.
             "IOT_MTLS_ENABLED": "0",
             "SFTP_ENABLED": "0",
             "DOCKER_HOST": f"unix://{home}/no-docker.sock",

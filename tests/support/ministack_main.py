@@ -1,17 +1,25 @@
-"""Starts ministack so that its evaluator can be asked alone, and told condition keys that it does not know.
+"""Starts ministack with additions that the server in front of it needs.
 
-Its CloudFormation learns AWS::SecretsManager::RotationSchedule, and Fn::Join in conditions. Runs in ministack's own
-Python. The server before ministack sends two headers, which signatures do not cover, and lets no client's through.
+With two headers, which signatures don't cover, a request asks only for IAM's decision, and passes condition keys that
+ministack doesn't know. Only the server in front of ministack may send them. CloudFormation gets
+AWS::SecretsManager::RotationSchedule, and Fn::Join in conditions. This runs in ministack's own Python environment.
 """
 
 import contextvars
 import json
 import os
+import sys
 import urllib.request
 
+import hypercorn.asyncio
 from ministack import app
 from ministack.core import iam_actions, iam_evaluator
+from ministack.services import secretsmanager
 from ministack.services.cloudformation import changesets, engine, handlers, provisioners, stacks
+
+# At the end of the path, so that no module of this folder hides another one.
+sys.path.append(os.path.dirname(__file__))
+import asgi_server  # noqa: E402
 
 ONLY_AUTHORIZE = "x-local-only-authorize"
 CONDITION_KEYS = "x-local-condition-keys"
@@ -23,6 +31,7 @@ _extract_iam_action = iam_actions.extract_iam_action
 _extract_resource_arn = iam_actions.extract_resource_arn
 _runs_on_worker_thread = stacks._runs_on_worker_thread
 _evaluate_conditions = engine._evaluate_conditions
+_resolve_secret = secretsmanager._resolve
 _ROTATION_SCHEDULE = "AWS::SecretsManager::RotationSchedule"
 
 
@@ -36,13 +45,13 @@ def _resolve_given_first(key, context):
 
 
 def _extract_as_aws_does(*request):
-    """There is no action called Converse: the call needs `bedrock:InvokeModel`."""
+    """AWS has no action called Converse: the call needs `bedrock:InvokeModel`."""
     action = _extract_iam_action(*request)
     return "bedrock:InvokeModel" if action == "bedrock:Converse" else action
 
 
 def _extract_with_policy_sources(service, *request):
-    """A simulation is about the role or user whose policies it looks at."""
+    """The resource of a simulation is the role or user whose policies it evaluates."""
     found = _extract_resource_arn(service, *request)
     parameters = next((part for part in request if isinstance(part, dict) and "PolicySourceArn" in part), {})
     source = parameters.get("PolicySourceArn")
@@ -50,11 +59,11 @@ def _extract_with_policy_sources(service, *request):
 
 
 def _turn_rotation_on(_logical_id, properties, _stack_name):
-    """Asks the server before ministack, which has what ministack lacks of RotateSecret."""
+    """Calls RotateSecret of the server in front of ministack, which implements it."""
     asked = {
         "SecretId": properties["SecretId"],
         "RotationLambdaARN": properties["RotationLambdaARN"],
-        # ministack's CloudFormation leaves the parameter a text.
+        # ministack's CloudFormation doesn't convert the parameter to a number.
         "RotationRules": {"AutomaticallyAfterDays": int(properties["RotationRules"]["AutomaticallyAfterDays"])},
         "RotateImmediately": properties.get("RotateImmediatelyOnUpdate", True),
     }
@@ -68,13 +77,22 @@ def _turn_rotation_on(_logical_id, properties, _stack_name):
     return properties["SecretId"], {}
 
 
+def _resolve_secret_by_its_name(secret_id, **scope):
+    """Finds a secret by the name in its ARN, because ministack would compare the ARNs of all secrets."""
+    name = secret_id.rpartition(":")[2].rpartition("-")[0] if secret_id else ""
+    found = secretsmanager._secrets.get(name)
+    if found and found["ARN"] == secret_id:
+        return name, found
+    return _resolve_secret(secret_id, **scope)
+
+
 def _blocks(resource_type):
-    """That call comes back to ministack, which must be free to answer it."""
+    """RotationSchedule's call leads back to ministack, which must be free to answer it."""
     return resource_type == _ROTATION_SCHEDULE or _runs_on_worker_thread(resource_type)
 
 
 def _evaluate_with_joins(template, params):
-    """Of joins, only those of a list parameter's members are there, to ask whether it is empty."""
+    """Evaluates the joins in the template's conditions, which ask whether a list parameter is empty."""
     return _evaluate_conditions({**template, "Conditions": _joined(template.get("Conditions", {}), params)}, params)
 
 
@@ -102,6 +120,7 @@ iam_evaluator.pin_request_caller = _pin_with_condition_keys
 iam_evaluator._resolve_condition_key = _resolve_given_first
 iam_actions.extract_iam_action = _extract_as_aws_does
 iam_actions.extract_resource_arn = _extract_with_policy_sources
+secretsmanager._resolve = _resolve_secret_by_its_name
 provisioners._RESOURCE_HANDLERS[_ROTATION_SCHEDULE] = {"create": _turn_rotation_on}
 stacks._runs_on_worker_thread = _blocks
 for _module in (engine, changesets, handlers, stacks):
@@ -109,4 +128,5 @@ for _module in (engine, changesets, handlers, stacks):
         _module._evaluate_conditions = _evaluate_with_joins
 for _service, _handler in app.SERVICE_HANDLERS.items():
     app.SERVICE_HANDLERS[_service] = _unless_only_authorizing(_handler)
+hypercorn.asyncio.serve = asgi_server.serve
 app.main()

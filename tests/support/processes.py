@@ -1,4 +1,4 @@
-"""Finds and ends a process with everything that it started."""
+"""Finds and ends a process and everything that it started."""
 
 import os
 import signal
@@ -7,12 +7,12 @@ from pathlib import Path
 
 
 def children(pid: int) -> list[int]:
-    # Not /proc/<pid>/task/*/children, which not every kernel has.
+    # Not every kernel has /proc/<pid>/task/*/children.
     found = []
-    # Not Path.glob, which looks at each file and raises where a process has just ended.
+    # Path.glob would raise where a process has just ended.
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
-            # The name before the closing bracket may hold spaces and brackets.
+            # The name in front of the closing bracket may contain spaces and brackets.
             state, parent = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[:2]
         except (OSError, ValueError):
             continue

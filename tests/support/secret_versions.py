@@ -1,6 +1,6 @@
 """Reads and moves the versions of ministack's secrets as root."""
 
-from .answers import Refused
+from .aws_replies import AwsRefusal
 from .upstream import Upstream
 
 
@@ -15,10 +15,10 @@ class SecretVersions:
         return self._call("GetSecretValue", secret_id, region, **version)
 
     def find(self, secret_id: str, region: str, version: str) -> dict | None:
-        """What the version holds, which may be nothing; None if there is no such version."""
+        """The version, which may have no value; None if there is no such version."""
         try:
             return self.read(secret_id, region, VersionId=version)
-        except Refused:
+        except AwsRefusal:
             return None
 
     def holder(self, stage: str, secret_id: str, region: str) -> str | None:
@@ -26,13 +26,13 @@ class SecretVersions:
         return next((version for version, stages in versions.items() if stage in stages), None)
 
     def add_empty(self, version: str, secret_id: str, region: str):
-        """Makes a version with the stage AWSPENDING and no value."""
+        """Creates a version with the stage AWSPENDING and no value."""
         self.free("AWSPENDING", secret_id, region)
         pending = {"ClientRequestToken": version, "VersionStages": ["AWSPENDING"]}
         self._call("PutSecretValue", secret_id, region, **pending)
 
     def free(self, stage: str, secret_id: str, region: str):
-        """Takes the stage from the version that has it, if one does."""
+        """Removes the stage from the version that has it, if one does."""
         if holder := self.holder(stage, secret_id, region):
             self.take(stage, holder, secret_id, region)
 

@@ -17,15 +17,13 @@ def private_ca(directory: Path, *names: str) -> tuple[tuple[str, str], Path]:
     server, key = _certificate("data plane", issuer=ca, names=names)
     chain, private_key, bundle = directory / "server.pem", directory / "key.pem", directory / "ca.pem"
     chain.write_bytes(server.public_bytes(_PEM))
-    private_key.write_bytes(
-        key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
+    private_key.write_bytes(key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
     bundle.write_bytes(ca[0].public_bytes(_PEM))
     return (str(chain), str(private_key)), bundle
 
 
 def _certificate(subject, issuer=None, names=()):
-    """A certificate and its key; its own issuer if none is given."""
+    """A certificate and its key; self-signed if no issuer is given."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, subject)])
     issuer_name, issuer_key = (issuer[0].subject, issuer[1]) if issuer else (name, key)

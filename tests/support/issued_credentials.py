@@ -1,0 +1,50 @@
+"""The credentials that the local AWS has issued. IAM needs a while to make new ones known everywhere."""
+
+import html
+import re
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from .http_messages import Reply
+
+_PART = re.compile(rb"<(AccessKeyId|SecretAccessKey|SessionToken|Expiration|UserName)>([^<]+)</")
+
+
+@dataclass(frozen=True)
+class IssuedCredential:
+    secret: str
+    session_token: str | None = None
+    expires: datetime | None = None
+    user: str | None = None
+    since: float = field(default_factory=time.monotonic)
+
+
+class IssuedCredentials:
+    def __init__(self):
+        self.secrets: set[str] = set()
+        self._by_id: dict[str, IssuedCredential] = {}
+
+    def read(self, answer: Reply):
+        """Reads the credentials from the reply to a call that creates them."""
+        parts = {name.decode(): html.unescape(value.decode()) for name, value in _PART.findall(answer.body)}
+        expires = parts.get("Expiration")
+        issued = IssuedCredential(
+            parts["SecretAccessKey"],
+            parts.get("SessionToken"),
+            datetime.fromisoformat(expires) if expires else None,
+            parts.get("UserName"),
+        )
+        self.add(parts["AccessKeyId"], issued)
+
+    def add(self, id: str, issued: IssuedCredential):
+        self._by_id[id] = issued
+        self.secrets.update(secret for secret in (issued.secret, issued.session_token) if secret)
+
+    def get(self, id: str) -> IssuedCredential | None:
+        return self._by_id.get(id)
+
+    def age(self, id: str) -> float:
+        """In seconds; infinite for credentials that were not issued here."""
+        issued = self._by_id.get(id)
+        return time.monotonic() - issued.since if issued else float("inf")

@@ -1,0 +1,144 @@
+"""The server in front of ministack: it records each AWS call, adds what ministack lacks, and forwards the rest."""
+
+import json
+import re
+
+from .aws_replies import json_error, xml_error
+from .http_messages import RecordedRequest, Reply
+from .issued_credentials import IssuedCredentials
+from .local_bedrock_keys import LocalBedrockKeys, bearer
+from .local_iam import LocalIam, LongTermKey
+from .local_rotation import CalledStep
+from .local_secrets_manager import LocalSecretsManager
+from .recording_server import RecordingServer
+from .upstream import Upstream, form, signer
+
+_HANDS_OUT_CREDENTIALS = ("sts:AssumeRole", "iam:CreateAccessKey")
+_REST_CALLS = [
+    (re.compile(r"GET /foundation-models"), "bedrock:ListFoundationModels"),
+    (re.compile(r"POST /model/[^/]+/converse"), "bedrock:Converse"),
+    (re.compile(r"POST /model/[^/]+/invoke"), "bedrock:InvokeModel"),
+]
+_BEDROCK_HOST = re.compile(r"bedrock(?:-runtime)?\.([a-z0-9-]+)\.amazonaws\.com(?::\d+)?")
+# ministack doesn't limit the sessions of role chaining to one hour.
+_CHAINED_TOO_LONG = xml_error(
+    "sts",
+    400,
+    "ValidationError",
+    "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining",
+)
+_UNKNOWN = json_error(403, "UnrecognizedClientException", "The security token included in the request is invalid.")
+
+
+class LocalAws(RecordingServer):
+    def __init__(self, ministack_port: int, tls: tuple[str, str] | None = None):
+        super().__init__(tls)
+        self.new_credentials_unknown_for = 0.0
+        # The region of requests with an API key whose Host names none; None means the key's own region.
+        self.bedrock_region: str | None = None
+        self._upstream = Upstream(ministack_port)
+        self.issued = IssuedCredentials()
+        self._iam = LocalIam(self._upstream, self.issued)
+        self._bedrock_keys = LocalBedrockKeys(self._upstream, self._iam, self.issued, self._is_unknown)
+        self._secrets_manager = LocalSecretsManager(self._upstream)
+        self.rotation = self._secrets_manager.rotation
+
+    @property
+    def issued_secrets(self) -> set[str]:
+        return self.issued.secrets
+
+    @property
+    def api_keys(self) -> dict[str, LongTermKey]:
+        """The long-term Bedrock API keys by ID. A test may make one expire."""
+        return self._iam.api_keys
+
+    def works(self, access_key: str, secret: str, session_token: str | None, region: str) -> bool:
+        """Whether Bedrock accepts these credentials. Not recorded, and not affected by faults."""
+        from botocore.credentials import Credentials
+
+        if self._is_unknown(access_key):
+            return False
+        credentials = Credentials(access_key, secret, session_token)
+        request = self._upstream.signed(credentials, "GET", "/foundation-models", region)
+        return self._upstream.forward(request).status == 200
+
+    def key_works(self, api_key: str, region: str) -> bool:
+        """Whether Bedrock accepts this API key in that region. Not recorded, and not affected by faults."""
+        request = RecordedRequest("GET", "/foundation-models", {}, b"", call="bedrock:ListFoundationModels")
+        return self._bedrock_keys.answer(api_key, request, region).status == 200
+
+    def begin_rotation(self, secret_id: str, token: str, region: str = "us-east-1"):
+        """Does what RotateSecret does before the first step. The caller calls the steps."""
+        self.rotation.begin(secret_id, token, region)
+
+    def wait_for_rotation(self, secret_id: str, timeout: float = 60) -> list[CalledStep]:
+        """Waits until the rotation that RotateSecret began has ended, and returns its steps, repeated ones included."""
+        return self.rotation.wait(secret_id, timeout)
+
+    def call_name(self, request: RecordedRequest) -> str:
+        line = f"{request.method} {request.path}"
+        for pattern, name in _REST_CALLS:
+            if pattern.fullmatch(line):
+                return name
+        _, _, service = signer(request)
+        if target := request.headers.get("x-amz-target"):
+            return f"{service}:{target.rpartition('.')[2]}"
+        if action := form(request).get("Action"):
+            return f"{service}:{action}"
+        return f"{service} {line}"
+
+    def handle(self, request: RecordedRequest) -> Reply:
+        service = request.call.partition(":")[0]
+        if service == "bedrock":
+            return self._bedrock(request)
+        if service == "sts" and _is_chained_too_long(request):
+            return _CHAINED_TOO_LONG
+        if request.call == "iam:SimulatePrincipalPolicy":
+            return self._upstream.forward(request, _context_of(form(request)))
+        own = {"iam": self._iam, "secretsmanager": self._secrets_manager}.get(service)
+        answer = own.answer(request) if own else None
+        answer = answer or self._upstream.forward(request)
+        if request.call in _HANDS_OUT_CREDENTIALS and answer.status == 200:
+            self.issued.read(answer)
+        return answer
+
+    def _bedrock(self, request: RecordedRequest) -> Reply:
+        api_key = bearer(request)
+        if api_key is not None:
+            host = _BEDROCK_HOST.fullmatch(request.headers.get("host", ""))
+            region = host[1] if host else self.bedrock_region
+            return _with_error_type(self._bedrock_keys.answer(api_key, request, region))
+        if self._is_unknown(signer(request)[0]):
+            return _UNKNOWN
+        return _with_error_type(self._upstream.forward(request))
+
+    def _is_unknown(self, id: str) -> bool:
+        return self.issued.age(id) < self.new_credentials_unknown_for
+
+
+def _context_of(asked: dict[str, str]) -> dict[str, str]:
+    """The condition keys of a simulation, which ministack doesn't read."""
+    entry = "ContextEntries.member.{}.ContextKey{}"
+    numbers = [n for n in range(1, 10) if entry.format(n, "Name") in asked]
+    return {asked[entry.format(n, "Name")]: asked[entry.format(n, "Values.member.1")] for n in numbers}
+
+
+def _is_chained_too_long(request: RecordedRequest) -> bool:
+    duration = form(request).get("DurationSeconds", "0")
+    is_chained = request.call == "sts:AssumeRole" and signer(request)[0].startswith("ASIA")
+    return is_chained and duration.isdigit() and int(duration) > 3600
+
+
+def _with_error_type(answer: Reply) -> Reply:
+    """Bedrock names the error in a header, where SDKs look first."""
+    if answer.status < 400 or "x-amzn-errortype" in {name.lower() for name in answer.headers}:
+        return answer
+    try:
+        body = json.loads(answer.body)
+    except ValueError:
+        return answer
+    error_type = body.get("__type") or body.get("code")
+    if not error_type:
+        return answer
+    headers = {**answer.headers, "x-amzn-errortype": error_type.rpartition("#")[2]}
+    return Reply(answer.status, answer.body, headers, answer.content_type)

@@ -1,0 +1,196 @@
+"""What ministack's IAM lacks: the limit of two access keys, and service-specific credentials for Bedrock."""
+
+import base64
+import itertools
+import secrets
+import threading
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+from .aws_replies import AwsRefusal, xml_error, xml_result
+from .http_messages import RecordedRequest, Reply
+from .issued_credentials import IssuedCredential, IssuedCredentials
+from .upstream import Upstream, form, signer
+
+ACCOUNT = "000000000000"
+_BEDROCK = "bedrock.amazonaws.com"
+_LIMIT = 2
+
+
+@dataclass
+class LongTermKey:
+    """A long-term Bedrock API key; `secret` is the key itself."""
+
+    id: str
+    user: str
+    alias: str
+    secret: str
+    created: datetime
+    expires: datetime | None
+    active: bool = True
+
+    @property
+    def expired(self) -> bool:
+        return self.expires is not None and self.expires <= _now()
+
+    @property
+    def status(self) -> str:
+        if self.expired:
+            return "Expired"
+        return "Active" if self.active else "Inactive"
+
+    def shown(self) -> dict:
+        return {
+            "CreateDate": _iso(self.created),
+            "ExpirationDate": self.expires and _iso(self.expires),
+            "ServiceName": _BEDROCK,
+            "ServiceUserName": f"{self.user}-at-{ACCOUNT}",
+            "ServiceCredentialAlias": self.alias,
+            "ServiceSpecificCredentialId": self.id,
+            "UserName": self.user,
+            "Status": self.status,
+        }
+
+
+class LocalIam:
+    def __init__(self, upstream: Upstream, issued: IssuedCredentials):
+        self.api_keys: dict[str, LongTermKey] = {}
+        self._upstream = upstream
+        self._issued = issued
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+
+    def answer(self, request: RecordedRequest) -> Reply | None:
+        """The reply to the calls that are added here; None for those that ministack implements."""
+        action = request.call.removeprefix("iam:")
+        call = {
+            "CreateServiceSpecificCredential": self._create,
+            "ListServiceSpecificCredentials": self._list,
+            "UpdateServiceSpecificCredential": self._update,
+            "DeleteServiceSpecificCredential": self._delete,
+            "ResetServiceSpecificCredential": self._reset,
+        }.get(action)
+        try:
+            if action == "CreateAccessKey":
+                return self._create_access_key(request)
+            if call is None:
+                return None
+            asked = form(request)
+            if refusal := self._upstream.refusal(request, _condition_keys(asked)):
+                return refusal
+            asked.setdefault("UserName", self._user_of(request))
+            with self._lock:
+                return xml_result("iam", action, call(asked))
+        except AwsRefusal as refused:
+            return refused.answer
+
+    def named_by(self, secret: str) -> LongTermKey | None:
+        with self._lock:
+            return next((key for key in self.api_keys.values() if key.secret == secret), None)
+
+    def _create_access_key(self, request: RecordedRequest) -> Reply:
+        if refusal := self._upstream.refusal(request):
+            return refusal
+        with self._lock:
+            user = {name: value for name, value in form(request).items() if name == "UserName"}
+            listed = self._upstream.root_query("iam", Action="ListAccessKeys", Version="2010-05-08", **user)
+            if len(listed.findall(".//AccessKeyMetadata/member")) >= _LIMIT:
+                raise AwsRefusal(_limit_exceeded("AccessKeysPerUser"))
+            return self._upstream.forward(request)
+
+    def _create(self, asked: dict) -> dict:
+        user = _named_user(asked)
+        self._upstream.root_query("iam", Action="GetUser", Version="2010-05-08", UserName=user)
+        if asked.get("ServiceName") != _BEDROCK:
+            message = f"No such service {asked.get('ServiceName')} is supported for Service Specific Credentials"
+            raise AwsRefusal(xml_error("iam", 404, "NotSupportedService", message))
+        days = asked.get("CredentialAgeDays")
+        if days is not None and not (days.isdigit() and 1 <= int(days) <= 36600):
+            raise _invalid("CredentialAgeDays must be between 1 and 36600")
+        if len([key for key in self.api_keys.values() if key.user == user]) >= _LIMIT:
+            raise AwsRefusal(_limit_exceeded("ServiceSpecificCredentialsPerUser"))
+        now = _now()
+        key = LongTermKey(
+            id="ACCA" + secrets.token_hex(8).upper(),
+            user=user,
+            alias=f"{user}+{next(self._numbers)}-at-{ACCOUNT}",
+            secret="",
+            created=now,
+            expires=now + timedelta(days=int(days)) if days else None,
+        )
+        self.api_keys[key.id] = key
+        return self._with_new_secret(key)
+
+    def _list(self, asked: dict) -> dict:
+        wanted = asked.get("ServiceName", _BEDROCK)
+        all_users = asked.get("AllUsers") == "true"
+        user = None if all_users else _named_user(asked)
+        if user:
+            self._upstream.root_query("iam", Action="GetUser", Version="2010-05-08", UserName=user)
+        found = [key.shown() for key in self.api_keys.values() if user in (None, key.user) and wanted == _BEDROCK]
+        size, start = asked.get("MaxItems", "100"), asked.get("Marker", "0")
+        if not (size.isdigit() and 1 <= int(size) <= 1000 and start.isdigit()):
+            raise _invalid("Invalid MaxItems or Marker")
+        end = int(start) + int(size)
+        more = end < len(found)
+        return {
+            "ServiceSpecificCredentials": found[int(start) : end],
+            "IsTruncated": more,
+            "Marker": str(end) if more else None,
+        }
+
+    def _update(self, asked: dict):
+        if asked.get("Status") not in ("Active", "Inactive"):
+            raise _invalid("Status must be Active or Inactive")
+        self._existing(asked).active = asked["Status"] == "Active"
+
+    def _delete(self, asked: dict):
+        del self.api_keys[self._existing(asked).id]
+
+    def _reset(self, asked: dict) -> dict:
+        return self._with_new_secret(self._existing(asked))
+
+    def _existing(self, asked: dict) -> LongTermKey:
+        key = self.api_keys.get(asked.get("ServiceSpecificCredentialId"))
+        # A request without a user name identifies the key by its ID alone.
+        if key is None or asked["UserName"] not in ("", key.user):
+            message = f"Service specific credential {asked.get('ServiceSpecificCredentialId')} cannot be found."
+            raise AwsRefusal(xml_error("iam", 404, "NoSuchEntity", message))
+        return key
+
+    def _with_new_secret(self, key: LongTermKey) -> dict:
+        key.secret = "ABSK" + base64.b64encode(f"{key.alias}:{secrets.token_urlsafe(24)}".encode()).decode()
+        self._issued.add(key.id, IssuedCredential(key.secret))
+        return {"ServiceSpecificCredential": {**key.shown(), "ServiceCredentialSecret": key.secret}}
+
+    def _user_of(self, request: RecordedRequest) -> str:
+        issued = self._issued.get(signer(request)[0])
+        return issued.user or "" if issued else ""
+
+
+def _condition_keys(asked: dict) -> dict[str, str]:
+    keys = {"ServiceName": "ServiceName", "AgeDays": "CredentialAgeDays"}
+    prefix = "iam:ServiceSpecificCredential"
+    return {prefix + key: asked[parameter] for key, parameter in keys.items() if parameter in asked}
+
+
+def _named_user(asked: dict) -> str:
+    if not asked["UserName"]:
+        raise _invalid("Must specify userName when calling with non-User credentials")
+    return asked["UserName"]
+
+
+def _limit_exceeded(quota: str) -> Reply:
+    return xml_error("iam", 409, "LimitExceeded", f"Cannot exceed quota for {quota}: {_LIMIT}")
+
+
+def _invalid(message: str) -> AwsRefusal:
+    return AwsRefusal(xml_error("iam", 400, "ValidationError", message))
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def _iso(time: datetime) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,215 @@
+"""One test's world: a Braintrust of its own, the local AWS that tests share, and the functions that the test starts."""
+
+import datetime
+import json
+import uuid
+from contextlib import contextmanager
+
+from .kinds import USER_BASED
+from .lambda_function import LambdaFunction
+from .local_braintrust import LocalBraintrust
+from .local_cloud import REGION, LocalCloud
+from .paths import BOOTSTRAP
+
+OLD_METADATA = {
+    "auth_type": "iam_credentials",
+    "access_key": "ASIAOLD",
+    "session_token": "old-token",
+    "region": "us-east-1",
+}
+_BEDROCK_ACTIONS = ["bedrock:ListFoundationModels", "bedrock:CallWithBearerToken"]
+
+
+class World:
+    def __init__(self, cloud: LocalCloud, role: str):
+        self.aws = cloud.aws
+        self.cloud = cloud
+        self.client = cloud.client
+        self.role = role
+        self.functions = []
+        self.servers = []
+        self.braintrust = self.new_braintrust()
+        self.api_key = f"sk-{uuid.uuid4()}"
+        self.braintrust.add_key(self.api_key)
+        self.api_key_secret = cloud.new_secret(self.api_key)
+
+    def stop(self):
+        for thing in [*self.functions, *self.servers]:
+            thing.stop()
+        self.aws.clear_faults()
+        self.aws.latency = 0
+        self.aws.new_credentials_unknown_for = 0
+
+    # Braintrust
+
+    def new_braintrust(self, tls=None) -> LocalBraintrust:
+        server = LocalBraintrust(tls)
+        server.start()
+        self.servers.append(server)
+        return server
+
+    def new_ai_secret(self, name="AWS Bedrock", metadata=None, **options) -> str:
+        metadata = dict(OLD_METADATA) if metadata is None else metadata
+        return self.braintrust.add_ai_secret(name, metadata=metadata, secret="old-secret", **options)
+
+    def patches(self):
+        return [request for request in self.braintrust.requests if request.method == "PATCH"]
+
+    def has_working_credentials(self, ai_secret, server=None) -> bool:
+        """Whether a gateway that reads this ai_secret could call Bedrock."""
+        return self.works((server or self.braintrust).credentials(ai_secret))
+
+    def works(self, credentials) -> bool:
+        """Whether Bedrock accepts these credentials."""
+        if credentials["auth_type"] == "api_key":
+            return self.aws.key_works(credentials["secret"], credentials["region"])
+        names = ("access_key", "secret", "session_token", "region")
+        return self.aws.works(*(credentials[name] for name in names))
+
+    # Targets and functions
+
+    def target(self, *ai_secrets, name="prod", **fields) -> dict:
+        """A target with temporary credentials, unless `fields` say otherwise; a field that is None is left out."""
+        ai_secrets = [{"id": a} if isinstance(a, str) else a for a in ai_secrets]
+        target = {
+            "name": name,
+            "kind": "temporary",
+            "role_arn": self.role,
+            "region": REGION,
+            "ai_secrets": ai_secrets,
+            **fields,
+        }
+        return {field: value for field, value in target.items() if value is not None}
+
+    def new_staged_target(self, kind, ai_secret, **fields) -> dict:
+        """A target of any kind, with a staged secret."""
+        fields = {"kind": kind, "secret_id": self.new_staged_secret(), **fields}
+        if kind in USER_BASED:
+            # Without overlap, one scheduled run deactivates the previous credentials and the next deletes them.
+            fields = {"role_arn": None, "user_name": self.new_user(), "overlap": "0m", **fields}
+        return self.target(ai_secret, **fields)
+
+    def environment(self, *targets, **extra) -> dict[str, str]:
+        return self.cloud.environment(
+            list(targets),
+            **{
+                "BRAINTRUST_API_URL": self.braintrust.url,
+                "BRAINTRUST_API_KEY_SECRET_ID": self.api_key_secret,
+                **extra,
+            },
+        )
+
+    def new_function(self, *targets, timeout=300, runs=LambdaFunction, **extra):
+        function = runs(BOOTSTRAP, self.environment(*targets, **extra), timeout=timeout)
+        self.functions.append(function)
+        return function
+
+    def rotate(self, *targets, event=None, **options) -> dict:
+        """The report of one run of a new function, which must succeed."""
+        result = self.new_function(*targets, **options).invoke({"action": "rotate"} if event is None else event)
+        assert result.ok, result.body
+        return result.body
+
+    def fail_to_rotate(self, *targets, event=None, **options) -> dict | str:
+        """The report of one run of a new function, which must fail; if there is none, the error's message."""
+        result = self.new_function(*targets, **options).invoke({"action": "rotate"} if event is None else event)
+        assert not result.ok, result.body
+        return result.report_in_error()
+
+    # Secrets Manager
+
+    def new_staged_secret(self) -> str:
+        """A secret that has no value yet."""
+        return self.client("secretsmanager").create_secret(Name=f"staged-{uuid.uuid4().hex[:12]}")["ARN"]
+
+    def staged_value(self, target, stage="AWSCURRENT") -> dict:
+        """What consumers of the staged secret read."""
+        answer = self.client("secretsmanager").get_secret_value(SecretId=target["secret_id"], VersionStage=stage)
+        return json.loads(answer["SecretString"])
+
+    def stages(self, target) -> dict[str, str]:
+        """The version that each stage is on."""
+        answer = self.client("secretsmanager").describe_secret(SecretId=target["secret_id"])
+        versions = answer.get("VersionIdsToStages", {})
+        return {stage: version for version, stages in versions.items() for stage in stages}
+
+    def put_value(self, target, value):
+        """Makes another value the current one."""
+        self.client("secretsmanager").put_secret_value(SecretId=target["secret_id"], SecretString=json.dumps(value))
+
+    def move_stage(self, target, stage, **move):
+        self.client("secretsmanager").update_secret_version_stage(
+            SecretId=target["secret_id"], VersionStage=stage, **move
+        )
+
+    def age_credentials(self, target, days=40):
+        """Makes the current credentials older than they are."""
+        current = self.staged_value(target)
+        made_at = datetime.datetime.fromisoformat(current["minted_at"]) - datetime.timedelta(days=days)
+        current["minted_at"] = made_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+        self.put_value(target, current)
+
+    # IAM
+
+    def new_user(self) -> str:
+        """An IAM user that may use Bedrock and has no credentials yet."""
+        name = f"user-{uuid.uuid4().hex[:12]}"
+        iam = self.client("iam")
+        iam.create_user(UserName=name)
+        statement = {"Effect": "Allow", "Action": _BEDROCK_ACTIONS, "Resource": "*"}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        iam.put_user_policy(UserName=name, PolicyName="bedrock", PolicyDocument=policy)
+        return name
+
+    @contextmanager
+    def execution_policy(self, allow=(), deny=()):
+        """Gives the function's role these permissions, or takes them from it, inside the context."""
+        iam, name = self.client("iam"), f"more-{uuid.uuid4().hex[:8]}"
+        statements = [("Allow", allow), ("Deny", deny)]
+        statements = [{"Effect": e, "Action": list(actions), "Resource": "*"} for e, actions in statements if actions]
+        policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+        iam.put_role_policy(RoleName="rotator-execution", PolicyName=name, PolicyDocument=policy)
+        yield
+        iam.delete_role_policy(RoleName="rotator-execution", PolicyName=name)
+
+    def create_key_by_hand(self, kind, user):
+        """Creates a key that the function doesn't know."""
+        iam = self.client("iam")
+        if kind == "access_key":
+            iam.create_access_key(UserName=user)
+        else:
+            iam.create_service_specific_credential(UserName=user, ServiceName="bedrock.amazonaws.com")
+
+    def end_key_by_hand(self, target, id, how):
+        """Deletes or deactivates one of the IAM user's keys, as somebody else might."""
+        iam, user = self.client("iam"), target["user_name"]
+        if target["kind"] == "access_key":
+            call, named = "access_key", {"AccessKeyId": id}
+        else:
+            call, named = "service_specific_credential", {"ServiceSpecificCredentialId": id}
+        if how == "deleted":
+            getattr(iam, f"delete_{call}")(UserName=user, **named)
+        else:
+            getattr(iam, f"update_{call}")(UserName=user, Status="Inactive", **named)
+
+    def iam_keys(self, target) -> dict[str, bool]:
+        """The IDs of the IAM user's keys, and whether each is active."""
+        iam, user = self.client("iam"), target.get("user_name")
+        if user is None:
+            return {}
+        if target["kind"] == "access_key":
+            found = iam.list_access_keys(UserName=user)["AccessKeyMetadata"]
+            return {key["AccessKeyId"]: key["Status"] == "Active" for key in found}
+        found = iam.list_service_specific_credentials(UserName=user)["ServiceSpecificCredentials"]
+        return {key["ServiceSpecificCredentialId"]: key["Status"] == "Active" for key in found}
+
+    # What the function asked of AWS
+
+    def aws_requests(self, call=None):
+        """The function's requests; those that the test makes as root don't count."""
+        requests = [request for request in self.aws.requests if not self.is_from_root(request)]
+        return [request for request in requests if call in (None, request.call)]
+
+    def is_from_root(self, request) -> bool:
+        root = f"Credential={self.cloud.ministack.root['AWS_ACCESS_KEY_ID']}/"
+        return root in request.headers.get("authorization", "")

@@ -1,0 +1,142 @@
+"""Several targets in one deployed function."""
+
+import json
+import time
+import uuid
+
+import pytest
+from support.deployed_alarms import AGE, ALWAYS, EXPIRY, NO_SCHEDULED_RUN, NO_SUCCESS, alarms_of, settings
+from support.deployed_function import SCHEDULED_EVENT, execution_policy, set_execution_policy, variables_of
+from support.deployment import invoke
+
+
+def without_target(**parameters):
+    return {"AiSecretId": None, **parameters}
+
+
+def test_several_targets_are_rotated_with_no_more_permissions_than_they_need(world, deployed):
+    first, second = world.new_ai_secret(), world.new_ai_secret()
+    roles = [world.cloud.new_role(trust="*") for _ in range(3)]
+    targets = [
+        world.target(first, name="us", role_arn=roles[0]),
+        world.target(second, name="eu", role_arn=roles[1], region="eu-central-1"),
+    ]
+    outputs = deployed(None, **without_target(Targets=json.dumps(targets), RoleArns=",".join(roles[:2])))
+    assert json.loads(variables_of(world, outputs)["TARGETS"]) == targets
+    report, failed = invoke(world.cloud, outputs["FunctionName"], SCHEDULED_EVENT)
+    assert not failed, report
+    outcomes = [(target["name"], target["outcome"]) for target in report["targets"]]
+    assert outcomes == [("us", "rotated"), ("eu", "rotated")]
+    assert world.has_working_credentials(first) and world.has_working_credentials(second)
+    policy = execution_policy(world, outputs)
+    assert set(policy) == {"AssumeTheBedrockRole", "ReadTheBraintrustApiKey", "WriteItsOwnLogs", "KeepWhatFailed"}
+    assert policy["AssumeTheBedrockRole"]["Resource"] == roles[:2]
+    found = {name: settings(alarm) for name, alarm in alarms_of(world, outputs).items()}
+    assert found == ALWAYS | {"ExpiryAlarm": EXPIRY, "NoSuccessAlarm": NO_SUCCESS}
+    assert not {"BedrockRoleArn", "IamUserName", "StagedSecretArn"} & set(outputs)
+
+
+def test_users_of_another_account_have_the_alarms_of_user_based_credentials(world, deployed):
+    target = world.new_staged_target("access_key", world.new_ai_secret(), role_arn=world.cloud.new_role(trust="*"))
+    given = {"RoleArns": target["role_arn"], "StagedSecretArns": target["secret_id"]}
+    outputs = deployed(None, **without_target(Targets=json.dumps([target]), **given))
+    found = {name: settings(alarm) for name, alarm in alarms_of(world, outputs).items()}
+    assert found == ALWAYS | {"ExpiryAlarm": EXPIRY, "NoTickAlarm": NO_SCHEDULED_RUN, "AgeAlarm": AGE}
+
+
+def test_targets_may_be_in_a_secret_that_the_function_needs_permission_to_read(world, deployed):
+    ids, role = [world.new_ai_secret(f"secret {n}") for n in range(30)], world.cloud.new_role(trust="*")
+    targets = [world.target(id, name=f"target-{n}", role_arn=role) for n, id in enumerate(ids)]
+    secret = world.cloud.new_secret(targets)
+    key = world.client("kms").create_key()["KeyMetadata"]["Arn"]
+    outputs = deployed(None, **without_target(TargetsSecretArn=secret, RoleArns=role, KmsKeyArn=key))
+    assert "TARGETS" not in variables_of(world, outputs)
+    whole = execution_policy(world, outputs)
+    assert whole["ReadTheTargets"]["Resource"] == secret
+    encrypted = whole["UseTheKeyOfTheSecrets"]["Condition"]["StringEquals"]["kms:EncryptionContext:SecretARN"]
+    assert encrypted == [outputs["BraintrustApiKeySecretArn"], secret]
+    set_execution_policy(world, outputs, {name: s for name, s in whole.items() if name != "ReadTheTargets"})
+    refused, failed = invoke(world.cloud, outputs["FunctionName"], SCHEDULED_EVENT)
+    assert failed and f'GetSecretValue: answered AccessDeniedException for the secret "{secret}"' in str(refused), (
+        refused
+    )
+    set_execution_policy(world, outputs, whole)
+    report, failed = invoke(world.cloud, outputs["FunctionName"], SCHEDULED_EVENT)
+    assert not failed, report
+    assert [target["outcome"] for target in report["targets"]] == ["rotated"] * 30
+
+
+@pytest.mark.long
+def test_two_schedules_rotate_the_targets_that_each_names(world, deployed):
+    """One schedule is the stack's own, and one is created with the README's commands."""
+    ids, role = [world.new_ai_secret() for _ in range(3)], world.cloud.new_role(trust="*")
+    targets = [world.target(id, name=name, role_arn=role) for id, name in zip(ids, ["a", "b", "neither"], strict=True)]
+    outputs = deployed(
+        None,
+        **without_target(Targets=json.dumps(targets), RoleArns=role, ReservedConcurrency="2"),
+        ScheduleExpression="rate(1 minute)",
+        ScheduleTargets="a",
+    )
+    events, rule = world.client("events"), f"second-{uuid.uuid4().hex[:8]}"
+    arn = events.put_rule(Name=rule, ScheduleExpression="rate(1 minute)")["RuleArn"]
+    world.client("lambda").add_permission(
+        FunctionName=outputs["FunctionName"], StatementId="second", Action="lambda:InvokeFunction",
+        Principal="events.amazonaws.com", SourceArn=arn,
+    )  # fmt: skip
+    event = '{"action":"rotate","targets":["b"]}'
+    events.put_targets(Rule=rule, Targets=[{"Id": "function", "Arn": outputs["FunctionArn"], "Input": event}])
+    until = time.monotonic() + 150
+    while not all(world.has_working_credentials(id) for id in ids[:2]):
+        assert time.monotonic() < until, "a schedule has not rotated its target"
+        time.sleep(1)
+    assert not world.has_working_credentials(ids[2])
+    reports = [json.loads(line) for line in logged(world, outputs) if '"trigger"' in line]
+    assert {tuple(target["name"] for target in report["targets"]) for report in reports} == {("a",), ("b",)}
+
+
+def logged(world, outputs):
+    """The lines that the function has logged."""
+    events = world.client("logs").filter_log_events(logGroupName=outputs["LogGroupName"])["events"]
+    return [line for event in events for line in event["message"].splitlines()]
+
+
+def test_targets_may_be_of_every_kind_and_have_an_api_key_of_their_own(world, deployed):
+    secrets, users = [world.new_ai_secret() for _ in range(3)], [world.new_user() for _ in range(2)]
+    staged = [world.new_staged_secret() for _ in range(3)]
+    role, other_key = world.cloud.new_role(trust="*"), world.cloud.new_secret(world.api_key)
+    access_key = {"role_arn": None, "kind": "access_key"}
+    api_key = {"role_arn": None, "kind": "long_term_api_key"}
+    entry = {"id": secrets[0], "api_key_secret_id": other_key}
+    targets = [
+        world.target(entry, name="a", role_arn=role, secret_id=staged[0]),
+        world.target(secrets[1], name="b", user_name=users[0], secret_id=staged[1], **access_key),
+        world.target(secrets[2], name="c", user_name=users[1], secret_id=staged[2], **api_key),
+    ]
+    iam = world.client("iam")
+    arns = [iam.get_user(UserName=user)["User"]["Arn"] for user in users]
+    key = world.client("kms").create_key()["KeyMetadata"]["Arn"]
+    outputs = deployed(
+        None,
+        **without_target(
+            Targets=json.dumps(targets),
+            RoleArns=role,
+            IamUserArns=",".join(arns),
+            StagedSecretArns=",".join(staged),
+            ApiKeySecretArns=other_key,
+            KmsKeyArn=key,
+        ),
+    )
+    report, failed = invoke(world.cloud, outputs["FunctionName"], SCHEDULED_EVENT)
+    assert not failed, report
+    assert [target["outcome"] for target in report["targets"]] == ["rotated"] * 3
+    assert all(world.has_working_credentials(secret) for secret in secrets)
+    policy = execution_policy(world, outputs)
+    for name in ("RotateAccessKeys", "MintApiKeysThatExpire", "RetireApiKeys"):
+        assert policy[name]["Resource"] == arns
+    assert policy["StageTheCredentials"]["Resource"] == staged
+    assert policy["ReadTheTargetsApiKeys"]["Resource"] == [other_key]
+    encrypted = policy["UseTheKeyOfTheSecrets"]["Condition"]["StringEquals"]["kms:EncryptionContext:SecretARN"]
+    assert encrypted == [outputs["BraintrustApiKeySecretArn"], other_key, *staged]
+    # With user-based targets, a scheduled run may find that nothing is due.
+    assert {"NoTickAlarm", "ExpiryAlarm", "AgeAlarm"} <= set(alarms_of(world, outputs))
+    assert "NoSuccessAlarm" not in alarms_of(world, outputs)

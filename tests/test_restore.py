@@ -1,0 +1,100 @@
+"""When a rotation fails, the current credentials are restored to Braintrust, unless that would make things worse."""
+
+import json
+
+import pytest
+from support.events import FORCED, scheduled_run
+from support.http_messages import Reply
+from support.kinds import USER_BASED
+from support.orphaned_key import interrupt_after_set
+from support.reports import failed_error, outcome
+from support.staged_values import secret_of
+
+
+def test_a_failed_test_restores_the_current_credentials(world):
+    ai_secret = world.new_ai_secret()
+    target = world.new_staged_target("access_key", ai_secret)
+    function = world.new_function(target)
+    assert outcome(function.invoke(scheduled_run())) == "rotated"
+    current = world.staged_value(target)["credential_id"]
+    world.age_credentials(target)
+    # createSecret probes twice, so the third probe is testSecret's.
+    refusal = Reply(403, headers={"x-amzn-ErrorType": "AccessDeniedException"})
+    world.aws.fail("bedrock:ListFoundationModels", refusal, skip=2)
+    result = function.invoke(scheduled_run())
+    assert not result.ok
+    failed_error(result.report_in_error(), "permission", "bedrock", "ListFoundationModels")
+    assert world.braintrust.credentials(ai_secret)["access_key"] == current
+    assert world.has_working_credentials(ai_secret)
+    assert outcome(function.invoke(scheduled_run())) == "resumed"
+    assert world.staged_value(target)["credential_id"] != current
+
+
+def test_expired_credentials_are_not_restored(world):
+    ai_secret = world.new_ai_secret()
+    target = world.new_staged_target("temporary", ai_secret)
+    function = world.new_function(target)
+    assert outcome(function.invoke(scheduled_run())) == "rotated"
+    expired = world.staged_value(target) | {"expires_at": "2026-01-01T00:00:00Z"}
+    world.client("secretsmanager").put_secret_value(SecretId=target["secret_id"], SecretString=json.dumps(expired))
+    refusal = Reply(403, headers={"x-amzn-ErrorType": "AccessDeniedException"})
+    world.aws.fail("bedrock:ListFoundationModels", refusal, skip=1)
+    result = function.invoke(scheduled_run())
+    failed_error(result.report_in_error(), "permission", "bedrock", "ListFoundationModels")
+    assert world.braintrust.credentials(ai_secret)["access_key"] != expired["credential_id"]
+    assert world.has_working_credentials(ai_secret)
+
+
+@pytest.mark.parametrize("kind", USER_BASED)
+def test_the_current_credentials_replace_dead_pending_ones_until_new_ones_are_staged(world, kind):
+    ai_secret = world.new_ai_secret()
+    target = world.new_staged_target(kind, ai_secret)
+    function = world.new_function(target)
+    assert outcome(function.invoke(scheduled_run())) == "rotated"
+    interrupt_after_set(world, function, FORCED)
+    world.end_key_by_hand(target, world.staged_value(target, "AWSPENDING")["credential_id"], "deleted")
+    assert not world.has_working_credentials(ai_secret)
+    world.aws.fail(lambda request: request.call.startswith("iam:Create"), Reply(403), times=None)
+    assert not function.invoke(scheduled_run()).ok
+    world.aws.clear_faults()
+    assert world.braintrust.credentials(ai_secret)["secret"] == secret_of(world.staged_value(target))
+    # The current credentials are young: nothing but the dead pending ones makes a rotation due.
+    assert outcome(function.invoke(scheduled_run())) == "rotated"
+    assert world.has_working_credentials(ai_secret)
+
+
+def test_credentials_are_not_restored_after_somebody_has_made_others_current(world):
+    ai_secret = world.new_ai_secret()
+    target = world.new_staged_target("access_key", ai_secret)
+    function = world.new_function(target)
+    assert outcome(function.invoke(scheduled_run())) == "rotated"
+    before, written = world.staged_value(target), []
+    world.age_credentials(target)
+
+    def put_by_a_human(request):
+        """Makes other credentials current while testSecret reads, which is after setSecret has written."""
+        if request.method == "PATCH":
+            written.append(request)
+        if request.method != "GET" or not written:
+            return False
+        world.put_value(target, before)
+        return True
+
+    world.braintrust.fail(put_by_a_human, Reply(403))
+    failed_error(function.invoke(scheduled_run()).report_in_error(), "permission", "braintrust")
+    assert world.braintrust.credentials(ai_secret)["secret"] != secret_of(before)
+
+
+def test_a_lost_response_is_no_reason_to_restore_credentials(world):
+    ai_secret = world.new_ai_secret()
+    target = world.new_staged_target("access_key", ai_secret)
+    function = world.new_function(target)
+    assert outcome(function.invoke(scheduled_run())) == "rotated"
+    current = world.staged_value(target)["credential_id"]
+    world.age_credentials(target)
+    # setSecret reads once, and all answers to testSecret are lost.
+    world.braintrust.fail("GET /v1/ai_secret/{id}", Reply(500), times=5, skip=1)
+    assert not function.invoke(scheduled_run()).ok
+    assert world.braintrust.credentials(ai_secret)["access_key"] not in ("ASIAOLD", current)
+    assert world.has_working_credentials(ai_secret)
+    assert outcome(function.invoke(scheduled_run())) == "resumed"

@@ -1,0 +1,149 @@
+"""The parameters of the template: what they change, and which combinations CloudFormation refuses."""
+
+import json
+import uuid
+
+import pytest
+from botocore.exceptions import ClientError
+from support.deployed_function import (
+    change_target,
+    execution_policy,
+    parameters_of,
+    refused_call,
+    rotate_deployed,
+    variables_of,
+)
+from support.deployment import create_change_set
+from support.kinds import USER_BASED
+from support.paths import TEMPLATE
+from support.upstream import form
+
+SOME_ROLE = "arn:aws:iam::000000000000:role/some"
+SOME_SECRET = "arn:aws:secretsmanager:us-east-1:000000000000:secret:some-AbCdEf"
+
+
+def test_a_name_an_organization_an_external_id_and_a_region_reach_the_function(world, deployed):
+    world.braintrust.add_key(world.api_key, orgs=("Acme", "Acme EU"))
+    world.new_ai_secret("AWS Bedrock")
+    ai_secret = world.new_ai_secret("AWS Bedrock", org_name="Acme EU")
+    outputs = deployed(
+        ai_secret,
+        AiSecretId=None,
+        AiSecretName="AWS Bedrock",
+        BraintrustOrgName="Acme EU",
+        ExternalId="from-braintrust",
+        BedrockRegion="eu-central-1",
+        DurationSeconds="900",
+        TargetName="eu",
+    )
+    target = rotate_deployed(world, outputs)
+    assert (target["name"], target["region"]) == ("eu", "eu-central-1")
+    assert world.braintrust.ai_secrets[ai_secret]["metadata"]["region"] == "eu-central-1"
+    assert world.has_working_credentials(ai_secret)
+    [request] = world.aws_requests("sts:AssumeRole")
+    assert (form(request)["ExternalId"], form(request)["DurationSeconds"]) == ("from-braintrust", "900")
+    change_target(world, outputs, external_id="from-somebody-else")
+    assert refused_call(world, outputs) == "sts:AssumeRole"
+
+
+def test_an_existing_role_and_an_existing_secret_are_used(world, deployed):
+    ai_secret = world.new_ai_secret()
+    role = world.cloud.new_role(trust="*")
+    outputs = deployed(
+        ai_secret, BedrockRoleArn=role, BraintrustApiKey=None, BraintrustApiKeySecretArn=world.api_key_secret
+    )
+    assert (outputs["BedrockRoleArn"], outputs["BraintrustApiKeySecretArn"]) == (role, world.api_key_secret)
+    assert rotate_deployed(world, outputs)["outcome"] == "rotated"
+    assert world.has_working_credentials(ai_secret)
+
+
+@pytest.mark.parametrize("kind", USER_BASED)
+def test_an_existing_user_and_an_existing_staged_secret_are_used(world, deployed, kind):
+    ai_secret, user, secret = world.new_ai_secret(), world.new_user(), world.new_staged_secret()
+    outputs = deployed(ai_secret, Kind=kind, IamUserName=user, StagedSecretArn=secret)
+    assert (outputs["IamUserName"], outputs["StagedSecretArn"]) == (user, secret)
+    assert rotate_deployed(world, outputs)["outcome"] == "rotated"
+    assert list(world.iam_keys({"kind": kind, "user_name": user})) == [
+        world.staged_value({"secret_id": secret})["credential_id"]
+    ]
+    assert world.has_working_credentials(ai_secret)
+
+
+def test_the_lifetimes_of_user_based_credentials_reach_the_function(world, deployed):
+    outputs = deployed(
+        world.new_ai_secret(), Kind="long_term_api_key", RotateAfter="12h", Overlap="2h", CredentialAgeDays="7"
+    )
+    [target] = json.loads(variables_of(world, outputs)["TARGETS"])
+    assert (target["rotate_after"], target["overlap"]) == ("12h", "2h")
+    key = world.aws.api_keys[rotate_deployed(world, outputs)["credential_id"]]
+    assert (key.expires - key.created).days == 7
+
+
+def test_a_customer_managed_key_encrypts_both_secrets(world, deployed):
+    key = world.client("kms").create_key()["KeyMetadata"]["Arn"]
+    outputs = deployed(world.new_ai_secret(), Kind="access_key", KmsKeyArn=key)
+    secrets = [outputs["BraintrustApiKeySecretArn"], outputs["StagedSecretArn"]]
+    for secret in secrets:
+        assert world.client("secretsmanager").describe_secret(SecretId=secret)["KmsKeyId"] == key
+    # The local AWS doesn't encrypt anything, so it can't show whether this is enough.
+    statement = execution_policy(world, outputs)["UseTheKeyOfTheSecrets"]
+    assert (statement["Action"], statement["Resource"]) == (["kms:Decrypt", "kms:GenerateDataKey"], key)
+    assert statement["Condition"] == {"StringEquals": {"kms:EncryptionContext:SecretARN": secrets}}
+    assert rotate_deployed(world, outputs)["outcome"] == "rotated"
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"BraintrustApiKey": None}, "BraintrustApiKey or BraintrustApiKeySecretArn"),
+        ({"BraintrustApiKeySecretArn": SOME_SECRET}, "BraintrustApiKey or BraintrustApiKeySecretArn, not both"),
+        ({"AiSecretId": None}, "AiSecretId or AiSecretName"),
+        ({"AiSecretName": "AWS Bedrock"}, "AiSecretId or AiSecretName, not both"),
+        ({"BraintrustOrgName": "Acme"}, "BraintrustOrgName.* AiSecretName"),
+        ({"IamUserName": "somebody"}, "IamUserName.* access_key and long_term_api_key"),
+        ({"RotationDays": "30"}, "RotationDays.* access_key and long_term_api_key"),
+        ({"Kind": "short_term_api_key", "RotationDays": "1"}, "RotationDays.* access_key and long_term_api_key"),
+        (
+            {"Kind": "access_key", "BedrockRoleArn": "arn:aws:iam::000000000000:role/x"},
+            "BedrockRoleArn.* temporary and short_term_api_key",
+        ),
+        (
+            {"Kind": "long_term_api_key", "ExternalId": "from-braintrust"},
+            "ExternalId.* temporary and short_term_api_key",
+        ),
+        ({"RotateApiKey": "true"}, "RotateApiKey.* BraintrustApiKeySecretArn"),
+        (
+            {"BraintrustApiKey": None, "BraintrustApiKeySecretArn": SOME_SECRET, "StagedSecretArn": SOME_SECRET},
+            "StagedSecretArn and BraintrustApiKeySecretArn",
+        ),
+        ({"RoleArns": SOME_ROLE}, "RoleArns.* Targets"),
+        ({"Targets": "[{}]"}, "With Targets.* AiSecretId, AiSecretName"),
+        ({"TargetsSecretArn": SOME_SECRET}, "With Targets.* AiSecretId, AiSecretName"),
+        ({"TargetsSecretArn": SOME_SECRET, "AiSecretId": None}, "With Targets.* RoleArns or IamUserArns"),
+        (
+            {"TargetsSecretArn": SOME_SECRET, "AiSecretId": None, "Targets": "[{}]"},
+            "Targets or TargetsSecretArn, not both",
+        ),
+        ({"Targets": "[{}]", "AiSecretId": None}, "With Targets.* RoleArns or IamUserArns"),
+        (
+            {"Targets": "[{}]", "AiSecretId": None, "RoleArns": SOME_ROLE, "Kind": "access_key"},
+            "With Targets.* Kind, BedrockRegion",
+        ),
+        (
+            {"Targets": "[{}]", "AiSecretId": None, "RoleArns": SOME_ROLE, "StagedSecretArn": SOME_SECRET},
+            "With Targets.* StagedSecretArns",
+        ),
+        (
+            {"AlarmTopicArn": "arn:aws:sns:us-east-1:000000000000:a", "AlarmEmail": "a@example.com"},
+            "AlarmEmail.* AlarmTopicArn",
+        ),
+        ({"MetricsNamespace": "AWS/Lambda"}, "AWS/"),
+        ({"VpcSubnetIds": "subnet-01234567"}, "VpcSubnetIds and VpcSecurityGroupIds"),
+        ({"VpcSecurityGroupIds": "sg-01234567"}, "VpcSubnetIds and VpcSecurityGroupIds"),
+    ],
+)
+def test_parameters_that_contradict_each_other_are_refused(world, changed, message):
+    parameters = parameters_of(world, str(uuid.uuid4()), changed)
+    name = f"refused-{uuid.uuid4().hex[:8]}"
+    with pytest.raises(ClientError, match=message):
+        create_change_set(world.cloud, TEMPLATE, parameters, StackName=name, ChangeSetName="refused")
