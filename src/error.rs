@@ -1,52 +1,42 @@
-//! What went wrong, by cause, with the service and call and what to do next; it must never carry a secret or a body.
+//! Errors, by class. Each names the service and the call, and says what happened and what to do next.
+//!
+//! Security: no field ever holds a secret or the body of a request or response.
 
 use std::fmt;
 use std::time::Duration;
 
-use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use aws_smithy_runtime_api::client::result::SdkError;
-use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use serde::Serialize;
 
-/// The stable class of an error: what a reader, an alarm or a script may rely on.
+/// The stable class of an error, which alarms and scripts may rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Cause {
-    /// The function's own configuration or the event is wrong; a retry cannot help.
+pub enum ErrorClass {
+    /// The configuration or the event is wrong. A retry can't help.
     Configuration,
-    /// The caller is known and may not do this.
+    /// The service knows the caller and denies the call.
     Permission,
-    /// What was named does not exist.
     NotFound,
-    /// What was found must not be touched, or is not the only one.
+    /// The resource's state forbids the change, or several resources match.
     Conflict,
-    /// The service asks for patience.
     Throttled,
-    /// The service cannot be reached, fails, or answers what it never should.
+    /// The service can't be reached or fails, or something else answers in its place.
     Unavailable,
-    /// The service does not know the credentials that it was shown.
+    /// The service doesn't accept the credentials or the API key.
     InvalidCredentials,
-    /// What was written does not read back.
+    /// What was written doesn't read back.
     VerificationFailed,
-    /// The deadline passed first.
     Timeout,
 }
 
-/// Who answered, or should have.
+/// The service that was called, or this function, for its configuration and its events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Service {
-    /// This function: its configuration and its events.
     Function,
-    /// AWS Identity and Access Management.
     Iam,
-    /// AWS Security Token Service.
     Sts,
-    /// AWS Secrets Manager.
     SecretsManager,
-    /// Amazon Bedrock.
     Bedrock,
-    /// Braintrust's data plane.
     Braintrust,
 }
 
@@ -63,142 +53,83 @@ impl fmt::Display for Service {
     }
 }
 
-/// One failed call: where, what happened, and what to do about it.
+/// One failed call.
 #[derive(Clone, Debug, Serialize, thiserror::Error)]
 #[error("{service} {call}: {problem}. {remedy}")]
 pub struct Error {
-    /// Its class.
-    #[serde(rename = "class")]
-    pub cause: Cause,
-    /// The service that was called.
+    pub class: ErrorClass,
     pub service: Service,
-    /// The API call, in the service's own words.
+    /// The API operation, as the service names it.
     pub call: &'static str,
-    /// What happened: codes, names and ids, never a body.
+    /// What happened, with codes, names and IDs.
     pub problem: String,
-    /// A sentence on what to do next.
     pub remedy: String,
-    /// How long the service asked to be left alone (`Retry-After`).
+    /// The wait that the service asked for (`Retry-After`).
     #[serde(skip)]
     pub retry_after: Option<Duration>,
+    /// Whether a lower layer has already retried the call.
+    #[serde(skip)]
+    pub is_final: bool,
 }
 
 impl Error {
-    /// An error without a `Retry-After`.
     pub fn new(
-        cause: Cause,
+        class: ErrorClass,
         service: Service,
         call: &'static str,
         problem: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        Self { cause, service, call, problem: problem.into(), remedy: remedy.into(), retry_after: None }
+        let (problem, remedy) = (problem.into(), remedy.into());
+        Self { class, service, call, problem, remedy, retry_after: None, is_final: false }
     }
 
-    /// Something wrong in the configuration or the event: `call` is the variable or the event.
-    pub fn configuration(call: &'static str, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::new(Cause::Configuration, Service::Function, call, problem, remedy)
+    /// A wrong configuration or event. `subject` is the variable, or `event`.
+    pub fn configuration(subject: &'static str, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(ErrorClass::Configuration, Service::Function, subject, problem, remedy)
     }
 
-    /// The invocation's deadline passed while this call was under way.
+    /// A stage of a secret's rotation that doesn't allow the call.
+    pub fn rotation_conflict(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(ErrorClass::Conflict, Service::SecretsManager, "rotation", problem, remedy)
+    }
+
+    /// The invocation's deadline passed during the call.
     pub fn deadline(service: Service, call: &'static str) -> Self {
-        Self::new(
-            Cause::Timeout,
-            service,
-            call,
-            "no answer before the function's deadline",
-            "The next tick tries again; if it happens often, raise the function's timeout or lower the number of targets",
-        )
+        let remedy = "The next scheduled run tries again. If this happens often, raise the function's timeout or lower \
+                      the number of targets";
+        Self::new(ErrorClass::Timeout, service, call, "no answer before the function's deadline", remedy)
     }
 
-    /// Whether the same call may succeed a moment later: throttling, time-outs, 5xx and connection errors, never 400, 401 or 403.
+    /// Whether the same call may succeed a moment later.
     pub fn is_transient(&self) -> bool {
-        matches!(self.cause, Cause::Throttled | Cause::Unavailable | Cause::Timeout)
+        matches!(self.class, ErrorClass::Throttled | ErrorClass::Unavailable | ErrorClass::Timeout)
     }
 
-    /// Classifies an AWS SDK error by its code; AWS's message is left out, because it may echo the request.
-    pub fn aws<E>(service: Service, call: &'static str, error: &SdkError<E, HttpResponse>) -> Self
-    where
-        E: ProvideErrorMetadata,
-    {
-        let (cause, problem) = match error {
-            SdkError::ServiceError(refused) => match refused.err().code() {
-                Some(code) => (cause_of_code(code, refused.raw().status().as_u16()), format!("answered {code}")),
-                None => (Cause::Unavailable, format!("answered {}", refused.raw().status())),
-            },
-            SdkError::TimeoutError(_) => (Cause::Timeout, "did not answer in time".to_owned()),
-            SdkError::DispatchFailure(failure) if failure.is_timeout() => {
-                (Cause::Timeout, "did not answer in time".to_owned())
-            }
-            SdkError::DispatchFailure(failure) if failure.is_io() => {
-                (Cause::Unavailable, "could not be reached".to_owned())
-            }
-            SdkError::ResponseError(refused) => {
-                (Cause::Unavailable, format!("answered {} and nothing that can be read", refused.raw().status()))
-            }
-            // The SDK could not even make the request: no region or no credentials.
-            _ => {
-                let remedy =
-                    "Check AWS_REGION, AWS_ENDPOINT_URL and its siblings, and that the function has credentials";
-                return Self::new(Cause::Configuration, service, call, "the request could not be made", remedy);
-            }
-        };
-        Self::new(cause, service, call, problem, remedy_for(cause))
+    /// Whether the caller should retry: the error is transient, and no lower layer has retried the call.
+    pub fn is_retryable(&self) -> bool {
+        self.is_transient() && !self.is_final
     }
 
-    /// The same error, for what repeats what has repeated it already: no deadline allows the wait that it asks for.
-    pub fn repeated_enough(mut self) -> Self {
-        self.retry_after = Some(Duration::MAX);
-        self
+    /// Marks the error as final, because a lower layer has already retried the call.
+    pub fn into_final(self) -> Self {
+        Self { is_final: true, ..self }
     }
 
-    /// The same error with a remedy that knows more.
-    pub fn with_remedy(mut self, remedy: impl Into<String>) -> Self {
-        self.remedy = remedy.into();
-        self
+    pub fn with_remedy(self, remedy: impl Into<String>) -> Self {
+        Self { remedy: remedy.into(), ..self }
+    }
+
+    /// Replaces the remedy if the error is of this class.
+    pub fn with_remedy_for(self, class: ErrorClass, remedy: impl Into<String>) -> Self {
+        if self.class == class { self.with_remedy(remedy) } else { self }
     }
 }
 
-/// AWS's error codes, by what they mean here. A code that is not listed is judged by its status.
-fn cause_of_code(code: &str, status: u16) -> Cause {
-    match code {
-        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => Cause::Permission,
-        "Throttling" | "ThrottlingException" | "TooManyRequestsException" | "RequestLimitExceeded" => Cause::Throttled,
-        "ResourceNotFoundException" | "NoSuchEntity" => Cause::NotFound,
-        "ExpiredToken"
-        | "ExpiredTokenException"
-        | "InvalidClientTokenId"
-        | "InvalidSignatureException"
-        | "SignatureDoesNotMatch"
-        | "UnrecognizedClientException" => Cause::InvalidCredentials,
-        _ if status == 403 => Cause::Permission,
-        _ if status == 429 => Cause::Throttled,
-        _ if status >= 500 => Cause::Unavailable,
-        _ => Cause::Configuration,
-    }
-}
-
-fn remedy_for(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Permission => {
-            "Allow the call in the policy of the function's role, and look for a policy that denies it"
-        }
-        Cause::NotFound => "Check the name or ARN in the configuration, and its region",
-        Cause::Throttled => "It was retried; the next tick tries again",
-        Cause::Unavailable | Cause::Timeout => {
-            "It was retried; the next tick tries again. If it goes on, check the network path and the service's health"
-        }
-        Cause::InvalidCredentials => "Check that the function runs with its own role's credentials",
-        Cause::Configuration | Cause::Conflict | Cause::VerificationFailed => {
-            "Check the configuration against the README's tables"
-        }
-    }
-}
-
-/// A name that somebody else chose, short enough for an error: a report has a bound, names may have none.
+/// Shortens a name that somebody else chose, because reports have a size limit and such names may have none.
 pub fn shortened(name: &str) -> String {
-    const LONGEST: usize = 100;
-    match name.char_indices().nth(LONGEST) {
+    const MAX_CHARACTERS: usize = 100;
+    match name.char_indices().nth(MAX_CHARACTERS) {
         Some((end, _)) => format!("{}…", name.get(..end).unwrap_or_default()),
         None => name.to_owned(),
     }
@@ -209,25 +140,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_aws_code_is_judged_by_its_meaning_and_otherwise_by_its_status() {
-        for (code, status, cause) in [
-            ("AccessDenied", 403, Cause::Permission),
-            ("ThrottlingException", 400, Cause::Throttled),
-            ("ResourceNotFoundException", 400, Cause::NotFound),
-            ("ExpiredTokenException", 403, Cause::InvalidCredentials),
-            ("ValidationError", 400, Cause::Configuration),
-            ("InternalFailure", 500, Cause::Unavailable),
-            ("RegionDisabledException", 403, Cause::Permission),
-            ("SlowDown", 429, Cause::Throttled),
-        ] {
-            assert_eq!(cause_of_code(code, status), cause, "{code}");
-        }
+    fn an_error_names_the_service_the_call_and_what_to_do() {
+        let error = Error::new(ErrorClass::Permission, Service::Sts, "AssumeRole", "answered AccessDenied", "Do this");
+        assert_eq!(error.to_string(), "STS AssumeRole: answered AccessDenied. Do this");
     }
 
     #[test]
-    fn an_error_names_the_service_the_call_and_what_to_do() {
-        let error = Error::new(Cause::Permission, Service::Sts, "AssumeRole", "answered AccessDenied", "Do this");
-        assert_eq!(error.to_string(), "STS AssumeRole: answered AccessDenied. Do this");
-        assert!(!error.is_transient());
+    fn a_final_error_is_transient_and_not_retried_again() {
+        let error = Error::new(ErrorClass::Throttled, Service::Braintrust, "PATCH", "answered 429", "Wait");
+        assert!(error.is_retryable());
+        let error = error.into_final();
+        assert!(error.is_transient() && !error.is_retryable());
     }
 }

@@ -1,24 +1,21 @@
-//! Keeps the Amazon Bedrock credentials inside Braintrust fresh: `ARCHITECTURE.md` is the way in.
+//! Keeps the Amazon Bedrock credentials inside Braintrust fresh. `ARCHITECTURE.md` explains the code.
 
-mod api_keys;
+mod aws;
 mod braintrust;
-mod check;
+mod commands;
 mod config;
 mod credentials;
 mod deadline;
 mod error;
-mod handler;
-mod iam;
+mod event;
+mod http;
+mod invocation;
+mod json;
+mod log;
 mod metrics;
-mod mint;
-mod plan;
-mod probe;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 mod report;
 mod rotation;
-mod staging;
-pub mod start;
-mod status;
-mod transport;
-mod trigger;
+mod services;
+pub mod startup;

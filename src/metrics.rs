@@ -1,55 +1,45 @@
-//! CloudWatch's embedded metric format, a log line a target; pure, and it must never say that a rotation succeeded which did not.
+//! The metrics in CloudWatch's embedded metric format: one log line for each target.
 //!
 //! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use crate::event::Step;
 use crate::report::{Outcome, Report, TargetReport};
-
-/// Under which metrics are kept.
-#[derive(Debug)]
-pub struct Metrics {
-    /// `METRICS_NAMESPACE`.
-    pub namespace: String,
-}
 
 /// A metric's name, unit and value.
 type Metric = (&'static str, &'static str, Value);
 
-impl Metrics {
-    /// The lines of a tick or a rotation step; none of a dry run. Every metric is there by target, and for the whole
-    /// function, which is what one alarm can watch. A line takes some 6 KB until it is written: they are made one by one.
-    pub fn lines(&self, now: Timestamp, function_name: &str, report: &Report) -> impl Iterator<Item = Value> {
-        let targets = report.targets.iter().filter(|_| !report.dry_run);
-        targets.filter_map(move |target| self.line(now, function_name, target, of(now, report, target)))
-    }
-
-    fn line(&self, now: Timestamp, function: &str, target: &TargetReport, metrics: Vec<Metric>) -> Option<Value> {
+/// The lines of a scheduled run or a rotation step. A dry run has none. Every metric has the dimension of its target,
+/// and that of the whole function, which one alarm can watch. The lines are created one at a time, because each takes
+/// about 6 KB until it is written.
+pub fn lines(namespace: &str, function: &str, now: Timestamp, report: &Report) -> impl Iterator<Item = Value> {
+    let targets = report.targets.iter().filter(|_| !report.dry_run);
+    targets.filter_map(move |target| {
+        let metrics = Some(of(now, report, target)).filter(|metrics| !metrics.is_empty())?;
         let declared: Vec<_> = metrics.iter().map(|(name, unit, _)| json!({"Name": name, "Unit": unit})).collect();
-        let mut line = Map::new();
-        line.insert(
-            "_aws".to_owned(),
-            json!({
+        let mut line = json!({
+            "_aws": {
                 "Timestamp": now.as_millisecond(),
                 "CloudWatchMetrics": [{
-                    "Namespace": self.namespace,
+                    "Namespace": namespace,
                     "Dimensions": [["FunctionName", "Target"], ["FunctionName"]],
                     "Metrics": declared,
                 }],
-            }),
-        );
-        line.insert("FunctionName".to_owned(), function.into());
-        line.insert("Target".to_owned(), target.name.clone().into());
-        line.extend(metrics.iter().map(|(name, _, value)| ((*name).to_owned(), value.clone())));
-        (!metrics.is_empty()).then_some(Value::Object(line))
-    }
+            },
+            "FunctionName": function,
+            "Target": target.name,
+        });
+        line.as_object_mut()?.extend(metrics.into_iter().map(|(name, _, value)| (name.to_owned(), value)));
+        Some(line)
+    })
 }
 
 fn of(now: Timestamp, report: &Report, target: &TargetReport) -> Vec<Metric> {
     let succeeded = match target.outcome {
         Outcome::Rotated | Outcome::Resumed => Some(true),
-        Outcome::StepDone => (report.step.as_deref() == Some("finishSecret")).then_some(true),
+        Outcome::StepDone => (report.step == Some(Step::Finish)).then_some(true),
         Outcome::Failed | Outcome::Deferred => Some(false),
         Outcome::NotDue
         | Outcome::LeftToSecretsManager
@@ -63,10 +53,10 @@ fn of(now: Timestamp, report: &Report, target: &TargetReport) -> Vec<Metric> {
         metrics.push(("RotationFailed", "Count", u8::from(!succeeded).into()));
         metrics.push(("RotationDuration", "Milliseconds", target.duration_ms.into()));
     }
-    // Never negative: what ended has no time left, however long ago.
+    // Never negative: expired credentials have no time left, however long ago they expired.
     let seconds = |from: Timestamp, to: Timestamp| to.duration_since(from).as_secs().max(0).into();
     if let Some(held) = &target.held {
-        metrics.push(("CredentialAgeSeconds", "Seconds", seconds(held.minted_at, now)));
+        metrics.push(("CredentialAgeSeconds", "Seconds", seconds(held.created_at, now)));
         metrics.extend(held.expires_at.map(|end| ("SecondsUntilExpiry", "Seconds", seconds(now, end))));
     }
     metrics
@@ -76,14 +66,14 @@ fn of(now: Timestamp, report: &Report, target: &TargetReport) -> Vec<Metric> {
 mod tests {
     use super::*;
     use crate::credentials::Lifetime;
-    use crate::trigger::Origin;
+    use crate::event::Origin;
 
-    fn report(outcome: Outcome, step: Option<&str>, held: Option<Lifetime>) -> Report {
-        let target = TargetReport { outcome, held, duration_ms: 5, ..TargetReport::named("prod") };
+    fn report(outcome: Outcome, step: Option<Step>, held: Option<Lifetime>) -> Report {
+        let target = TargetReport { name: "prod".to_owned(), outcome, held, duration_ms: 5, ..TargetReport::default() };
         Report {
             trigger: Origin::Schedule,
             token: "token".to_owned(),
-            step: step.map(str::to_owned),
+            step,
             dry_run: false,
             started_at: String::new(),
             duration_ms: 0,
@@ -96,12 +86,12 @@ mod tests {
     }
 
     fn lines(report: &Report) -> Vec<Value> {
-        Metrics { namespace: "N".to_owned() }.lines(at(100), "rotator", report).collect()
+        super::lines("N", "rotator", at(100), report).collect()
     }
 
     #[test]
-    fn a_rotation_is_one_line_with_every_metric_by_target_and_for_the_function() {
-        let held = Lifetime { minted_at: at(90), expires_at: Some(at(3_690)) };
+    fn a_rotation_writes_one_line_with_every_metric_by_target_and_for_the_function() {
+        let held = Lifetime { created_at: at(90), expires_at: Some(at(3_690)) };
         let line = &lines(&report(Outcome::Rotated, None, Some(held)))[0];
         let declared = &line["_aws"]["CloudWatchMetrics"][0];
         assert_eq!((&line["FunctionName"], &line["Target"]), (&json!("rotator"), &json!("prod")));
@@ -122,15 +112,15 @@ mod tests {
     }
 
     #[test]
-    fn only_what_came_to_its_end_succeeded_and_only_what_did_not_failed() {
+    fn only_a_completed_rotation_counts_as_succeeded_and_only_a_failed_one_as_failed() {
         for (outcome, step, succeeded) in [
             (Outcome::Rotated, None, Some(1)),
             (Outcome::Resumed, None, Some(1)),
             (Outcome::Failed, None, Some(0)),
             (Outcome::Deferred, None, Some(0)),
-            (Outcome::Failed, Some("setSecret"), Some(0)),
-            (Outcome::StepDone, Some("setSecret"), None),
-            (Outcome::StepDone, Some("finishSecret"), Some(1)),
+            (Outcome::Failed, Some(Step::Set), Some(0)),
+            (Outcome::StepDone, Some(Step::Set), None),
+            (Outcome::StepDone, Some(Step::Finish), Some(1)),
             (Outcome::NotDue, None, None),
             (Outcome::LeftToSecretsManager, None, None),
         ] {
@@ -142,8 +132,8 @@ mod tests {
     }
 
     #[test]
-    fn what_has_ended_has_no_seconds_left_and_a_dry_run_no_metrics() {
-        let held = Lifetime { minted_at: at(-9_000), expires_at: Some(at(-5_400)) };
+    fn expired_credentials_have_no_seconds_left_and_a_dry_run_writes_no_metrics() {
+        let held = Lifetime { created_at: at(-9_000), expires_at: Some(at(-5_400)) };
         let mut report = report(Outcome::NotDue, None, Some(held));
         assert_eq!(lines(&report)[0]["SecondsUntilExpiry"], json!(0));
         report.dry_run = true;

@@ -1,231 +1,305 @@
-//! What an invocation answers and logs; it must never hold a secret.
+//! The report of an invocation: its answer, and its log line.
 
-use std::io::Write;
+use std::cell::RefCell;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::braintrust::layout::Layout;
-use crate::credentials::{KindName, Lifetime};
+use crate::config::Target;
+use crate::credentials::{Credentials, Kind, Lifetime};
 use crate::error::Error;
-use crate::trigger::Origin;
+use crate::event::{Origin, Step};
 
-/// The answer of an invocation, and its one log line.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// Who asked for it.
     pub trigger: Origin,
-    /// What makes a repeated event recognizable.
+    /// Identifies a repeated event.
     pub token: String,
-    /// The step that Secrets Manager asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub step: Option<String>,
-    /// Whether nothing was to be changed.
+    pub step: Option<Step>,
     pub dry_run: bool,
-    /// When it began, ISO 8601 in UTC.
     pub started_at: String,
-    /// From the first call to the last, in milliseconds.
     pub duration_ms: u64,
-    /// One a target, in the configured order.
+    /// In the configured order.
     pub targets: Vec<TargetReport>,
 }
 
-/// What happened to a target.
-#[derive(Debug, Serialize)]
-pub struct TargetReport {
-    /// The target.
-    pub name: String,
-    /// In one word.
-    pub outcome: Outcome,
-    /// How its credentials are made; none for the Braintrust API key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kind: Option<KindName>,
-    /// The Bedrock region.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub region: Option<String>,
-    /// The id of the credentials: an identifier, no secret.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub credential_id: Option<String>,
-    /// When the new credentials stop working, ISO 8601 in UTC.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub expires_at: Option<String>,
-    /// From when to when those work that Braintrust holds, as far as it is known: for the metrics.
-    #[serde(skip)]
-    pub held: Option<Lifetime>,
-    /// Where they went.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub ai_secrets: Vec<AiSecretReport>,
-    /// The credentials that were retired.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub retired: Vec<Retired>,
-    /// What the operator should know.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<String>,
-    /// In milliseconds.
-    pub duration_ms: u64,
-    /// Why it failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<Error>,
-}
-
-/// A target's outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// All its `ai_secret`s hold new credentials.
-    Rotated,
-    /// A rotation that was begun before was carried to its end.
-    Resumed,
-    /// The credentials are young enough, or this event was carried out before.
-    NotDue,
-    /// The staged secret has rotation turned on, and Secrets Manager does it.
-    LeftToSecretsManager,
-    /// One step of Secrets Manager's rotation is done.
-    StepDone,
-    /// A dry run: nothing was changed, and the `ai_secret`s may be written. The role and Bedrock were not tried.
-    WouldRotate,
-    /// The previous credentials are current again, and Braintrust holds them.
-    RolledBack,
-    /// A dry run of a rollback.
-    WouldRollBack,
-    /// There was no time left to start it.
-    Deferred,
-    /// See `error`.
-    Failed,
-}
-
-/// A credential that was retired.
-#[derive(Clone, Debug, Serialize)]
-pub struct Retired {
-    /// Its id.
-    pub credential_id: String,
-    /// Deactivated first, deleted a tick later.
-    pub how: Retirement,
-}
-
-/// How a credential was retired.
-#[derive(Clone, Copy, Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Retirement {
-    /// It can be activated again.
-    Deactivated,
-    /// It is gone.
-    Deleted,
-}
-
-/// What happened to one `ai_secret`.
-#[derive(Debug, Serialize)]
-pub struct AiSecretReport {
-    /// As configured: its id, or its name.
-    pub ai_secret: String,
-    /// The id that was found.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub id: Option<Uuid>,
-    /// Where the credentials go inside it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub layout: Option<Layout>,
-    /// Whether it holds the new credentials, proven by reading back.
-    pub updated: bool,
-    /// Why not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<Error>,
-}
-
-/// An invocation that fails: Lambda's retries, alarms and failure destination see it.
-#[derive(Debug)]
-pub enum Failure {
-    /// The event was refused; nothing was done.
-    Refused(Error),
-    /// At least one target failed or was deferred; the others are done.
-    Targets(Report),
-}
-
-impl TargetReport {
-    /// One that was not started.
-    pub fn named(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            outcome: Outcome::Deferred,
-            kind: None,
-            region: None,
-            credential_id: None,
-            expires_at: None,
-            held: None,
-            ai_secrets: Vec::new(),
-            retired: Vec::new(),
-            warnings: Vec::new(),
-            duration_ms: 0,
-            error: None,
-        }
-    }
-}
-
 impl Report {
-    /// Whether any target failed or was deferred.
     pub fn has_failed(&self) -> bool {
         self.targets.iter().any(|target| matches!(target.outcome, Outcome::Failed | Outcome::Deferred))
     }
 }
 
-impl From<Failure> for lambda_runtime::Diagnostic {
-    fn from(failure: Failure) -> Self {
-        let (error_type, message) = match &failure {
-            Failure::Refused(error) => ("EventRefused", error.to_string()),
-            Failure::Targets(report) => ("RotationFailed", json(report)),
-        };
-        Self { error_type: error_type.to_owned(), error_message: message }
+#[derive(Debug, Default, Serialize)]
+pub struct TargetReport {
+    pub name: String,
+    pub outcome: Outcome,
+    /// The Braintrust API key's own rotation has no kind and no region.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+    /// The lifetime of the credentials that Braintrust holds, as far as it is known. For the metrics.
+    #[serde(skip)]
+    pub held: Option<Lifetime>,
+    #[serde(rename = "ai_secrets", skip_serializing_if = "Vec::is_empty")]
+    pub destinations: Vec<DestinationReport>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<Retired>,
+    /// What the operator should know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    pub duration_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Error>,
+}
+
+impl TargetReport {
+    /// Deferred, until a run finishes with another outcome.
+    pub fn of(target: &Target) -> Self {
+        let (kind, region) = (Some(target.kind()), Some(target.region.to_string()));
+        Self { name: target.name.to_string(), kind, region, ..Self::default() }
+    }
+
+    /// The rotation of a Braintrust API key, which belongs to no target.
+    pub fn of_api_key() -> Self {
+        Self { name: "braintrust_api_key".to_owned(), ..Self::default() }
     }
 }
 
-/// A time as it stands in reports: ISO 8601 in UTC, to the second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// All destinations hold new credentials.
+    Rotated,
+    /// An interrupted rotation was completed.
+    Resumed,
+    /// The credentials are not old enough, or this event was carried out before.
+    NotDue,
+    /// Rotation is turned on for the staged secret, so Secrets Manager rotates it.
+    LeftToSecretsManager,
+    /// One step of Secrets Manager's rotation is done.
+    StepDone,
+    /// A dry run found that the destinations can be written, and changed nothing. It created and tried no credentials.
+    WouldRotate,
+    /// The previous credentials are current again, and Braintrust holds them.
+    RolledBack,
+    WouldRollBack,
+    /// Too little time was left to start the target.
+    #[default]
+    Deferred,
+    Failed,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Retired {
+    pub credential_id: String,
+    pub how: KeyChange,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyChange {
+    Deactivated,
+    Deleted,
+}
+
+#[derive(Debug, Serialize)]
+pub struct DestinationReport {
+    /// As configured: the ID or the name.
+    pub ai_secret: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layout: Option<Layout>,
+    /// Whether Braintrust shows that it holds the new credentials.
+    pub updated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Error>,
+}
+
+/// What a run of a target has done so far. Write-only until it becomes the report, so that no decision depends on it.
+pub struct Progress {
+    report: RefCell<TargetReport>,
+    destination_warnings: RefCell<Vec<String>>,
+    started: Instant,
+}
+
+impl Progress {
+    pub fn new(report: TargetReport) -> Self {
+        Self { report: report.into(), destination_warnings: RefCell::default(), started: Instant::now() }
+    }
+
+    pub fn credentials(&self, credentials: &Credentials) {
+        let mut report = self.report.borrow_mut();
+        report.credential_id = Some(credentials.id.clone());
+        report.expires_at = credentials.expires_at.map(iso8601);
+    }
+
+    pub fn service_token(&self, id: Uuid) {
+        self.report.borrow_mut().credential_id = Some(id.to_string());
+    }
+
+    /// The lifetime of the credentials that Braintrust holds.
+    pub fn held(&self, lifetime: Option<Lifetime>) {
+        self.report.borrow_mut().held = lifetime;
+    }
+
+    /// Replaces the reports and warnings of the destinations.
+    pub fn destinations(&self, reports: Vec<DestinationReport>, warnings: Vec<String>) {
+        self.report.borrow_mut().destinations = reports;
+        self.destination_warnings.replace(warnings);
+    }
+
+    pub fn retired(&self, credential_id: String, how: KeyChange) {
+        self.report.borrow_mut().retired.push(Retired { credential_id, how });
+    }
+
+    pub fn warning(&self, warning: String) {
+        self.report.borrow_mut().warnings.push(warning);
+    }
+
+    pub fn finish(self, result: Result<Outcome, Error>) -> TargetReport {
+        let (outcome, error) = match result {
+            Ok(outcome) => (outcome, None),
+            Err(error) => (Outcome::Failed, Some(error)),
+        };
+        let report = self.report.into_inner();
+        let warnings = self.destination_warnings.into_inner().into_iter().chain(report.warnings).collect();
+        TargetReport { outcome, error, warnings, duration_ms: self.started.elapsed().as_millis() as u64, ..report }
+    }
+}
+
+/// Formats a time for reports: ISO 8601 in UTC, to the second.
 pub fn iso8601(time: Timestamp) -> String {
     format!("{time:.0}")
 }
 
-/// Writes metrics, a line each.
-pub fn log_metrics(lines: impl Iterator<Item = serde_json::Value>) {
-    lines.for_each(|line| write(&line));
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
 
-/// Writes the report as the one log line.
-pub fn log(report: &Report) {
-    let level = if report.has_failed() { Level::Error } else { Level::Info };
-    write(&Line { timestamp: &report.started_at, level, content: report });
-}
+    use super::*;
+    use crate::config::for_test::role_based;
+    use crate::credentials::Secret;
+    use crate::error::{ErrorClass, Service};
 
-/// Writes the log line of an event or a configuration that was refused.
-pub fn log_error(error: &Error, now: Timestamp) {
-    #[derive(Serialize)]
-    struct Refused<'a> {
-        error: &'a Error,
+    fn at(time: &str) -> Timestamp {
+        time.parse().unwrap()
     }
-    write(&Line { timestamp: &iso8601(now), level: Level::Error, content: &Refused { error } });
-}
 
-/// What Lambda's log level filter reads of a JSON line; it takes one without these for INFO.
-/// <https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html>
-#[derive(Serialize)]
-struct Line<'a, T> {
-    timestamp: &'a str,
-    level: Level,
-    #[serde(flatten)]
-    content: &'a T,
-}
+    fn json(report: &TargetReport) -> Value {
+        let mut json = serde_json::to_value(report).unwrap();
+        assert!(json.as_object_mut().unwrap().remove("duration_ms").is_some_and(|duration| duration.is_u64()));
+        json
+    }
 
-#[derive(Serialize)]
-#[serde(rename_all = "UPPERCASE")]
-enum Level {
-    Info,
-    Error,
-}
+    fn destination(ai_secret: &str, updated: bool) -> DestinationReport {
+        let (id, layout) = (Some(Uuid::nil()), Some(Layout::Gateway));
+        DestinationReport { ai_secret: ai_secret.to_owned(), id, layout, updated, error: None }
+    }
 
-/// A log that cannot be written must not fail a rotation that succeeded.
-fn write(line: &impl Serialize) {
-    let _ = writeln!(std::io::stdout().lock(), "{}", json(line));
-}
+    #[test]
+    fn a_run_that_wrote_nothing_reports_the_target_and_its_outcome() {
+        let report = Progress::new(TargetReport::of(&role_based("prod"))).finish(Ok(Outcome::NotDue));
+        let expected = json!({"name": "prod", "outcome": "not_due", "kind": "temporary", "region": "us-east-1"});
+        assert_eq!(json(&report), expected);
+    }
 
-/// Nothing here has a key that is no string, the one thing that JSON cannot hold.
-fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default()
+    #[test]
+    fn what_is_written_becomes_the_report() {
+        let progress = Progress::new(TargetReport::of(&role_based("prod")));
+        let credentials = Credentials {
+            id: "ASIANEW".to_owned(),
+            created_at: at("2026-01-01T00:00:00Z"),
+            expires_at: Some(at("2026-01-01T01:00:00.987Z")),
+            secret: Secret::Temporary { secret_access_key: "hidden".into(), session_token: "hidden".into() },
+        };
+        progress.credentials(&credentials);
+        progress.held(Some(credentials.lifetime()));
+        progress.destinations(vec![destination("\"Bedrock\"", true)], Vec::new());
+        progress.retired("AKIAOLD".to_owned(), KeyChange::Deactivated);
+        progress.retired("AKIAOLDER".to_owned(), KeyChange::Deleted);
+        let report = progress.finish(Ok(Outcome::Rotated));
+        assert_eq!(report.held, Some(credentials.lifetime()));
+        let expected = json!({
+            "name": "prod",
+            "outcome": "rotated",
+            "kind": "temporary",
+            "region": "us-east-1",
+            "credential_id": "ASIANEW",
+            "expires_at": "2026-01-01T01:00:00Z",
+            "ai_secrets": [{"ai_secret": "\"Bedrock\"", "id": Uuid::nil(), "layout": "gateway", "updated": true}],
+            "retired": [
+                {"credential_id": "AKIAOLD", "how": "deactivated"},
+                {"credential_id": "AKIAOLDER", "how": "deleted"},
+            ],
+        });
+        assert_eq!(json(&report), expected);
+    }
+
+    #[test]
+    fn the_rotation_of_an_api_key_has_no_kind_and_no_region() {
+        let progress = Progress::new(TargetReport::of_api_key());
+        progress.service_token(Uuid::max());
+        let expected = json!({"name": "braintrust_api_key", "outcome": "step_done", "credential_id": Uuid::max()});
+        assert_eq!(json(&progress.finish(Ok(Outcome::StepDone))), expected);
+    }
+
+    #[test]
+    fn a_failed_run_reports_its_error_and_what_it_did_before() {
+        let progress = Progress::new(TargetReport::of(&role_based("prod")));
+        progress.retired("AKIAOLD".to_owned(), KeyChange::Deleted);
+        let error = Error::new(ErrorClass::Throttled, Service::Iam, "create", "answered Throttling", "Wait");
+        let report = progress.finish(Err(error.into_final()));
+        let json = json(&report);
+        let error = json!({
+            "class": "throttled", "service": "iam", "call": "create", "problem": "answered Throttling",
+            "remedy": "Wait",
+        });
+        assert_eq!((&json["outcome"], &json["error"]), (&json!("failed"), &error));
+        assert_eq!(json["retired"][0]["credential_id"], "AKIAOLD");
+    }
+
+    #[test]
+    fn the_warnings_about_destinations_come_first_and_the_last_ones_count() {
+        let progress = Progress::new(TargetReport::of(&role_based("prod")));
+        progress.warning("of the run".to_owned());
+        progress.destinations(vec![destination("a", false)], vec!["as it was read".to_owned()]);
+        progress.warning("of its end".to_owned());
+        progress.destinations(vec![destination("a", true)], vec!["as it was written".to_owned()]);
+        let report = progress.finish(Ok(Outcome::Rotated));
+        assert_eq!(report.warnings, ["as it was written", "of the run", "of its end"]);
+        assert_eq!(report.destinations.iter().map(|it| it.updated).collect::<Vec<_>>(), [true]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_duration_is_that_of_the_run() {
+        let progress = Progress::new(TargetReport::of(&role_based("prod")));
+        tokio::time::advance(std::time::Duration::from_millis(1_500)).await;
+        assert_eq!(progress.finish(Ok(Outcome::Rotated)).duration_ms, 1_500);
+    }
+
+    #[test]
+    fn a_failed_or_deferred_target_fails_the_report() {
+        let has_failed = |outcome| {
+            let target = |outcome| TargetReport { outcome, ..TargetReport::default() };
+            let (trigger, token, started_at) = (Origin::Schedule, String::new(), String::new());
+            let targets = vec![target(Outcome::Rotated), target(outcome)];
+            Report { trigger, token, step: None, dry_run: false, started_at, duration_ms: 0, targets }.has_failed()
+        };
+        for outcome in [Outcome::Failed, Outcome::Deferred] {
+            assert!(has_failed(outcome), "{outcome:?}");
+        }
+        for outcome in [Outcome::Rotated, Outcome::NotDue, Outcome::LeftToSecretsManager, Outcome::WouldRotate] {
+            assert!(!has_failed(outcome), "{outcome:?}");
+        }
+    }
 }

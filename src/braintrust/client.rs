@@ -1,57 +1,44 @@
-//! The REST client, and the calls on `ai_secret`s; it must never repeat a refusal, and never show what was sent or answered.
-//!
-//! <https://www.braintrust.dev/docs/reference/api/AiSecrets>
+//! Sends calls to Braintrust: under the rate limit, with retries, and until the deadline.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, Method, StatusCode, Url};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use reqwest::{Client, Method, Url};
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::AiSecret;
-use super::pace::Pace;
-use crate::config::Lookup;
+use super::rate_limit::RateLimit;
 use crate::deadline::Deadline;
-use crate::error::{Cause, Error, Service, shortened};
-use crate::transport;
+use crate::error::{Error, ErrorClass, Service};
+use crate::http;
 
-const LIST: &str = "GET /v1/ai_secret";
-const GET: &str = "GET /v1/ai_secret/{id}";
-pub const PATCH: &str = "PATCH /v1/ai_secret/{id}";
+/// In MB. A page of `ai_secret`s with long lists of models has a few hundred kilobytes, and all concurrent targets may
+/// read one at the same time.
+const MAX_RESPONSE: usize = 1;
+const PAGE_SIZE: &str = "50";
+/// Ends the reading of a data plane that ignores the cursor and returns the same page again and again.
+const MAX_PAGES: usize = 100;
 
-const UNKNOWN_ID: &str = "Check the id, that the Braintrust URL is the data plane without a path, and that the \
-                          API key belongs to the ai_secret's organization";
-
-/// The largest answer that is read, in MB: a page of `ai_secret`s with long model lists is some hundred kilobytes. All
-/// targets that are under way may get one.
-const LARGEST_ANSWER: usize = 1;
-
-/// Objects asked for in a page.
-const PAGE: &str = "50";
-
-/// A data plane that ignores the cursor would be read for ever.
-const MOST_PAGES: usize = 100;
-
-/// As many candidates as a person reads in an error; more are not looked for, nor kept.
-const MOST_CANDIDATES: usize = 10;
-
-/// One data plane, seen with one API key, until one deadline.
+/// A data plane, as one API key sees it, until a deadline.
 pub struct Braintrust<'a> {
-    /// The one HTTP client.
     pub http: &'a Client,
-    /// The data plane.
     pub api_url: &'a Url,
-    /// The API key.
     pub api_key: &'a SecretString,
-    /// When calls to the data plane may be made.
-    pub pace: &'a Pace,
-    /// When all calls must have ended.
+    pub rate_limit: &'a RateLimit,
     pub deadline: Deadline,
+}
+
+/// One call. It has no `Debug`, because the body may hold a secret.
+#[derive(Clone)]
+pub(super) struct Request {
+    pub call: &'static str,
+    pub method: Method,
+    pub url: Url,
+    pub body: Option<Bytes>,
 }
 
 #[derive(Deserialize)]
@@ -60,285 +47,326 @@ struct Page<T> {
 }
 
 impl Braintrust<'_> {
-    /// Finds the one `ai_secret` that `lookup` names.
-    ///
-    /// # Errors
-    /// `not_found` and `conflict` with the candidates; `invalid_credentials` (401), `permission` (403), `throttled`,
-    /// `unavailable`, `timeout`.
-    pub async fn find(&self, lookup: &Lookup) -> Result<AiSecret, Error> {
-        match lookup {
-            Lookup::Id(id) => self.get(*id).await,
-            Lookup::Name { name, org_name } => {
-                let (filter, org_name) = (("ai_secret_name", name.as_str()), org_name.as_deref());
-                let is_named = |ai_secret: &AiSecret| ai_secret.name == *name;
-                let mut found = self.list(filter, org_name, |it| is_named(it) && is_bedrock(it)).await?;
-                match (found.len(), found.pop()) {
-                    (1, Some(ai_secret)) => Ok(ai_secret),
-                    (_, Some(last)) => Err(several_found(lookup, found.into_iter().chain([last]).collect())),
-                    // One of another type is for the layout to refuse.
-                    (_, None) => match self.list(filter, org_name, is_named).await?.pop() {
-                        Some(other) => Ok(other),
-                        None => Err(self.nothing_found(lookup, org_name).await?),
-                    },
-                }
-            }
-        }
+    /// `call` is the operation as in the API's reference: the method and the path, in which `id` replaces `{id}`.
+    pub(super) fn request(&self, call: &'static str, id: Option<Uuid>) -> Request {
+        let (method, path) = call.split_once(' ').unwrap_or_default();
+        let path = path.replace("{id}", &id.unwrap_or_default().to_string());
+        let mut url = self.api_url.clone();
+        url.set_path(&format!("{}{path}", self.api_url.path().trim_end_matches('/')));
+        Request { call, method: method.parse().unwrap_or_default(), url, body: None }
     }
 
-    /// Reads one `ai_secret`.
-    ///
-    /// # Errors
-    /// `not_found` for an unknown id, which Braintrust answers with 400 or 404 (or 403: `permission`).
-    pub async fn get(&self, id: Uuid) -> Result<AiSecret, Error> {
-        self.send(GET, Method::GET, self.url(Some(id)), None).await.map_err(|error| match error.cause {
-            Cause::NotFound => Error { problem: format!("{} for the id {id}", error.problem), ..error },
-            _ => error,
-        })
+    pub(super) async fn send<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Error> {
+        let attempt = || self.with_permit(request.call, self.exchange(request));
+        self.deadline.retry(Service::Braintrust, request.call, attempt).await
     }
 
-    /// Merges `body` into an `ai_secret`; the answer is the changed object. The same body may be sent again. What
-    /// `check` asks for is asked each time, when the call's turn has come: it may have waited.
-    ///
-    /// # Errors
-    /// Those of a call, and of `check`.
-    pub async fn patch(
-        &self,
-        id: Uuid,
-        body: Bytes,
-        check: impl AsyncFn() -> Result<(), Error>,
-    ) -> Result<AiSecret, Error> {
-        let url = self.url(Some(id));
-        let attempt = || {
-            self.in_turn(PATCH, async {
-                check().await?;
-                self.exchange(PATCH, &Method::PATCH, &url, Some(body.clone())).await
-            })
-        };
-        self.deadline.repeat_a_few_times(Service::Braintrust, PATCH, attempt).await
-    }
-
-    /// Reads one `ai_secret` in the turn of another call, once.
-    ///
-    /// # Errors
-    /// Those of a call.
-    pub async fn get_in_turn(&self, id: Uuid) -> Result<AiSecret, Error> {
-        self.exchange(GET, &Method::GET, &self.url(Some(id)), None).await
-    }
-
-    /// Those that are wanted: an older data plane may ignore the filter.
-    async fn list(
-        &self,
-        filter: (&str, &str),
-        org_name: Option<&str>,
-        is_wanted: impl Fn(&AiSecret) -> bool,
-    ) -> Result<Vec<AiSecret>, Error> {
-        let mut url = self.url(None);
-        url.query_pairs_mut().extend_pairs([filter]).extend_pairs(org_name.map(|org| ("org_name", org)));
-        self.pages(LIST, &url, |ai_secret: &AiSecret| ai_secret.id, is_wanted, MOST_CANDIDATES + 1).await
-    }
-
-    /// What is wanted of all pages, until there is enough of it: there is no cursor in the envelope, so the last id leads to
-    /// the next page, until one is empty.
+    /// Reads pages until `enough` wanted objects are found. The answers have no cursor: the last ID of a page leads to
+    /// the next one, and an empty page is the end.
     pub(super) async fn pages<T: DeserializeOwned>(
         &self,
-        call: &'static str,
-        url: &Url,
+        request: &Request,
         id: impl Fn(&T) -> Uuid,
-        is_wanted: impl Fn(&T) -> bool,
+        is_wanted: &dyn Fn(&T) -> bool,
         enough: usize,
     ) -> Result<Vec<T>, Error> {
-        let (mut found, mut cursor): (Vec<T>, Option<Uuid>) = (Vec::new(), None);
-        for _ in 0..MOST_PAGES {
-            let mut url = url.clone();
-            url.query_pairs_mut()
-                .append_pair("limit", PAGE)
-                .extend_pairs(cursor.map(|last| ("starting_after", last.to_string())));
-            let page: Page<T> = self.send(call, Method::GET, url, None).await?;
-            cursor = page.objects.last().map(&id);
-            found.extend(page.objects.into_iter().filter(&is_wanted));
+        let (mut found, mut cursor) = (Vec::new(), None);
+        for _ in 0..MAX_PAGES {
+            let mut page = request.clone();
+            let after = cursor.map(|last: Uuid| ("starting_after", last.to_string()));
+            page.url.query_pairs_mut().append_pair("limit", PAGE_SIZE).extend_pairs(after);
+            let Page { objects } = self.send(&page).await?;
+            cursor = objects.last().map(&id);
+            found.extend(objects.into_iter().filter(is_wanted));
             if cursor.is_none() || found.len() >= enough {
                 return Ok(found);
             }
         }
-        Err(Error::new(
-            Cause::Unavailable,
-            Service::Braintrust,
-            call,
-            format!("answered more than {MOST_PAGES} pages"),
-            "Check that BRAINTRUST_API_URL is a data plane; an ai_secret can be named by its id instead",
-        ))
+        let problem = format!("answered more than {MAX_PAGES} pages");
+        let remedy = "Check that BRAINTRUST_API_URL is the URL of a data plane, or name the ai_secret by its ID";
+        Err(Error::new(ErrorClass::Unavailable, Service::Braintrust, request.call, problem, remedy))
     }
 
-    async fn nothing_found(&self, lookup: &Lookup, org_name: Option<&str>) -> Result<Error, Error> {
-        let others = self.list(("ai_secret_type", "bedrock"), org_name, is_bedrock).await?;
-        Ok(Error::new(
-            Cause::NotFound,
-            Service::Braintrust,
-            LIST,
-            format!("no ai_secret is named {lookup}; of type bedrock there {}", candidates(&others)),
-            "Name one of them in the target's ai_secrets, or make the ai_secret in Braintrust first",
-        ))
-    }
-
-    fn url(&self, id: Option<Uuid>) -> Url {
-        match id.map(|id| id.to_string()) {
-            Some(id) => self.at(&["v1", "ai_secret", &id]),
-            None => self.at(&["v1", "ai_secret"]),
-        }
-    }
-
-    pub(super) fn at(&self, segments: &[&str]) -> Url {
-        let mut url = self.api_url.clone();
-        // Never fails: the configuration takes http and https only.
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().extend(segments);
-        }
-        url
-    }
-
-    /// One call without repetition, for what must not be done twice.
-    pub(super) async fn send_once<T: DeserializeOwned>(
+    /// Does `work` once the rate limit permits it, and reports the result to the rate limit.
+    pub(super) async fn with_permit<T>(
         &self,
         call: &'static str,
-        method: Method,
-        url: Url,
-        body: Option<Bytes>,
+        work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        self.deadline.bound(Service::Braintrust, call, self.attempt(call, &method, &url, body)).await
-    }
-
-    /// One call with its repetitions.
-    pub(super) async fn send<T: DeserializeOwned>(
-        &self,
-        call: &'static str,
-        method: Method,
-        url: Url,
-        body: Option<Bytes>,
-    ) -> Result<T, Error> {
-        self.deadline
-            .repeat_a_few_times(Service::Braintrust, call, || self.attempt(call, &method, &url, body.clone()))
-            .await
-    }
-
-    async fn attempt<T: DeserializeOwned>(
-        &self,
-        call: &'static str,
-        method: &Method,
-        url: &Url,
-        body: Option<Bytes>,
-    ) -> Result<T, Error> {
-        self.in_turn(call, self.exchange(call, method, url, body)).await
-    }
-
-    /// Waits for a turn, and lets the pace know what came of it.
-    async fn in_turn<T>(&self, call: &'static str, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let Some(turn) = self.pace.turn(self.deadline).await else {
-            let remedy =
-                "The next tick tries again. If it stays, give some targets a schedule of their own, at another time";
-            let problem = "allows so few calls that this one did not get its turn";
-            let error = Error::new(Cause::Throttled, Service::Braintrust, call, problem, remedy);
-            return Err(error.repeated_enough());
+        let Some(permit) = self.rate_limit.permit(self.deadline).await else {
+            let problem = "allows so few calls that this one could not be sent before the deadline";
+            let remedy = "The next scheduled run tries again. If this continues, give some targets a schedule of their \
+                          own, at another time";
+            return Err(Error::new(ErrorClass::Throttled, Service::Braintrust, call, problem, remedy).into_final());
         };
-        let answer = work.await;
-        match &answer {
-            Ok(_) => self.pace.succeeded(),
-            Err(error) if error.cause == Cause::Throttled => self.pace.throttled(turn, error.retry_after),
+        let result = work.await;
+        match &result {
+            Ok(_) => self.rate_limit.succeeded(),
+            Err(error) if error.class == ErrorClass::Throttled => self.rate_limit.throttled(permit, error.retry_after),
             Err(_) => {}
         }
-        answer
+        result
     }
 
-    async fn exchange<T: DeserializeOwned>(
-        &self,
-        call: &'static str,
-        method: &Method,
-        url: &Url,
-        body: Option<Bytes>,
-    ) -> Result<T, Error> {
-        let mut request = self.http.request(method.clone(), url.clone()).header(AUTHORIZATION, self.bearer());
+    /// Sends one request and parses its response, without a permit or a retry.
+    pub(super) async fn exchange<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Error> {
+        let Request { call, method, url, body } = request.clone();
+        // Security: exposed into the header, which reqwest marks as sensitive, so that no `Debug` shows it.
+        let mut request = self.http.request(method, url).bearer_auth(self.api_key.expose_secret());
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, "application/json").body(body);
         }
         let unavailable = |problem: String| {
-            let remedy = "It was retried; the next tick tries again. Check that the Braintrust URL is right, can be \
-                          reached from the function and has a certificate that it trusts (BRAINTRUST_CA_BUNDLE)";
-            Error::new(Cause::Unavailable, Service::Braintrust, call, problem, remedy)
+            let remedy = "The next scheduled run tries again. Check that the Braintrust URL is right, and that the \
+                          function can reach it and trusts its certificate (BRAINTRUST_CA_BUNDLE)";
+            Error::new(ErrorClass::Unavailable, Service::Braintrust, call, problem, remedy)
         };
-        let response = request.send().await.map_err(|error| Error {
-            cause: if error.is_timeout() { Cause::Timeout } else { Cause::Unavailable },
-            ..unavailable(transport::unreachable_because(&error))
+        let mut response = request.send().await.map_err(|error| {
+            let class = if error.is_timeout() { ErrorClass::Timeout } else { ErrorClass::Unavailable };
+            Error { class, ..unavailable(http::describe_failure(&error)) }
         })?;
         if !response.status().is_success() {
-            return Err(refused(call, response.status(), response.headers()));
+            return Err(refused(call, response.status().as_u16(), response.headers()));
         }
-        let kind = transport::content_type(response.headers());
-        // Security: the answer may hold secrets of the documented layout.
-        let body = Zeroizing::new(transport::read(response, LARGEST_ANSWER).await.map_err(unavailable)?);
-        serde_json::from_slice(&body).map_err(|_| unavailable(format!("answered {kind} where JSON was expected")))
-    }
-
-    fn bearer(&self) -> HeaderValue {
-        // Security: exposed into the header, which is marked sensitive so that no `Debug` shows it.
-        let text = Zeroizing::new(format!("Bearer {}", self.api_key.expose_secret()));
-        // The key was checked for characters that a header takes when it was read.
-        let mut value = HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("Bearer"));
-        value.set_sensitive(true);
-        value
+        let media_type = http::media_type(response.headers());
+        // Security: the body may hold secrets of the documented layout.
+        let body = Zeroizing::new(http::read_body(&mut response, MAX_RESPONSE).await.map_err(unavailable)?);
+        serde_json::from_slice(&body).map_err(|_| unavailable(format!("answered {media_type} where JSON was expected")))
     }
 }
 
-/// What a status means. The body is never read: it may echo what was sent.
-fn refused(call: &'static str, status: StatusCode, headers: &HeaderMap) -> Error {
-    let (cause, remedy) = match status.as_u16() {
+/// The error for a status. The body is not read, because it may repeat what was sent.
+fn refused(call: &'static str, status: u16, headers: &HeaderMap) -> Error {
+    // Some data planes answer 400 when they don't know an ID.
+    let is_unknown = status == 404 || (status == 400 && call.starts_with("GET ") && call.ends_with("{id}"));
+    let (class, remedy) = match status {
+        _ if is_unknown => (
+            ErrorClass::NotFound,
+            "Check the ID, that the Braintrust URL is that of the data plane without a path, and that the API key \
+             belongs to the organization of the ai_secret",
+        ),
         401 => (
-            Cause::InvalidCredentials,
-            "Braintrust refuses the API key: put a valid one into the secret that BRAINTRUST_API_KEY_SECRET_ID (or the \
-             ai_secret's api_key_secret_id) names; it is read again after a refusal",
+            ErrorClass::InvalidCredentials,
+            "Braintrust refuses the API key. Put a valid one into the secret that BRAINTRUST_API_KEY_SECRET_ID (or the \
+             ai_secret's api_key_secret_id) names. The function reads that secret again after a refusal",
         ),
         403 => (
-            Cause::Permission,
-            "The API key is known and may not do this: only an organization's admins may update its ai_secrets, and a \
-             key sees its own organizations only",
+            ErrorClass::Permission,
+            "Braintrust knows the API key and denies the call. Only the admins of an organization may update its \
+             ai_secrets, and an API key sees its own organizations only",
         ),
-        404 => (Cause::NotFound, UNKNOWN_ID),
-        // Some data planes answer so to an id that they do not know.
-        400 if call == GET => (Cause::NotFound, UNKNOWN_ID),
-        429 => (Cause::Throttled, "It was retried; the next tick tries again"),
-        300..=399 => (Cause::Configuration, "Check BRAINTRUST_API_URL: an API does not redirect"),
-        500.. => (Cause::Unavailable, "It was retried; the next tick tries again"),
-        _ => (Cause::Configuration, "Check BRAINTRUST_API_URL, and that the data plane is not too old"),
+        429 => (ErrorClass::Throttled, "The next scheduled run tries again"),
+        300..=399 => (ErrorClass::Configuration, "Check BRAINTRUST_API_URL: an API does not redirect"),
+        500.. => (ErrorClass::Unavailable, "The next scheduled run tries again"),
+        _ => (ErrorClass::Configuration, "Check BRAINTRUST_API_URL, and that the data plane is not too old"),
     };
-    let error = Error::new(cause, Service::Braintrust, call, format!("answered {}", status.as_u16()), remedy);
+    let error = Error::new(class, Service::Braintrust, call, format!("answered {status}"), remedy);
     Error { retry_after: retry_after(headers), ..error }
 }
 
-/// The seconds of `Retry-After`; a date, which it may also be, is left to the backoff.
+/// The seconds of `Retry-After`. A date, which the header may also hold, is left to the backoff.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
-fn is_bedrock(ai_secret: &AiSecret) -> bool {
-    ai_secret.provider.as_deref() == Some("bedrock")
-}
+#[cfg(test)]
+mod tests {
+    use reqwest::header::HeaderValue;
+    use serde_json::{Value, json};
+    use tokio::time::Instant;
 
-fn several_found(lookup: &Lookup, found: Vec<AiSecret>) -> Error {
-    Error::new(
-        Cause::Conflict,
-        Service::Braintrust,
-        LIST,
-        format!("the name {lookup} is not the only one: there {}", candidates(&found)),
-        "The key sees several organizations: add org_name, or name the ai_secret by its id",
-    )
-}
+    use super::super::test_server::{Answer, TestServer};
+    use super::*;
 
-fn candidates(found: &[AiSecret]) -> String {
-    if found.is_empty() {
-        return "is none".to_owned();
+    const CALL: &str = "GET /v1/ai_secret";
+    const BY_ID: &str = "GET /v1/ai_secret/{id}";
+
+    async fn get(server: &TestServer) -> Result<Value, Error> {
+        let api = server.api();
+        api.send(&api.request(CALL, None)).await
     }
-    let shown = found.iter().take(MOST_CANDIDATES).map(|ai_secret| {
-        let org = ai_secret.org_id.map(|org| format!(" of organization {org}")).unwrap_or_default();
-        format!("{} ({:?}{org})", ai_secret.id, shortened(&ai_secret.name))
-    });
-    let more = if found.len() > MOST_CANDIDATES { ", …" } else { "" };
-    format!("{} {}{more}", if found.len() == 1 { "is" } else { "are" }, shown.collect::<Vec<_>>().join(", "))
+
+    async fn get_once(server: &TestServer, call: &'static str) -> Result<Value, Error> {
+        let api = server.api();
+        api.with_permit(call, api.exchange(&api.request(call, None))).await
+    }
+
+    #[tokio::test]
+    async fn a_status_gives_its_class_and_never_the_body() {
+        for (call, status, class) in [
+            (CALL, 400, ErrorClass::Configuration),
+            (BY_ID, 400, ErrorClass::NotFound),
+            ("PATCH /v1/ai_secret/{id}", 400, ErrorClass::Configuration),
+            (CALL, 401, ErrorClass::InvalidCredentials),
+            (CALL, 403, ErrorClass::Permission),
+            (CALL, 404, ErrorClass::NotFound),
+            (CALL, 302, ErrorClass::Configuration),
+            (CALL, 418, ErrorClass::Configuration),
+            (CALL, 429, ErrorClass::Throttled),
+            (CALL, 500, ErrorClass::Unavailable),
+            (CALL, 503, ErrorClass::Unavailable),
+        ] {
+            let server = TestServer::start(move |_| Answer::status(status).with_body("text/plain", "hidden"));
+            let error = get_once(&server, call).await.unwrap_err();
+            assert_eq!((error.class, error.problem.as_str()), (class, format!("answered {status}").as_str()), "{call}");
+            assert!(!format!("{error:?}").contains("hidden"), "{error:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_carries_the_api_key_and_the_path_below_the_url() {
+        let server = TestServer::start(|_| Answer::json(&json!({})));
+        let api_url = server.api_url.join("/behind/a/proxy/").unwrap();
+        let api = Braintrust { api_url: &api_url, ..server.api() };
+        let _: Value = api.send(&api.request(CALL, None)).await.unwrap();
+        let received = server.received();
+        assert_eq!(received[0].target, "/behind/a/proxy/v1/ai_secret");
+        assert_eq!(received[0].authorization, "Bearer sk-test");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_not_retried() {
+        for status in [400, 401, 403, 404] {
+            let server = TestServer::start(move |_| Answer::status(status));
+            assert!(get(&server).await.is_err());
+            assert_eq!(server.received().len(), 1, "{status}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failure_a_429_and_a_lost_connection_are_retried() {
+        for first in [Answer::status(500), Answer::status(429), Answer::HangUp] {
+            let server = TestServer::start_with([first, Answer::json(&json!({"ok": true}))]);
+            assert_eq!(get(&server).await.unwrap(), json!({"ok": true}));
+            assert_eq!(server.received().len(), 2);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_must_not_be_retried_is_sent_once() {
+        let server = TestServer::start(|_| Answer::status(500));
+        assert!(get_once(&server, CALL).await.is_err());
+        assert_eq!(server.received().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_retry_after_is_waited_for() {
+        let throttled = Answer::status(429).with_header("retry-after: 1");
+        let server = TestServer::start_with([throttled, Answer::json(&json!({}))]);
+        let start = Instant::now();
+        get(&server).await.unwrap();
+        assert!(start.elapsed() >= Duration::from_secs(1));
+    }
+
+    #[tokio::test]
+    async fn a_retry_after_past_the_deadline_ends_with_the_429() {
+        let server = TestServer::start(|_| Answer::status(429).with_header("retry-after: 3600"));
+        let error = get(&server).await.unwrap_err();
+        assert_eq!((error.class, server.received().len()), (ErrorClass::Throttled, 1));
+        assert_eq!(error.retry_after, Some(Duration::from_secs(3_600)));
+    }
+
+    #[test]
+    fn a_retry_after_is_a_number_of_seconds_and_a_date_is_left_to_the_backoff() {
+        for (value, seconds) in
+            [("3", Some(3)), (" 3 ", Some(3)), ("-1", None), ("Wed, 21 Oct 2026 07:28:00 GMT", None)]
+        {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(value))]);
+            assert_eq!(retry_after(&headers), seconds.map(Duration::from_secs), "{value}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new()), None);
+    }
+
+    #[tokio::test]
+    async fn a_429_slows_down_the_calls_that_follow() {
+        let server = TestServer::start(|_| Answer::status(429));
+        assert!(get_once(&server, CALL).await.is_err());
+        let start = Instant::now();
+        assert!(get_once(&server, CALL).await.is_err());
+        assert!(start.elapsed() >= Duration::from_millis(40), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_call_without_a_permit_before_the_deadline_is_not_sent() {
+        let server = TestServer::start(|_| Answer::json(&json!({})));
+        server.rate_limit.throttled(Instant::now(), Some(Duration::from_secs(5)));
+        let api = Braintrust { deadline: Deadline::after(Duration::from_millis(1_200)), ..server.api() };
+        let error = api.send::<Value>(&api.request(CALL, None)).await.unwrap_err();
+        assert_eq!((error.class, error.is_retryable()), (ErrorClass::Throttled, false));
+        assert!(server.received().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_answer_ends_in_a_timeout_at_the_deadline() {
+        let server = TestServer::start(|_| Answer::Silence);
+        let api = Braintrust { deadline: Deadline::after(Duration::from_millis(1_200)), ..server.api() };
+        let error = api.send::<Value>(&api.request(CALL, None)).await.unwrap_err();
+        assert_eq!(error.class, ErrorClass::Timeout);
+    }
+
+    // With a paused clock, the client's own timeout passes at once.
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_takes_too_long_is_a_timeout() {
+        let server = TestServer::start(|_| Answer::Silence);
+        let error = get_once(&server, CALL).await.unwrap_err();
+        assert_eq!((error.class, error.problem.as_str()), (ErrorClass::Timeout, "did not answer in time"));
+    }
+
+    #[tokio::test]
+    async fn html_in_place_of_json_is_named_and_not_shown() {
+        let server = TestServer::start(|_| Answer::status(200).with_body("text/html; charset=utf-8", "<p>hidden</p>"));
+        let error = get_once(&server, CALL).await.unwrap_err();
+        assert_eq!(error.class, ErrorClass::Unavailable);
+        assert_eq!(error.problem, "answered text/html where JSON was expected");
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_read_up_to_a_megabyte() {
+        for (bytes, is_read) in [((1 << 20) - 2, true), ((1 << 20) - 1, false)] {
+            let server = TestServer::start(move |_| Answer::json(&json!("x".repeat(bytes)))); // and two quotes
+            match get_once(&server, CALL).await {
+                Ok(_) => assert!(is_read),
+                Err(error) => assert_eq!((is_read, error.problem.as_str()), (false, "answered more than 1 MB")),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn pages_are_read_until_one_is_empty() {
+        let server = TestServer::start(|received| {
+            let ids: &[u128] = match received.query("starting_after").as_deref() {
+                None => &[1, 2],
+                Some("00000000-0000-0000-0000-000000000002") => &[3],
+                Some(_) => &[],
+            };
+            Answer::json(&json!({"objects": ids.iter().map(|id| Uuid::from_u128(*id)).collect::<Vec<_>>()}))
+        });
+        let api = server.api();
+        let mut request = api.request(CALL, None);
+        request.url.query_pairs_mut().append_pair("a", "b c");
+        let found = api.pages(&request, |id: &Uuid| *id, &|_| true, usize::MAX).await.unwrap();
+        assert_eq!(found, [1, 2, 3].map(Uuid::from_u128));
+        let received = server.received();
+        assert_eq!(received.len(), 3);
+        assert_eq!(received[0].target, "/v1/ai_secret?a=b+c&limit=50");
+        assert!(received.iter().all(|page| page.query("a").as_deref() == Some("b c")));
+    }
+
+    #[tokio::test]
+    async fn pages_are_read_until_there_is_enough() {
+        let server = TestServer::start(|_| Answer::json(&json!({"objects": [Uuid::nil(), Uuid::max()]})));
+        let api = server.api();
+        let request = api.request(CALL, None);
+        let found = api.pages(&request, |id: &Uuid| *id, &Uuid::is_max, 2).await.unwrap();
+        assert_eq!((found.len(), server.received().len()), (2, 2));
+    }
+
+    #[tokio::test]
+    async fn a_data_plane_that_ignores_the_cursor_is_not_read_forever() {
+        let server = TestServer::start(|_| Answer::json(&json!({"objects": [Uuid::nil()]})));
+        let api = server.api();
+        let request = api.request(CALL, None);
+        let error = api.pages(&request, |id: &Uuid| *id, &|_| false, 1).await.unwrap_err();
+        assert_eq!((error.class, server.received().len()), (ErrorClass::Unavailable, MAX_PAGES));
+    }
 }

@@ -1,131 +1,131 @@
-//! A target, once every rule of the configuration holds; it must never hold a secret.
+//! A target that satisfies every rule of the configuration.
 
 use std::fmt;
 use std::time::Duration;
 
 use reqwest::Url;
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::credentials::KindName;
+use super::values::{ExternalId, LayoutChoice, Probe, Region, RoleArn, SecretId, TargetName, UserName};
+use crate::credentials::Kind;
 
-/// One set of Bedrock credentials to keep fresh, and the `ai_secret`s that receive it.
+/// One set of Bedrock credentials to keep fresh, and the destinations that receive it, at least one.
 #[derive(Debug)]
 pub struct Target {
-    /// Its unique name, in events, reports and role session names.
-    pub name: String,
-    /// How its credentials are made.
-    pub kind: Kind,
-    /// The Bedrock region, never empty.
-    pub region: String,
-    /// The Secrets Manager secret that holds the credentials too: standing ones are lost without it.
-    pub secret_id: Option<String>,
-    /// What proves the credentials.
+    pub name: TargetName,
+    pub region: Region,
+    pub source: Source,
     pub probe: Probe,
-    /// At least one.
-    pub ai_secrets: Vec<AiSecret>,
+    pub destinations: Vec<Destination>,
 }
 
-/// How the credentials are made.
-#[derive(Debug)]
-pub enum Kind {
-    /// STS temporary credentials.
-    Temporary(AssumeRole),
-    /// A presigned API key.
-    ShortTermApiKey(AssumeRole),
-    /// An access key of an IAM user.
-    AccessKey(Standing),
-    /// An API key of an IAM user.
-    LongTermApiKey {
-        /// The user and its times.
-        standing: Standing,
-        /// After how many days the key expires, should nobody rotate it.
-        age_days: u16,
-    },
-}
-
-impl Kind {
-    /// The word for it in the configuration and the report.
-    pub fn name(&self) -> KindName {
-        match self {
-            Self::Temporary(_) => KindName::Temporary,
-            Self::ShortTermApiKey(_) => KindName::ShortTermApiKey,
-            Self::AccessKey(_) => KindName::AccessKey,
-            Self::LongTermApiKey { .. } => KindName::LongTermApiKey,
+impl Target {
+    pub fn kind(&self) -> Kind {
+        match &self.source {
+            Source::RoleBased(RoleBased { kind: RoleBasedKind::Temporary, .. }) => Kind::Temporary,
+            Source::RoleBased(RoleBased { kind: RoleBasedKind::ShortTermApiKey, .. }) => Kind::ShortTermApiKey,
+            Source::UserBased(UserBased { kind: UserBasedKind::AccessKey, .. }) => Kind::AccessKey,
+            Source::UserBased(UserBased { kind: UserBasedKind::LongTermApiKey { .. }, .. }) => Kind::LongTermApiKey,
         }
     }
 
-    /// The IAM user and its times, if the credentials do not expire by themselves.
-    pub fn standing(&self) -> Option<&Standing> {
-        match self {
-            Self::Temporary(_) | Self::ShortTermApiKey(_) => None,
-            Self::AccessKey(standing) | Self::LongTermApiKey { standing, .. } => Some(standing),
+    /// The Secrets Manager secret that stages the credentials.
+    pub fn secret_id(&self) -> Option<&SecretId> {
+        match &self.source {
+            Source::RoleBased(source) => source.secret_id.as_ref(),
+            Source::UserBased(source) => Some(&source.secret_id),
+        }
+    }
+
+    pub fn user_based(&self) -> Option<&UserBased> {
+        match &self.source {
+            Source::RoleBased(_) => None,
+            Source::UserBased(source) => Some(source),
         }
     }
 }
 
-/// An IAM user whose credentials are rotated.
 #[derive(Debug)]
-pub struct Standing {
-    /// The IAM user.
-    pub user_name: String,
-    /// A role that may manage it, in this account or another; the function's own role if there is none.
+pub enum Source {
+    RoleBased(RoleBased),
+    UserBased(UserBased),
+}
+
+/// Credentials that expire within the hour. Every scheduled run replaces them.
+#[derive(Debug)]
+pub struct RoleBased {
+    pub kind: RoleBasedKind,
+    /// May call Bedrock.
+    pub role: AssumeRole,
+    pub secret_id: Option<SecretId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoleBasedKind {
+    Temporary,
+    ShortTermApiKey,
+}
+
+/// Credentials of an IAM user, rotated by age. They are always staged, because a lost key can't be read again.
+#[derive(Debug)]
+pub struct UserBased {
+    pub kind: UserBasedKind,
+    pub user_name: UserName,
+    /// The role that may manage the user, in this account or another. Without one, the function's own role does.
     pub role: Option<AssumeRole>,
-    /// When the current credentials are due.
+    pub secret_id: SecretId,
+    /// The age at which the current credentials are due for rotation.
     pub rotate_after: Duration,
-    /// How long the previous ones stay valid: longer than any gateway's cache.
+    /// How long the previous credentials stay valid: longer than any reader's cache.
     pub overlap: Duration,
+}
+
+/// A long-term API key expires after `credential_age_days` if nobody rotates it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserBasedKind {
+    AccessKey,
+    LongTermApiKey { credential_age_days: u16 },
 }
 
 /// The parameters of STS `AssumeRole`.
 #[derive(Debug)]
 pub struct AssumeRole {
-    /// The role that may call Bedrock.
-    pub role_arn: String,
-    /// What its trust policy asks for, if it does.
-    pub external_id: Option<String>,
-    /// 900–3600 seconds.
+    pub role_arn: RoleArn,
+    pub external_id: Option<ExternalId>,
+    /// 900–3600.
     pub duration_seconds: u16,
-    /// An inline session policy, compact JSON.
+    /// An inline session policy, as compact JSON.
     pub session_policy: Option<String>,
 }
 
-/// What proves that credentials work.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Probe {
-    /// `ListFoundationModels`: free.
-    #[default]
-    Models,
-    /// A one-token `Converse` with this model, at its price.
-    Converse(String),
-}
-
-/// One `ai_secret` to write to.
+/// An `ai_secret` in Braintrust that receives the credentials.
 #[derive(Debug)]
-pub struct AiSecret {
-    /// Which one.
+pub struct Destination {
     pub lookup: Lookup,
-    /// The data plane that holds it.
-    pub api_url: Url,
-    /// The Secrets Manager secret with the Braintrust API key for it.
-    pub api_key_secret_id: String,
-    /// Where the credentials go inside it.
+    pub data_plane: DataPlane,
     pub layout: LayoutChoice,
 }
 
-/// How an `ai_secret` is found.
+/// Apply to destinations without these fields.
+#[derive(Debug)]
+pub struct Defaults {
+    pub api_url: Url,
+    pub api_key_secret_id: Option<SecretId>,
+}
+
+/// A Braintrust data plane and the API key with which it is called.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DataPlane {
+    pub api_url: Url,
+    /// The Secrets Manager secret that holds the API key.
+    pub api_key_secret_id: SecretId,
+}
+
+/// How an `ai_secret` is found. Of those that the API key sees, exactly one of type `bedrock` must have the name.
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub enum Lookup {
-    /// By its id.
     Id(Uuid),
-    /// By its name, which must be the only one of type `bedrock` that the key sees.
-    Name {
-        /// Unique within an organization only.
-        name: String,
-        /// Needed by a key that sees several organizations.
-        org_name: Option<String>,
-    },
+    Name { name: String, org_name: Option<String> },
 }
 
 impl fmt::Display for Lookup {
@@ -136,17 +136,4 @@ impl fmt::Display for Lookup {
             Self::Name { name, org_name: Some(org) } => write!(f, "{name:?} of {org:?}"),
         }
     }
-}
-
-/// `layout` as configured.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LayoutChoice {
-    /// By the `ai_secret`'s own metadata.
-    #[default]
-    Auto,
-    /// What the gateway reads.
-    Gateway,
-    /// What the help article shows.
-    Documented,
 }

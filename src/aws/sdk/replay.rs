@@ -1,0 +1,57 @@
+//! Stands in for AWS in unit tests: answers the SDK's requests from a list, and then repeats the last answer.
+
+use std::sync::{Arc, Mutex};
+
+use aws_config::retry::RetryConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_types::body::SdkBody;
+
+#[derive(Clone, Debug)]
+pub struct Replay {
+    responses: Arc<[(u16, String)]>,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Replay {
+    /// Answers with these statuses and bodies.
+    pub fn of(responses: &[(u16, &str)]) -> Self {
+        let responses = responses.iter().map(|&(status, body)| (status, body.to_owned())).collect();
+        Self { responses, requests: Arc::default() }
+    }
+
+    /// The bodies of the requests, each after the action that its header names, if one does.
+    pub fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+
+    pub fn config(&self) -> SdkConfig {
+        let connector = SharedHttpConnector::new(self.clone());
+        SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .credentials_provider(SharedCredentialsProvider::new(Credentials::new(
+                "AKIATEST", "secret", None, None, "test",
+            )))
+            .retry_config(RetryConfig::standard().with_max_attempts(super::MAX_ATTEMPTS))
+            .http_client(http_client_fn(move |_, _| connector.clone()))
+            .build()
+    }
+}
+
+impl HttpConnector for Replay {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let action = request.headers().get("x-amz-target").unwrap_or_default();
+        let body = String::from_utf8_lossy(request.body().bytes().unwrap_or_default());
+        let mut requests = self.requests.lock().unwrap();
+        let (status, response) = &self.responses[requests.len().min(self.responses.len() - 1)];
+        requests.push(format!("{action} {body}"));
+        HttpConnectorFuture::ready(Ok(HttpResponse::new(
+            (*status).try_into().unwrap(),
+            SdkBody::from(response.as_str()),
+        )))
+    }
+}

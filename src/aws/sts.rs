@@ -1,0 +1,97 @@
+//! Calls AWS Security Token Service (STS) to assume roles and to identify the function's own role.
+
+use aws_config::SdkConfig;
+use aws_sdk_sts::Client;
+use jiff::Timestamp;
+
+use super::sdk;
+use crate::config::{AssumeRole, RoleArn, TargetName};
+use crate::credentials::SessionCredentials;
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorClass, Service};
+
+pub struct Sts(Client);
+
+impl Sts {
+    pub fn new(config: &SdkConfig) -> Self {
+        Self(Client::new(config))
+    }
+
+    /// Assumes `role` in a session that is named after the target, so that CloudTrail shows which target calls Bedrock.
+    pub async fn assume_role(
+        &self,
+        role: &AssumeRole,
+        target: &TargetName,
+        now: Timestamp,
+        deadline: Deadline,
+    ) -> Result<SessionCredentials, Error> {
+        const CALL: &str = "AssumeRole";
+        let request = self.0.assume_role().role_arn(role.role_arn.as_str()).set_policy(role.session_policy.clone());
+        let request = request.role_session_name(format!("braintrust-{target}"));
+        let request = request.duration_seconds(role.duration_seconds.into());
+        let request = request.set_external_id(role.external_id.as_ref().map(ToString::to_string));
+        let response = sdk::send(Service::Sts, CALL, deadline, request.send()).await;
+        let missing = || sdk::missing(Service::Sts, CALL, "credentials or their expiry");
+        let session = response.map_err(|error| explain(error, role))?.credentials.ok_or_else(missing)?;
+        Ok(SessionCredentials {
+            expires_at: sdk::timestamp(&session.expiration).ok_or_else(missing)?,
+            access_key_id: session.access_key_id,
+            secret_access_key: session.secret_access_key.into(),
+            session_token: session.session_token.into(),
+            created_at: now,
+        })
+    }
+
+    /// The role that the function runs as.
+    pub async fn caller(&self, deadline: Deadline) -> Result<RoleArn, Error> {
+        const CALL: &str = "GetCallerIdentity";
+        let request = self.0.get_caller_identity().send();
+        let identity = sdk::send(Service::Sts, CALL, deadline, request).await?;
+        role_of_session(&identity.arn.unwrap_or_default()).ok_or_else(|| {
+            let problem = "the function doesn't run as a role";
+            let remedy = "A rotation shows whether its permissions are sufficient";
+            Error::new(ErrorClass::Configuration, Service::Sts, CALL, problem, remedy)
+        })
+    }
+}
+
+/// Reads `arn:aws:sts::123456789012:assumed-role/NAME/SESSION`. The role's path is not part of that ARN, so the result
+/// is right only for a role without a path.
+fn role_of_session(arn: &str) -> Option<RoleArn> {
+    let (account, session) = arn.split_once(":assumed-role/")?;
+    let role = session.split('/').next()?;
+    format!("{}:role/{role}", account.replacen(":sts:", ":iam:", 1)).try_into().ok()
+}
+
+fn explain(error: Error, role: &AssumeRole) -> Error {
+    let arn = &role.role_arn;
+    let external_id = match role.external_id {
+        Some(_) => "requires the configured external ID",
+        None => "requires no external ID (none is configured)",
+    };
+    let trust = format!(
+        "Check that the role {arn} exists, that its trust policy names the function's role and {external_id}, and that \
+         the policy of the function's role allows sts:AssumeRole on it"
+    );
+    let policy = format!(
+        "Check the session_policy that is used with {arn}: it may be malformed, or too large after STS packs it"
+    );
+    let error = error.with_remedy_for(ErrorClass::Permission, trust);
+    match role.session_policy {
+        Some(_) => error.with_remedy_for(ErrorClass::Configuration, policy),
+        None => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_functions_role_is_read_from_the_arn_of_its_session() {
+        let role = role_of_session("arn:aws-cn:sts::123456789012:assumed-role/rotator/function").unwrap();
+        assert_eq!(role.as_str(), "arn:aws-cn:iam::123456789012:role/rotator");
+        assert_eq!(role_of_session("arn:aws:iam::123456789012:user/somebody"), None);
+        assert_eq!(role_of_session(""), None);
+    }
+}

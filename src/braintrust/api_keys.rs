@@ -1,0 +1,173 @@
+//! Caches Braintrust API keys while the function is warm, and reads one again after Braintrust has refused it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use tokio::sync::Mutex;
+
+use crate::config::SecretId;
+use crate::error::{Error, ErrorClass, Service};
+
+/// A key as it was read at one time. A later reading is another `Arc`, even with the same value.
+type ApiKey = Arc<SecretString>;
+
+/// The API keys that have been read since the cold start, by the secret that holds each. Each secret has a lock, held
+/// while the secret is read, so that many targets cost one call.
+#[derive(Default)]
+pub struct ApiKeys(Mutex<HashMap<SecretId, Arc<Mutex<Option<ApiKey>>>>>);
+
+impl ApiKeys {
+    /// Calls Braintrust with the key in the secret `id`, whose text `read` gets. If Braintrust refuses the key, it is
+    /// read again once, because it may have been changed since it was cached.
+    pub async fn call<T>(
+        &self,
+        id: &SecretId,
+        read: impl AsyncFn() -> Result<SecretString, Error>,
+        call: impl AsyncFn(&SecretString) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let key = self.get(id, None, &read).await?;
+        let refusal = match call(&key).await {
+            Err(error) if error.class == ErrorClass::InvalidCredentials => error,
+            answer => return answer,
+        };
+        let changed = self.get(id, Some(&key), &read).await?;
+        // Security: the keys are compared in memory.
+        if changed.expose_secret() == key.expose_secret() {
+            return Err(refusal);
+        }
+        call(&changed).await
+    }
+
+    /// The cached key, unless it is the `refused` one: another caller may have read the secret again already.
+    async fn get(
+        &self,
+        id: &SecretId,
+        refused: Option<&ApiKey>,
+        read: impl AsyncFn() -> Result<SecretString, Error>,
+    ) -> Result<ApiKey, Error> {
+        let slot = self.0.lock().await.entry(id.clone()).or_default().clone();
+        let mut cached = slot.lock().await;
+        match &*cached {
+            Some(key) if refused.is_none_or(|refused| !Arc::ptr_eq(key, refused)) => Ok(key.clone()),
+            Some(_) | None => Ok(cached.insert(Arc::new(parse(&read().await?, id)?)).clone()),
+        }
+    }
+}
+
+/// Whether an HTTP header takes the key.
+pub fn is_valid(key: &SecretString) -> bool {
+    // Security: inspected in memory.
+    let key = key.expose_secret();
+    !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// The secret holds the bare key, or JSON with `api_key`.
+fn parse(secret: &SecretString, id: &SecretId) -> Result<SecretString, Error> {
+    #[derive(Deserialize)]
+    struct Wrapped {
+        api_key: SecretString,
+    }
+    // Security: parsed and inspected in memory. The error says where the key should be, and never what was there.
+    let text = secret.expose_secret().trim();
+    let key = match text.starts_with('{') {
+        true => serde_json::from_str(text).ok().map(|Wrapped { api_key }| api_key),
+        false => Some(SecretString::from(text)),
+    };
+    key.filter(is_valid).ok_or_else(|| {
+        let problem = format!("the secret {:?} holds no Braintrust API key", id.as_str());
+        let remedy = "Store the bare key, or JSON such as {\"api_key\":\"sk-…\"}";
+        Error::new(ErrorClass::Configuration, Service::SecretsManager, "GetSecretValue", problem, remedy)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use futures_util::future::join;
+
+    use super::*;
+
+    fn id() -> SecretId {
+        serde_json::from_value("braintrust".into()).unwrap()
+    }
+
+    #[test]
+    fn a_key_is_bare_or_in_json() {
+        for text in ["sk-1", " sk-1\n", r#"{"api_key":"sk-1"}"#, r#"{"api_key":"sk-1","service_token_id":"x"}"#] {
+            assert_eq!(parse(&SecretString::from(text), &id()).unwrap().expose_secret(), "sk-1", "{text}");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_holds_no_key_is_refused_without_showing_it() {
+        for text in ["", "  ", "sk 1", r#"{"key":"sk-1"}"#, r#"{"api_key":"#, r#"{"api_key":5}"#, r#"{"api_key":""}"#] {
+            let error = parse(&SecretString::from(text), &id()).unwrap_err();
+            assert!(error.to_string().contains("holds no Braintrust API key"), "{text}");
+            assert!(!format!("{error:?}").contains("sk-1"));
+        }
+    }
+
+    #[tokio::test]
+    async fn many_targets_read_a_secret_once() {
+        let (keys, id, reads) = (ApiKeys::default(), id(), Cell::new(0));
+        let read = async || {
+            reads.set(reads.get() + 1);
+            tokio::task::yield_now().await;
+            Ok(SecretString::from("sk-1"))
+        };
+        let (one, other) = join(keys.get(&id, None, read), keys.get(&id, None, read)).await;
+        assert!(Arc::ptr_eq(&one.unwrap(), &other.unwrap()));
+        assert_eq!(reads.get(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_secret_that_could_not_be_read_is_read_by_the_next_call() {
+        let (keys, id) = (ApiKeys::default(), id());
+        let failing = async || Err(Error::deadline(Service::SecretsManager, "GetSecretValue"));
+        assert!(keys.get(&id, None, failing).await.is_err());
+        assert!(keys.get(&id, None, async || Ok("sk-1".into())).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_refused_key_is_read_again_once_for_all_calls_that_used_it() {
+        let (keys, id, reads) = (ApiKeys::default(), id(), Cell::new(0));
+        let old = keys.get(&id, None, async || Ok("sk-old".into())).await.unwrap();
+        let read = async || {
+            reads.set(reads.get() + 1);
+            Ok(SecretString::from("sk-new"))
+        };
+        for _ in 0..2 {
+            let new = keys.get(&id, Some(&old), read).await.unwrap();
+            assert_eq!(new.expose_secret(), "sk-new");
+        }
+        assert_eq!(reads.get(), 1);
+    }
+
+    async fn call(in_the_secret: &'static str) -> (Result<String, Error>, Vec<String>) {
+        let (keys, id, tried) = (ApiKeys::default(), id(), RefCell::new(Vec::new()));
+        keys.get(&id, None, async || Ok("sk-old".into())).await.unwrap();
+        let read = async || Ok(SecretString::from(in_the_secret));
+        let call = async |key: &SecretString| {
+            let key = key.expose_secret().to_owned();
+            tried.borrow_mut().push(key.clone());
+            let refusal = Error::new(ErrorClass::InvalidCredentials, Service::Braintrust, "call", "answered 401", "");
+            if key == "sk-old" { Err(refusal) } else { Ok(key) }
+        };
+        (keys.call(&id, read, call).await, tried.into_inner())
+    }
+
+    #[tokio::test]
+    async fn a_call_whose_key_is_refused_is_repeated_with_the_changed_key() {
+        let (answer, tried) = call("sk-new").await;
+        assert_eq!((answer.unwrap().as_str(), tried), ("sk-new", vec!["sk-old".to_owned(), "sk-new".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn a_call_is_not_repeated_while_the_secret_still_holds_the_refused_key() {
+        let (answer, tried) = call("sk-old").await;
+        assert_eq!((answer.unwrap_err().class, tried.len()), (ErrorClass::InvalidCredentials, 1));
+    }
+}

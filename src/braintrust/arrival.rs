@@ -1,0 +1,262 @@
+//! Tells from an `ai_secret` whether it holds certain credentials. The secret itself can't be read back.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::ai_secret::{AiSecret, Metadata};
+use super::layout::{API_KEY, Layout};
+use crate::credentials::{Authentication, Credentials, Kind};
+
+/// Clocks differ: a change this long before the credentials were created still counts as theirs.
+const LEEWAY: SignedDuration = SignedDuration::from_mins(5);
+
+/// The problem completes the sentence "Braintrust accepted the PATCH, but …".
+type Arrival = Result<(), &'static str>;
+
+/// Checks that `after` holds what was sent: the access key ID (for an API key, the `auth_type`) reads back, and the
+/// secret has changed, if the data plane says when. `before` is the `ai_secret` before the PATCH; without it, the
+/// change must not be older than the credentials.
+pub fn arrived(layout: Layout, credentials: &Credentials, before: Option<&AiSecret>, after: &AiSecret) -> Arrival {
+    if before.is_some_and(|before| before.id != after.id) {
+        return Err("the response shows another ai_secret");
+    }
+    if !reads_back(layout, credentials, after) {
+        return Err("what reads back is not what was sent");
+    }
+    // The documented layout does not change the encrypted value.
+    if layout == Layout::Gateway && !has_changed(credentials, before, after) {
+        return Err("secret_updated_at shows no change of the secret");
+    }
+    Ok(())
+}
+
+/// [`arrived`], after a PATCH whose response was lost. An API key does not read back, so only a change of the secret or
+/// of the `auth_type` shows that it arrived. An older data plane may show neither.
+pub fn arrived_unconfirmed(layout: Layout, credentials: &Credentials, before: &AiSecret, after: &AiSecret) -> Arrival {
+    let is_same_time = before.secret_updated_at == after.secret_updated_at;
+    if credentials.kind().is_api_key() && is_same_time && reads_back(layout, credentials, before) {
+        return Err("nothing shows that the secret changed");
+    }
+    arrived(layout, credentials, Some(before), after)
+}
+
+fn reads_back(layout: Layout, credentials: &Credentials, ai_secret: &AiSecret) -> bool {
+    match credentials.authentication() {
+        Authentication::ApiKey(_) => ai_secret.metadata.holds_api_key(),
+        Authentication::AccessKey { access_key_id, .. } => ai_secret.metadata.id_in(layout) == Some(access_key_id),
+    }
+}
+
+fn has_changed(credentials: &Credentials, before: Option<&AiSecret>, after: &AiSecret) -> bool {
+    // An API key does not read back, so its time must be exact after a PATCH.
+    let is_exact = before.is_some() && credentials.kind().is_api_key();
+    let leeway = if is_exact { SignedDuration::ZERO } else { LEEWAY };
+    // Not `created_at - leeway`, which may overflow.
+    let is_since_creation = |time: Timestamp| time.duration_since(credentials.created_at) >= -leeway;
+    let Some(before) = before else { return changed_at(after).is_none_or(is_since_creation) };
+    match (changed_at(before), changed_at(after)) {
+        // The same value again changes no time, and an interrupted run may have written it before.
+        (Some(was), Some(is)) => {
+            is > was || (reads_back(Layout::Gateway, credentials, before) && is_since_creation(is))
+        }
+        (Some(_), None) => false,
+        // With an older data plane or a first secret, there is nothing to compare with.
+        (None, _) => true,
+    }
+}
+
+/// When the secret itself last changed, if the data plane says so.
+pub fn changed_at(ai_secret: &AiSecret) -> Option<Timestamp> {
+    ai_secret.secret_updated_at.as_ref()?.parse().ok()
+}
+
+/// The access key ID that an `ai_secret` shows. Beside an API key, an ID is stale and does not count.
+pub fn access_key_id(layout: Layout, metadata: &Metadata) -> Option<&str> {
+    metadata.id_in(layout).filter(|_| !metadata.holds_api_key())
+}
+
+impl Metadata {
+    fn id_in(&self, layout: Layout) -> Option<&str> {
+        match layout {
+            Layout::Gateway => self.access_key.as_deref(),
+            Layout::Documented => self.aws_access_key_id.as_deref(),
+        }
+    }
+
+    fn holds_api_key(&self) -> bool {
+        self.auth_type.as_deref() == Some(API_KEY)
+    }
+}
+
+/// Whether an `ai_secret` holds certain credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Presence {
+    /// It holds others, or none.
+    Absent,
+    /// It holds an API key, which does not read back.
+    Unknown,
+    /// It shows their ID.
+    Present,
+}
+
+/// Whether an `ai_secret` holds the credentials `id` of a kind. An API key that was created after the secret last
+/// changed is not in it.
+pub fn presence(layout: Layout, kind: Kind, id: &str, created_at: Option<Timestamp>, ai_secret: &AiSecret) -> Presence {
+    let metadata = &ai_secret.metadata;
+    let times = changed_at(ai_secret).zip(created_at);
+    let is_newer = times.is_some_and(|(changed, created)| created.duration_since(changed) > LEEWAY);
+    match kind.is_api_key() {
+        true if metadata.holds_api_key() && !is_newer => Presence::Unknown,
+        false if access_key_id(layout, metadata) == Some(id) => Presence::Present,
+        true | false => Presence::Absent,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::credentials::Secret;
+
+    const EARLY: Option<&str> = Some("2026-01-01T00:00:00Z");
+    const LATE: Option<&str> = Some("2026-01-01T00:00:00.001Z");
+
+    fn at(metadata: Value, time: Option<&str>) -> AiSecret {
+        AiSecret::for_test(metadata, time)
+    }
+
+    fn created_early(secret: Secret) -> Credentials {
+        let created_at = EARLY.unwrap().parse().unwrap();
+        Credentials { id: "ASIANEW".to_owned(), created_at, expires_at: None, secret }
+    }
+
+    fn temporary() -> Credentials {
+        created_early(Secret::Temporary { secret_access_key: "key".into(), session_token: "token".into() })
+    }
+
+    fn api_key() -> Credentials {
+        created_early(Secret::LongTermApiKey("key".into()))
+    }
+
+    fn shows(id: &str) -> Value {
+        json!({"access_key": id})
+    }
+
+    fn of_type(auth_type: &str) -> Value {
+        json!({"auth_type": auth_type})
+    }
+
+    #[test]
+    fn credentials_that_arrived_show_their_id_and_a_later_time() {
+        let (new, old) = (|| shows("ASIANEW"), || shows("ASIAOLD"));
+        for (before, after, has_arrived) in [
+            (at(old(), EARLY), at(new(), LATE), true),
+            (at(old(), None), at(new(), LATE), true),
+            (at(old(), None), at(new(), None), true),
+            (at(old(), EARLY), at(new(), EARLY), false),
+            (at(old(), EARLY), at(new(), None), false),
+            (at(old(), EARLY), AiSecret { id: Uuid::max(), ..at(new(), LATE) }, false),
+            (at(old(), LATE), at(new(), EARLY), false),
+            (at(old(), EARLY), at(old(), LATE), false),
+            (at(old(), EARLY), at(json!({"aws_access_key_id": "ASIANEW"}), LATE), false),
+        ] {
+            let result = arrived(Layout::Gateway, &temporary(), Some(&before), &after);
+            assert_eq!(result.is_ok(), has_arrived, "{before:?} {after:?}");
+        }
+    }
+
+    #[test]
+    fn the_documented_layout_changes_no_encrypted_value() {
+        let documented = at(json!({"aws_access_key_id": "ASIANEW"}), EARLY);
+        assert!(arrived(Layout::Documented, &temporary(), Some(&at(json!({}), EARLY)), &documented).is_ok());
+    }
+
+    #[test]
+    fn the_same_value_again_has_arrived_if_its_change_is_not_older_than_the_credentials() {
+        let arrived_again = |credentials, metadata: Value, time| {
+            let same = at(metadata, time);
+            arrived(Layout::Gateway, &credentials, Some(&same), &same).is_ok()
+        };
+        let five_minutes = Some("2025-12-31T23:55:00Z");
+        assert!(arrived_again(temporary(), shows("ASIANEW"), five_minutes));
+        assert!(!arrived_again(temporary(), shows("ASIANEW"), Some("2025-12-31T23:54:59Z")));
+        // An API key gets no leeway.
+        assert!(arrived_again(api_key(), of_type("api_key"), EARLY));
+        assert!(!arrived_again(api_key(), of_type("api_key"), five_minutes));
+    }
+
+    #[test]
+    fn without_the_ai_secret_before_the_time_alone_decides_about_an_api_key() {
+        for (after, has_arrived) in [
+            (at(of_type("api_key"), EARLY), true),
+            (at(of_type("api_key"), Some("2025-12-31T23:55:00Z")), true),
+            (at(of_type("api_key"), Some("2025-12-31T23:54:59Z")), false),
+            (at(of_type("api_key"), None), true),
+            (at(of_type("iam_credentials"), EARLY), false),
+            (at(json!({}), EARLY), false),
+        ] {
+            assert_eq!(arrived(Layout::Gateway, &api_key(), None, &after).is_ok(), has_arrived, "{after:?}");
+        }
+    }
+
+    #[test]
+    fn the_ends_of_time_cause_no_overflow() {
+        let after = at(shows("ASIANEW"), EARLY);
+        for created_at in [Timestamp::MIN, Timestamp::MAX] {
+            let credentials = Credentials { created_at, ..temporary() };
+            assert_eq!(arrived(Layout::Gateway, &credentials, None, &after).is_ok(), created_at == Timestamp::MIN);
+        }
+    }
+
+    #[test]
+    fn a_lost_response_proves_no_api_key_where_one_was_before() {
+        let (key, other) = (|| of_type("api_key"), || of_type("iam_credentials"));
+        for (before, after, has_arrived) in [
+            (at(key(), EARLY), at(key(), EARLY), false),
+            (at(key(), EARLY), at(key(), LATE), true),
+            (at(key(), None), at(key(), LATE), true),
+            (at(key(), None), at(key(), None), false),
+            (at(other(), None), at(key(), None), true),
+            (at(other(), EARLY), at(key(), EARLY), false),
+        ] {
+            let result = arrived_unconfirmed(Layout::Gateway, &api_key(), &before, &after);
+            assert_eq!(result.is_ok(), has_arrived, "{before:?} {after:?}");
+        }
+        let (before, after) = (at(shows("ASIAOLD"), None), at(shows("ASIANEW"), None));
+        assert!(arrived_unconfirmed(Layout::Gateway, &temporary(), &before, &after).is_ok());
+    }
+
+    #[test]
+    fn an_access_key_id_is_shown_where_the_layout_has_it_and_not_beside_an_api_key() {
+        let both = json!({"access_key": "AKIAGATEWAY", "aws_access_key_id": "AKIADOCUMENTED"});
+        let both = at(both, None).metadata;
+        assert_eq!(access_key_id(Layout::Gateway, &both), Some("AKIAGATEWAY"));
+        assert_eq!(access_key_id(Layout::Documented, &both), Some("AKIADOCUMENTED"));
+        let stale = at(json!({"auth_type": "api_key", "access_key": "AKIASTALE"}), None).metadata;
+        assert_eq!(access_key_id(Layout::Gateway, &stale), None);
+    }
+
+    #[test]
+    fn an_access_key_is_present_where_its_id_is_shown_and_an_api_key_may_be_where_one_is() {
+        let created = |time: &str| Some(time.parse().unwrap());
+        for (kind, created_at, ai_secret, expected) in [
+            (Kind::AccessKey, None, at(shows("ASIANEW"), EARLY), Presence::Present),
+            (Kind::AccessKey, None, at(shows("ASIAOLD"), EARLY), Presence::Absent),
+            (Kind::AccessKey, None, at(of_type("api_key"), EARLY), Presence::Absent),
+            (Kind::LongTermApiKey, None, at(shows("ASIANEW"), EARLY), Presence::Absent),
+            (Kind::LongTermApiKey, None, at(of_type("api_key"), EARLY), Presence::Unknown),
+            (Kind::LongTermApiKey, created("2026-01-01T00:05:00Z"), at(of_type("api_key"), EARLY), Presence::Unknown),
+            (Kind::LongTermApiKey, created("2026-01-01T00:05:01Z"), at(of_type("api_key"), EARLY), Presence::Absent),
+            (Kind::LongTermApiKey, created("2026-01-01T00:05:01Z"), at(of_type("api_key"), None), Presence::Unknown),
+        ] {
+            let found = presence(Layout::Gateway, kind, "ASIANEW", created_at, &ai_secret);
+            assert_eq!(found, expected, "{kind:?} {created_at:?} {ai_secret:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_known_outweighs_what_is_not() {
+        assert!(Presence::Absent < Presence::Unknown && Presence::Unknown < Presence::Present);
+    }
+}

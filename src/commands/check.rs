@@ -1,0 +1,250 @@
+//! The action `check`: tries everything that a rotation would need, one line each. It only reads and assumes roles, as
+//! every scheduled run does.
+
+use futures_util::future::{join, join3};
+use serde::Serialize;
+
+use crate::aws::iam_keys::{Key, MAX_KEYS};
+use crate::config::{RoleBased, Source, Target, UserBased};
+use crate::credentials::Credentials;
+use crate::error::{Error, ErrorClass};
+use crate::rotation::destinations::Reading;
+use crate::rotation::snapshot::{Snapshot, Versions};
+use crate::rotation::steps::TOO_SLOW_FOR_SECRETS_MANAGER;
+use crate::rotation::target_run::TargetRun;
+use crate::rotation::{destinations, policy};
+
+#[derive(Serialize)]
+pub struct TargetCheck {
+    name: String,
+    /// Whether no line failed.
+    pub ok: bool,
+    lines: Vec<Line>,
+}
+
+/// One thing that a rotation needs.
+#[derive(Serialize)]
+struct Line {
+    what: String,
+    result: LineResult,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Error>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum LineResult {
+    Ok,
+    /// It works, and the operator should do something.
+    Warning,
+    /// Only a rotation can tell.
+    Unknown,
+    /// A rotation would fail.
+    Failed,
+}
+
+impl Line {
+    /// A line that is `ok`, or `failed` with the error.
+    fn tried(what: impl Into<String>, error: Option<&Error>) -> Self {
+        let result = if error.is_some() { LineResult::Failed } else { LineResult::Ok };
+        Self { what: what.into(), result, note: None, error: error.cloned() }
+    }
+
+    fn noted(what: impl Into<String>, result: LineResult, note: impl Into<String>) -> Self {
+        Self { result, note: Some(note.into()), ..Self::tried(what, None) }
+    }
+}
+
+pub async fn run(run: TargetRun<'_>, schedule: Option<&str>) -> TargetCheck {
+    let target = run.target;
+    let (versions, readings) = join(run.read_versions(), run.read_destinations()).await;
+    let mut lines = check_destinations(&readings);
+    lines.extend(check_secret(target, &versions));
+    lines.extend(match &target.source {
+        Source::RoleBased(source) => check_role(&run, source).await,
+        Source::UserBased(source) => check_user(&run, source, versions.ok().flatten()).await,
+    });
+    lines.extend(check_schedule(target, schedule));
+    TargetCheck { name: target.name.to_string(), ok: lines.iter().all(|line| line.result != LineResult::Failed), lines }
+}
+
+/// Assumes the role and calls Bedrock with the session, as every scheduled run does.
+async fn check_role(run: &TargetRun<'_>, source: &RoleBased) -> Vec<Line> {
+    let issued = run.issue(source).await;
+    let mut lines = vec![Line::tried(format!("assume the role {}", source.role.role_arn), issued.as_ref().err())];
+    if let Ok(credentials) = &issued {
+        let proven = run.prove(credentials, 1).await;
+        lines.push(Line::tried(calls_bedrock(run.target, "new", credentials), proven.err().as_ref()));
+    }
+    lines
+}
+
+async fn check_user(run: &TargetRun<'_>, source: &UserBased, versions: Option<Versions>) -> Vec<Line> {
+    let mut lines = Vec::new();
+    if let Some(role) = &source.role {
+        let assumed = run.user_keys(source).await;
+        lines.push(Line::tried(format!("assume the role {}", role.role_arn), assumed.as_ref().err()));
+        if assumed.is_err() {
+            return lines;
+        }
+    }
+    let current = versions.as_ref().and_then(Versions::current);
+    let (keys, bedrock, permissions) =
+        join3(run.list_keys(), check_current(run, current), check_permissions(run, source)).await;
+    lines.push(Line::tried(format!("list the keys of the IAM user {}", source.user_name), keys.as_ref().err()));
+    if let (Ok(keys), Some(versions)) = (keys, versions) {
+        lines.push(check_room(run, source, versions, keys));
+    }
+    lines.push(bedrock);
+    lines.extend(permissions);
+    lines
+}
+
+async fn check_current(run: &TargetRun<'_>, current: Option<&Credentials>) -> Line {
+    let Some(current) = current else {
+        let what = "the current credentials call Bedrock";
+        return Line::noted(what, LineResult::Unknown, "there are none before the first rotation");
+    };
+    let mut error = run.prove(current, 1).await.err();
+    if let Some(Error { class: ErrorClass::InvalidCredentials, remedy, .. }) = &mut error {
+        *remedy = "Rotate now. If Secrets Manager rotates the secret: aws secretsmanager rotate-secret --secret-id \
+                   <secret>"
+            .to_owned();
+    }
+    Line::tried(calls_bedrock(run.target, "current", current), error.as_ref())
+}
+
+fn calls_bedrock(target: &Target, which: &str, credentials: &Credentials) -> String {
+    format!("the {which} credentials ({}) call Bedrock in {}", credentials.id, target.region)
+}
+
+/// Whether the IAM user has room for another key.
+fn check_room(run: &TargetRun<'_>, source: &UserBased, versions: Versions, keys: Vec<Key>) -> Line {
+    let what = format!("room for another key ({} of {MAX_KEYS} exist)", keys.len());
+    if versions.pending().is_some_and(|pending| keys.iter().any(|key| key.id == pending.id)) {
+        return Line::tried("the rotation that is under way already has its key", None);
+    }
+    let listed: Vec<_> = keys.iter().map(|key| key.id.clone()).collect();
+    let snapshot = Snapshot { now: run.now(), versions, keys };
+    let room = policy::eviction_candidates(&snapshot, run.target, source, &listed);
+    match (room, policy::Overlap::of(&snapshot, source)) {
+        // The schedule waits until the overlap is over.
+        (Err(error), policy::Overlap::Running { .. }) => Line::noted(what, LineResult::Warning, error.remedy),
+        (room, _) => Line::tried(what, room.err().as_ref()),
+    }
+}
+
+/// Asks IAM to simulate what can't be tried without doing it. The simulation includes service control policies.
+async fn check_permissions(run: &TargetRun<'_>, source: &UserBased) -> Vec<Line> {
+    let what = format!("create and retire keys of the IAM user {}", source.user_name);
+    let unknown = |note: &str| vec![Line::noted(&what, LineResult::Unknown, note)];
+    if source.role.is_some() {
+        return unknown("only a rotation can tell whether the role_arn may do this");
+    }
+    let services = run.services;
+    let denied = async {
+        let caller = services.sts.caller(run.deadline).await?;
+        services.iam.denied_actions(&caller, source, run.deadline).await
+    };
+    match denied.await {
+        Ok(denied) if denied.is_empty() => vec![Line::tried(what, None)],
+        Ok(denied) => denied.iter().map(|error| Line::tried(&what, Some(error))).collect(),
+        Err(error) if error.class == ErrorClass::Permission => {
+            unknown("to check this before a rotation, allow iam:SimulatePrincipalPolicy on the function's own role")
+        }
+        Err(error) => unknown(&error.to_string()),
+    }
+}
+
+fn check_destinations(readings: &[Reading<'_>]) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for reading in readings {
+        let lookup = &reading.destination.lookup;
+        let error = reading.result.as_ref().err();
+        lines.push(Line::tried(format!("find the ai_secret {lookup} and its layout"), error));
+        if error.is_some() {
+            continue;
+        }
+        let warnings = destinations::warnings(std::slice::from_ref(reading)).into_iter();
+        lines.extend(warnings.map(|note| Line::noted(format!("the ai_secret {lookup}"), LineResult::Warning, note)));
+        let note = "only an organization admin's API key may update an ai_secret, and reading doesn't show whose key \
+                    it is: if it isn't an admin's, a rotation fails with 403";
+        lines.push(Line::noted(format!("update the ai_secret {lookup}"), LineResult::Unknown, note));
+    }
+    lines
+}
+
+fn check_secret(target: &Target, versions: &Result<Option<Versions>, Error>) -> Vec<Line> {
+    let Some(id) = target.secret_id() else { return Vec::new() };
+    let mut lines = vec![Line::tried(format!("read the secret {id}"), versions.as_ref().err())];
+    let Ok(Some(versions)) = versions else { return lines };
+    let note = "only a rotation can tell whether the function may write it. It needs secretsmanager:PutSecretValue, \
+                secretsmanager:UpdateSecretVersionStage, and kms:GenerateDataKey for a customer managed key";
+    lines.push(Line::noted(format!("write the secret {id}"), LineResult::Unknown, note));
+    let rotation = format!("the rotation of the secret {id}");
+    if versions.stages.rotation_enabled == Some(true) && target.user_based().is_none() {
+        let error = Error::rotation_conflict("rotation is turned on for the secret", TOO_SLOW_FOR_SECRETS_MANAGER);
+        lines.push(Line::tried(&rotation, Some(&error)));
+    }
+    if versions.pending.is_some() {
+        let note = "a rotation is under way: the next scheduled run (or Secrets Manager) resumes it";
+        lines.push(Line::noted(rotation, LineResult::Warning, note));
+    }
+    lines
+}
+
+/// Whether the schedule runs often enough for role-based credentials. A `cron()` expression is not checked.
+fn check_schedule(target: &Target, expression: Option<&str>) -> Option<Line> {
+    let Source::RoleBased(source) = &target.source else { return None };
+    let (expression, life) = (expression?, u64::from(source.role.duration_seconds));
+    let period = rate(expression)?;
+    let what = format!("the schedule, {expression}, for credentials that live {life} s");
+    let remedy = "run the schedule at least twice within duration_seconds";
+    Some(if period >= life {
+        let problem = format!("the credentials live {life} s, and the schedule runs every {period} s");
+        let remedy = format!("Braintrust has no valid credentials between runs: {remedy}");
+        Line::tried(what, Some(&Error::configuration("schedule", problem, remedy)))
+    } else if period.saturating_mul(2) > life {
+        let note = format!("one failed run leaves Braintrust without valid credentials: {remedy}");
+        Line::noted(what, LineResult::Warning, note)
+    } else {
+        Line::tried(what, None)
+    })
+}
+
+/// The seconds of EventBridge's `rate(5 minutes)`.
+/// <https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html#rate-based>
+fn rate(expression: &str) -> Option<u64> {
+    let (number, unit) = expression.trim().strip_prefix("rate(")?.strip_suffix(')')?.trim().split_once(' ')?;
+    let seconds = match unit.trim().trim_end_matches('s') {
+        "minute" => 60,
+        "hour" => 3_600,
+        "day" => 86_400,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::for_test::role_based;
+
+    #[test]
+    fn a_schedule_that_is_slower_than_the_credentials_live_fails_and_a_tight_one_is_a_warning() {
+        let target = role_based("prod");
+        for (expression, expected) in [
+            (Some("rate(30 minutes)"), Some(LineResult::Ok)),
+            (Some("rate(31 minutes)"), Some(LineResult::Warning)),
+            (Some("rate(1 hour)"), Some(LineResult::Failed)),
+            (Some("rate(1 day)"), Some(LineResult::Failed)),
+            (Some("cron(0 * * * ? *)"), None),
+            (Some("rate(soon)"), None),
+            (None, None),
+        ] {
+            assert_eq!(check_schedule(&target, expression).map(|line| line.result), expected, "{expression:?}");
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! In a [`World`]: whole runs.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::error::ErrorClass;
+use crate::event::Origin;
+use crate::report::KeyChange;
+use crate::rotation::test_world::{Fault, State, World, in_hours};
+
+fn command(token: &str) -> Rotate {
+    Rotate { origin: Origin::Schedule, token: token.to_owned(), targets: Vec::new(), dry_run: false, force: false }
+}
+
+async fn rotate(world: &World, token: &str) -> TargetReport {
+    world.run(run(world.target_run(), &command(token))).await
+}
+
+/// AKIANOW is due, and Braintrust holds it.
+async fn with_a_key_that_is_due() -> World {
+    World::with_access_keys().await.given(|state| {
+        state.stage_key("now", "AWSCURRENT", "AKIANOW", -900);
+        state.store("AKIANOW");
+    })
+}
+
+/// AKIANOW is not due.
+async fn with_a_key_that_is_not_due() -> World {
+    World::with_access_keys().await.given(|state| {
+        state.stage_key("now", "AWSCURRENT", "AKIANOW", -100);
+        state.store("AKIANOW");
+    })
+}
+
+/// How often each version was read.
+fn reads(world: &World) -> BTreeMap<String, usize> {
+    let mut reads = BTreeMap::new();
+    for call in world.calls() {
+        if let Some(version) = call.strip_prefix("GetSecretValue ") {
+            *reads.entry(version.to_owned()).or_default() += 1;
+        }
+    }
+    reads
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_due_is_replaced_everywhere_and_stays_valid_for_the_overlap() {
+    let world = with_a_key_that_is_due().await.with_destinations(2);
+    world.state().store("AKIANOW");
+    let report = rotate(&world, "event-1").await;
+    assert_eq!((report.outcome, report.credential_id.unwrap().as_str()), (Outcome::Rotated, "AKIANEW1"));
+    let state = world.state();
+    assert_eq!(state.in_braintrust(), ["AKIANEW1"; 2]);
+    assert_eq!(state.staged("AWSCURRENT").unwrap(), "AKIANEW1");
+    assert_eq!(state.staged("AWSPREVIOUS").unwrap(), "AKIANOW");
+    assert_eq!(state.version_with("AWSPENDING"), None);
+    assert!(state.is_active("AKIANOW") && state.is_active("AKIANEW1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_is_staged_before_it_is_proven_and_proven_before_it_is_written() {
+    let world = with_a_key_that_is_due().await;
+    rotate(&world, "event-1").await;
+    let calls = world.calls();
+    let position = |call: &str| calls.iter().position(|made| made == call).expect(call);
+    let last_proof = calls.iter().take(position("PATCH 1")).filter(|made| *made == "ListFoundationModels AKIANEW1");
+    assert_eq!(last_proof.count(), 2, "{calls:?}");
+    assert!(position("PutSecretValue event-1") < position("ListFoundationModels AKIANEW1"), "{calls:?}");
+    assert!(position("PATCH 1") < position("UpdateSecretVersionStage AWSCURRENT event-1"), "{calls:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_young_key_is_not_replaced_unless_that_is_forced() {
+    let world = with_a_key_that_is_not_due().await;
+    assert_eq!(rotate(&world, "event-1").await.outcome, Outcome::NotDue);
+    assert_eq!(world.changes(), [""; 0]);
+    let forced = Rotate { force: true, ..command("event-2") };
+    assert_eq!(world.run(run(world.target_run(), &forced)).await.outcome, Outcome::Rotated);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_rotates_nothing_retires_what_is_no_longer_needed() {
+    let world = with_a_key_that_is_not_due().await.given(|state| state.add_key("AKIALOST", -50));
+    let report = rotate(&world, "event-1").await;
+    assert_eq!(report.outcome, Outcome::NotDue);
+    assert!(matches!(report.retired[0].how, KeyChange::Deactivated));
+    assert_eq!(world.changes(), ["UpdateAccessKey AKIALOST Inactive"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_changes_nothing() {
+    for (case, world, outcome) in [
+        ("a role", World::with_a_role().await, Outcome::WouldRotate),
+        ("a staged role", World::with_a_staged_role().await, Outcome::WouldRotate),
+        ("a new user", World::with_access_keys().await, Outcome::WouldRotate),
+        ("due", with_a_key_that_is_due().await, Outcome::WouldRotate),
+        ("not due", with_a_key_that_is_not_due().await, Outcome::NotDue),
+        (
+            "something to retire",
+            with_a_key_that_is_not_due().await.given(|state| {
+                state.add_key("AKIALOST", -50);
+                state.store("AKIALOST");
+            }),
+            Outcome::NotDue,
+        ),
+        (
+            "a rotation to resume",
+            with_a_key_that_is_due().await.given(|state| state.stage_key("new", "AWSPENDING", "AKIANEW", -1)),
+            Outcome::WouldRotate,
+        ),
+        (
+            "a pending key that is dead",
+            with_a_key_that_is_due().await.given(|state| state.stage_existing("new", "AWSPENDING", "AKIADEAD")),
+            Outcome::WouldRotate,
+        ),
+        (
+            "an event whose own key is dead",
+            with_a_key_that_is_due().await.given(|state| state.stage_existing("event-1", "AWSPENDING", "AKIADEAD")),
+            Outcome::WouldRotate,
+        ),
+        (
+            "a stale AWSPENDING",
+            with_a_key_that_is_not_due().await.given(|state| {
+                state.stage_existing("old", "AWSPREVIOUS", "AKIAOLD");
+                state.move_stage("AWSPENDING", Some("old"));
+            }),
+            Outcome::NotDue,
+        ),
+        (
+            "rotated by Secrets Manager",
+            with_a_key_that_is_due().await.given(|state| state.rotation_enabled = Some(true)),
+            Outcome::LeftToSecretsManager,
+        ),
+    ] {
+        let before = world.state().clone();
+        let dry_run = Rotate { dry_run: true, ..command("event-1") };
+        let report = world.run(run(world.target_run(), &dry_run)).await;
+        assert_eq!(report.outcome, outcome, "{case}");
+        assert_eq!(world.changes(), [""; 0], "{case}");
+        assert!(before == *world.state(), "{case}");
+        assert_eq!((world.count("AssumeRole"), world.count("ListFoundationModels")), (0, 0), "{case}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_fails_where_a_run_could_not_write() {
+    for world in [with_a_key_that_is_due().await, World::with_a_role().await] {
+        let world = world.with_destinations(2).always("GET 2", Fault::Status(404));
+        let dry_run = Rotate { dry_run: true, ..command("event-1") };
+        let report = world.run(run(world.target_run(), &dry_run)).await;
+        assert_eq!((report.outcome, report.error.unwrap().class), (Outcome::Failed, ErrorClass::NotFound));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_reads_each_version_once() {
+    let previous = |state: &mut State| {
+        state.stage_existing("old", "AWSPREVIOUS", "AKIAOLD");
+    };
+    let rotated = with_a_key_that_is_due().await.given(previous);
+    let resumed = with_a_key_that_is_due().await.given(previous);
+    let resumed = resumed.given(|state| state.stage_key("event-1", "AWSPENDING", "AKIANEW", -1));
+    let not_due = with_a_key_that_is_not_due().await.given(previous);
+    for (world, outcome, versions) in [
+        (rotated, Outcome::Rotated, vec!["braintrust", "event-1", "now", "old"]),
+        (resumed, Outcome::Resumed, vec!["braintrust", "event-1", "now", "old"]),
+        (not_due, Outcome::NotDue, vec!["now", "old"]),
+    ] {
+        assert_eq!(rotate(&world, "event-1").await.outcome, outcome);
+        let expected: BTreeMap<_, _> = versions.into_iter().map(|version| (version.to_owned(), 1)).collect();
+        assert_eq!(reads(&world), expected, "{outcome:?}");
+        assert_eq!(world.count("DescribeSecret"), 1, "{outcome:?}");
+        // IAM is asked again for the keys after a promotion.
+        assert_eq!(world.count("ListAccessKeys"), if outcome == Outcome::NotDue { 1 } else { 2 }, "{outcome:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_keys_are_listed_after_the_secret_was_read() {
+    let world = with_a_key_that_is_due().await.given(|state| state.stage_key("event-1", "AWSPENDING", "AKIANEW", -1));
+    rotate(&world, "event-1").await;
+    let calls = world.calls();
+    let first_list = calls.iter().position(|call| call == "ListAccessKeys").unwrap();
+    let reads =
+        calls.iter().filter(|call| ["now", "event-1"].iter().any(|id| **call == format!("GetSecretValue {id}")));
+    assert_eq!(reads.count(), 2, "{calls:?}");
+    assert!(calls[first_list..].iter().all(|call| !call.ends_with(" event-1") || !call.starts_with("GetSecretValue")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_made_room_is_not_retired_again() {
+    let world = with_a_key_that_is_due().await.given(|state| state.stage_key("old", "AWSPREVIOUS", "AKIAOLD", -900));
+    let report = rotate(&world, "event-1").await;
+    assert_eq!(report.outcome, Outcome::Rotated);
+    let retired: Vec<_> = report.retired.iter().map(|retired| retired.credential_id.as_str()).collect();
+    assert_eq!(retired, ["AKIAOLD"]);
+    assert_eq!(world.count("DescribeSecret"), 2, "the snapshot, and the confirmation before the deletion");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_is_read_again_only_before_a_key_is_retired() {
+    let world = with_a_key_that_is_not_due().await.given(|state| {
+        state.stage_key("old", "AWSPREVIOUS", "AKIAOLD", -900);
+        state.deactivate("AKIAOLD");
+    });
+    rotate(&world, "event-1").await;
+    assert_eq!(world.changes(), ["DeleteAccessKey AKIAOLD"]);
+    assert_eq!(reads(&world), BTreeMap::from([("now".to_owned(), 2), ("old".to_owned(), 2)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_role_that_manages_the_user_is_assumed_once_in_a_run() {
+    let world = with_a_key_that_is_due().await.with_role_for_the_user().given(|state| state.add_key("AKIALOST", -50));
+    let world = world.once("CreateAccessKey", Fault::LostResponse);
+    assert_eq!(rotate(&world, "event-1").await.outcome, Outcome::Rotated);
+    assert_eq!(world.count("AssumeRole"), 1, "{:?}", world.calls());
+    assert!(world.count("ListAccessKeys") + world.count("DeleteAccessKey") + world.count("CreateAccessKey") > 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interrupted_rotation_is_resumed_with_the_same_key() {
+    for call in ["ListFoundationModels", "PATCH", "UpdateSecretVersionStage"] {
+        let world = with_a_key_that_is_due().await.always(call, Fault::Status(500));
+        assert_eq!(rotate(&world, "event-1").await.outcome, Outcome::Failed, "{call}");
+        world.settle();
+        assert_eq!(rotate(&world, "event-2").await.outcome, Outcome::Resumed, "{call}");
+        assert_eq!(world.state().key_ids(), ["AKIANOW", "AKIANEW1"], "{call}");
+        assert_eq!(world.state().staged("AWSCURRENT").unwrap(), "AKIANEW1");
+        assert_eq!(world.state().in_braintrust(), ["AKIANEW1"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_repeated_or_late_changes_nothing() {
+    let world = with_a_key_that_is_due().await;
+    rotate(&world, "event-1").await;
+    world.take_calls();
+    assert_eq!(rotate(&world, "event-1").await.outcome, Outcome::NotDue);
+    assert_eq!(world.changes(), [""; 0]);
+    let world = with_a_key_that_is_due().await.given(|state| {
+        state.stage_existing("event-1", "PASSED", "AKIAFIRST");
+        state.stage_key("later", "AWSCURRENT", "AKIALATER", -800);
+        state.keys.remove(0);
+        state.secret_changed_at = in_hours(-800);
+        state.store("AKIALATER");
+    });
+    assert_eq!(rotate(&world, "event-1").await.outcome, Outcome::NotDue);
+    assert_eq!(world.changes(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_pending_credentials_are_replaced_and_the_current_ones_serve_if_that_fails() {
+    let dead = || async {
+        with_a_key_that_is_due().await.given(|state| {
+            state.stage_existing("dead", "AWSPENDING", "AKIADEAD");
+            state.store("AKIADEAD");
+        })
+    };
+    let world = dead().await;
+    assert_eq!(rotate(&world, "event-1").await.outcome, Outcome::Rotated);
+    assert_eq!(world.state().in_braintrust(), ["AKIANEW1"]);
+    let world = dead().await.always("CreateAccessKey", Fault::Code("AccessDenied"));
+    assert_eq!(rotate(&world, "event-1").await.error.unwrap().class, ErrorClass::Permission);
+    assert_eq!(world.state().in_braintrust(), ["AKIANOW"]);
+    assert_eq!(world.state().staged("AWSPENDING").unwrap(), "AKIADEAD");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_whose_own_pending_credentials_are_dead_abandons_them() {
+    let world = with_a_key_that_is_due().await.given(|state| state.stage_existing("event-1", "AWSPENDING", "AKIADEAD"));
+    let report = rotate(&world, "event-1").await;
+    assert_eq!(report.error.unwrap().class, ErrorClass::Conflict);
+    assert_eq!(world.state().version_with("AWSPENDING"), None);
+    assert_eq!(rotate(&world, "event-2").await.outcome, Outcome::Rotated);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_awspending_is_removed_before_the_rotation() {
+    let world = with_a_key_that_is_due().await.given(|state| {
+        state.stage_existing("old", "AWSPREVIOUS", "AKIAOLD");
+        state.move_stage("AWSPENDING", Some("old"));
+        state.secret_changed_at = in_hours(-900);
+    });
+    assert_eq!(rotate(&world, "event-1").await.outcome, Outcome::Rotated);
+    assert_eq!(world.changes()[0], "UpdateSecretVersionStage AWSPENDING");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_secrets_manager_rotates_is_left_alone_and_its_keys_are_retired() {
+    let world = with_a_key_that_is_not_due().await.given(|state| {
+        state.rotation_enabled = Some(true);
+        state.add_key("AKIALOST", -50);
+    });
+    assert_eq!(rotate(&world, "event-1").await.outcome, Outcome::LeftToSecretsManager);
+    assert_eq!(world.changes(), ["UpdateAccessKey AKIALOST Inactive"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_role_based_target_is_rotated_by_every_run() {
+    for world in [World::with_a_role().await, World::with_a_staged_role().await] {
+        for (token, id) in [("event-1", "ASIANEW1"), ("event-2", "ASIANEW2")] {
+            assert_eq!(rotate(&world, token).await.outcome, Outcome::Rotated, "{id}");
+            assert_eq!(world.state().in_braintrust(), [id]);
+        }
+        assert_eq!(world.count("AssumeRole"), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_written_if_bedrock_refuses_new_credentials() {
+    for world in [World::with_a_role().await, World::with_a_staged_role().await, with_a_key_that_is_due().await] {
+        let world = world.always("ListFoundationModels", Fault::Code("AccessDeniedException"));
+        let report = rotate(&world, "event-1").await;
+        assert_eq!(report.error.unwrap().class, ErrorClass::Permission);
+        assert_eq!(world.count("PATCH"), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_fails_fails_the_run_and_the_others_are_fresh() {
+    for (world, id) in [(World::with_a_role().await, "ASIANEW1"), (with_a_key_that_is_due().await, "AKIANEW1")] {
+        let world = world.with_destinations(2).always("PATCH 1", Fault::Status(403));
+        let report = rotate(&world, "event-1").await;
+        assert_eq!(report.error.unwrap().class, ErrorClass::Permission);
+        assert_eq!(report.destinations.iter().map(|it| it.updated).collect::<Vec<_>>(), [false, true]);
+        assert_eq!(world.state().in_braintrust()[1], id);
+        assert_ne!(world.state().staged("AWSCURRENT").as_deref(), Some(id));
+    }
+}

@@ -1,0 +1,69 @@
+//! One step of a rotation by Secrets Manager, for the target with that staged secret.
+//!
+//! <https://docs.aws.amazon.com/secretsmanager/latest/userguide/rotate-secrets_lambda-functions.html>
+
+use crate::aws::staged_value::VersionValue;
+use crate::config::SecretId;
+use crate::error::Error;
+use crate::event::{RotationStep, Step};
+use crate::report::{Outcome, TargetReport};
+use crate::rotation::contract::{self, StepState};
+use crate::rotation::policy;
+use crate::rotation::snapshot::Snapshot;
+use crate::rotation::staged_run::StagedRun;
+use crate::rotation::target_run::TargetRun;
+
+/// `secret_id` is the configured one, not the event's: what a step acts on comes from the configuration.
+pub async fn run(run: TargetRun<'_>, secret_id: &SecretId, command: &RotationStep) -> TargetReport {
+    let staged = StagedRun::new(run, secret_id, command.rotation_token.as_ref());
+    let result = Box::pin(step(&staged, command)).await;
+    staged.run.progress.finish(result.map(|()| Outcome::StepDone))
+}
+
+async fn step(staged: &StagedRun<'_>, command: &RotationStep) -> Result<(), Error> {
+    let mut snapshot = staged.snapshot().await?;
+    let version = &command.client_request_token;
+    if contract::guard(&staged.secret, &snapshot.versions.stages, version).await? == StepState::AlreadyDone {
+        return Ok(());
+    }
+    match command.step {
+        Step::Create => {
+            if !snapshot.versions.pending_is_empty() {
+                // Dead credentials of an earlier attempt must not be kept.
+                staged.pending(&snapshot).await?;
+            }
+            let value = snapshot.versions.pending.take().map_or(VersionValue::Empty, |pending| pending.value);
+            let credentials = staged.create(version, value, &snapshot).await?;
+            staged.run.prove(&credentials, policy::confirmations(staged.run.target)).await.map(drop)
+        }
+        Step::Set => {
+            let credentials = staged.pending(&snapshot).await?;
+            staged.run.progress.credentials(credentials);
+            // createSecret has proved them if it succeeded, but only Secrets Manager ensures that.
+            let proven = staged.run.prove(credentials, 1).await?;
+            staged.set(proven).await
+        }
+        Step::Test => test(staged, &snapshot).await,
+        Step::Finish => {
+            let credentials = staged.pending(&snapshot).await?;
+            staged.run.progress.credentials(credentials);
+            staged.finish(version, &snapshot.versions).await?;
+            staged.run.progress.held(Some(credentials.lifetime()));
+            Ok(())
+        }
+    }
+}
+
+/// With `RotateImmediately=false`, Secrets Manager calls testSecret alone, on a version that never gets a value. The
+/// step then tests the current credentials.
+async fn test(staged: &StagedRun<'_>, snapshot: &Snapshot) -> Result<(), Error> {
+    match (snapshot.versions.pending_is_empty(), snapshot.versions.current()) {
+        (true, Some(current)) => staged.verify(current).await,
+        (true, None) => staged.may_set().await,
+        (false, _) => {
+            let credentials = staged.pending(snapshot).await?;
+            staged.run.progress.credentials(credentials);
+            staged.test(credentials, snapshot).await
+        }
+    }
+}

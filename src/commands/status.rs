@@ -1,0 +1,336 @@
+//! The action `status`: a target's credentials as they are now, and what that means. It only reads.
+
+use futures_util::future::join;
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::braintrust::arrival;
+use crate::braintrust::layout::Layout;
+use crate::config::{Source, Target};
+use crate::credentials::{Credentials, Kind, Lifetime};
+use crate::error::Error;
+use crate::report::iso8601;
+use crate::rotation::destinations::{self, Reading, Writable};
+use crate::rotation::snapshot::Versions;
+use crate::rotation::target_run::TargetRun;
+
+#[derive(Debug, Serialize)]
+pub struct TargetStatus {
+    name: String,
+    pub state: State,
+    kind: Kind,
+    region: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credential_id: Option<String>,
+    /// Since the credentials were created. Without a staged secret: since the `ai_secret` last changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age_seconds: Option<i64>,
+    /// Without a staged secret: the latest time at which they expire.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<String>,
+    rotated_by: RotatedBy,
+    /// A time, or `next_scheduled_run`. Absent if Secrets Manager rotates the target and doesn't say when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_rotation: Option<String>,
+    rotation_under_way: bool,
+    #[serde(rename = "ai_secrets")]
+    destinations: Vec<DestinationStatus>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Error>,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct DestinationStatus {
+    /// As configured: the ID or the name.
+    ai_secret: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layout: Option<Layout>,
+    /// Absent where it holds an API key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access_key_id: Option<String>,
+    /// When its secret last changed, if the data plane says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    updated_at: Option<Timestamp>,
+    /// Whether it holds what the staged secret holds. Unknown without a staged secret, and if it may hold the current
+    /// API key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    holds_current: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Error>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// The credentials are current, and Braintrust holds them.
+    Ok,
+    NeverRotated,
+    /// The rotation was due more than a day ago.
+    Overdue,
+    Expired,
+    /// Braintrust holds something other than the staged secret.
+    OutOfStep,
+    /// Something could not be read, or the data plane says too little.
+    Unknown,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum RotatedBy {
+    #[default]
+    Schedule,
+    SecretsManager,
+}
+
+/// What is known of the current credentials.
+#[derive(Default)]
+struct Current {
+    credential_id: Option<String>,
+    lifetime: Option<Lifetime>,
+    rotated_by: RotatedBy,
+    /// When the next rotation is due. `None`: at the next scheduled run, or Secrets Manager doesn't say.
+    due: Option<Timestamp>,
+    rotation_under_way: bool,
+}
+
+/// A rotation later than this is overdue: one scheduled run, or a day's window of Secrets Manager, may be missed.
+const OVERDUE_AFTER: SignedDuration = SignedDuration::from_hours(24);
+/// The access key IDs of temporary credentials begin with this.
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-unique-ids>
+const TEMPORARY_KEY_PREFIX: &str = "ASIA";
+
+pub async fn run(run: TargetRun<'_>) -> TargetStatus {
+    let target = run.target;
+    let (versions, readings) = join(run.read_versions(), run.read_destinations()).await;
+    let staged = versions.as_ref().ok().and_then(|versions| versions.as_ref()?.current());
+    let destinations = readings.iter().map(|reading| destination_status(target, reading, staged)).collect();
+    let current = versions.map(|versions| match versions {
+        Some(versions) => Current::from_secret(target, &versions),
+        None => Current::from_braintrust(target, &readings),
+    });
+    target_status(run.now(), target, current, destinations, destinations::warnings(&readings))
+}
+
+impl Current {
+    fn from_secret(target: &Target, versions: &Versions) -> Self {
+        let (current, stages) = (versions.current(), &versions.stages);
+        let age_is_due = || current?.created_at.checked_add(target.user_based()?.rotate_after).ok();
+        let (rotated_by, due) = match stages.rotation_enabled {
+            Some(true) => (RotatedBy::SecretsManager, stages.next_rotation),
+            Some(false) | None => (RotatedBy::Schedule, age_is_due()),
+        };
+        let credential_id = current.map(|current| current.id.clone());
+        let (lifetime, rotation_under_way) = (current.map(Credentials::lifetime), versions.pending.is_some());
+        Self { credential_id, lifetime, rotated_by, due, rotation_under_way }
+    }
+
+    /// Without a staged secret, only what Braintrust shows is known. Of several destinations, the one that changed
+    /// longest ago counts.
+    fn from_braintrust(target: &Target, readings: &[Reading<'_>]) -> Self {
+        let shown =
+            |found: &Writable| arrival::access_key_id(found.layout, &found.ai_secret.metadata).map(str::to_owned);
+        let lifetime = match &target.source {
+            Source::RoleBased(source) => destinations::held_lifetime(source, readings),
+            Source::UserBased(_) => None,
+        };
+        Self { credential_id: destinations::oldest(readings).and_then(shown), lifetime, ..Self::default() }
+    }
+}
+
+fn destination_status(target: &Target, reading: &Reading<'_>, staged: Option<&Credentials>) -> DestinationStatus {
+    let status =
+        DestinationStatus { ai_secret: reading.destination.lookup.to_string(), ..DestinationStatus::default() };
+    let found = match &reading.result {
+        Ok(found) => found,
+        Err(error) => return DestinationStatus { error: Some(error.clone()), ..status },
+    };
+    let access_key_id = arrival::access_key_id(found.layout, &found.ai_secret.metadata);
+    let is_permanent_key = access_key_id.is_some_and(|id| !id.starts_with(TEMPORARY_KEY_PREFIX));
+    let holds_current = match (target.secret_id(), staged) {
+        (Some(_), Some(current)) => {
+            let arrived = arrival::arrived(found.layout, current, None, &found.ai_secret).is_ok();
+            // An API key doesn't read back: somebody else's key looks the same.
+            (!arrived || !current.kind().is_api_key()).then_some(arrived)
+        }
+        // Whose key it is can't be known, but this function didn't write it.
+        (None, _) if target.kind() == Kind::Temporary && is_permanent_key => Some(false),
+        (Some(_), None) | (None, _) => None,
+    };
+    DestinationStatus {
+        id: Some(found.ai_secret.id),
+        layout: Some(found.layout),
+        access_key_id: access_key_id.map(str::to_owned),
+        updated_at: arrival::changed_at(&found.ai_secret),
+        holds_current,
+        ..status
+    }
+}
+
+fn target_status(
+    now: Timestamp,
+    target: &Target,
+    current: Result<Current, Error>,
+    destinations: Vec<DestinationStatus>,
+    warnings: Vec<String>,
+) -> TargetStatus {
+    let unreadable = current.as_ref().err().cloned();
+    let current = current.unwrap_or_default();
+    let next_rotation = match (current.due, current.rotated_by) {
+        _ if unreadable.is_some() => None,
+        (Some(time), _) if time > now => Some(iso8601(time)),
+        (_, RotatedBy::Schedule) => Some("next_scheduled_run".to_owned()),
+        (_, RotatedBy::SecretsManager) => None,
+    };
+    let error = unreadable.or_else(|| destinations.iter().find_map(|destination| destination.error.clone()));
+    TargetStatus {
+        name: target.name.to_string(),
+        state: if error.is_some() { State::Unknown } else { judge(now, target, &current, &destinations) },
+        kind: target.kind(),
+        region: target.region.to_string(),
+        credential_id: current.credential_id,
+        age_seconds: current.lifetime.map(|lifetime| now.duration_since(lifetime.created_at).as_secs()),
+        expires_at: current.lifetime.and_then(|lifetime| lifetime.expires_at).map(iso8601),
+        rotated_by: current.rotated_by,
+        next_rotation,
+        rotation_under_way: current.rotation_under_way,
+        destinations,
+        warnings,
+        error,
+    }
+}
+
+fn judge(now: Timestamp, target: &Target, current: &Current, destinations: &[DestinationStatus]) -> State {
+    let Some(lifetime) = current.lifetime else {
+        // Without a staged secret, a data plane that doesn't say when the ai_secret changed leaves nothing to judge by.
+        return if target.secret_id().is_some() { State::NeverRotated } else { State::Unknown };
+    };
+    if destinations.iter().any(|destination| destination.holds_current == Some(false)) {
+        State::OutOfStep
+    } else if lifetime.expires_at.is_some_and(|end| end <= now) {
+        State::Expired
+    } else if current.due.is_some_and(|due| now.duration_since(due) > OVERDUE_AFTER) {
+        State::Overdue
+    } else {
+        State::Ok
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::config::for_test::{role_based, user_based};
+    use crate::error::{ErrorClass, Service};
+
+    const NOW: &str = "2026-01-10T00:00:00Z";
+
+    fn at(time: &str) -> Timestamp {
+        time.parse().unwrap()
+    }
+
+    fn current(created_at: &str, expires_at: Option<&str>, due: Option<&str>) -> Current {
+        let lifetime = Some(Lifetime { created_at: at(created_at), expires_at: expires_at.map(at) });
+        Current { credential_id: Some("AKIA".to_owned()), lifetime, due: due.map(at), ..Current::default() }
+    }
+
+    fn holds(holds_current: Option<bool>) -> DestinationStatus {
+        DestinationStatus { ai_secret: "\"Bedrock\"".to_owned(), holds_current, ..DestinationStatus::default() }
+    }
+
+    fn error() -> Error {
+        Error::new(ErrorClass::Unavailable, Service::SecretsManager, "DescribeSecret", "answered 500", "Try again")
+    }
+
+    fn of_user(current: Result<Current, Error>, destination: DestinationStatus) -> TargetStatus {
+        target_status(at(NOW), &user_based("prod"), current, vec![destination], Vec::new())
+    }
+
+    #[test]
+    fn a_target_is_judged_by_what_is_current_and_what_braintrust_holds() {
+        let (old, end) = ("2026-01-01T00:00:00Z", "2026-01-10T00:00:01Z");
+        let ended = Some(NOW);
+        let (yesterday, before) = ("2026-01-09T00:00:00Z", "2026-01-08T23:59:59Z");
+        for (current, destination, expected) in [
+            (Current::default(), holds(None), State::NeverRotated),
+            (Current::default(), holds(Some(false)), State::NeverRotated),
+            (current(old, None, None), holds(Some(true)), State::Ok),
+            (current(old, Some(end), Some(yesterday)), holds(None), State::Ok),
+            (current(old, None, None), holds(Some(false)), State::OutOfStep),
+            (current(old, ended, Some(before)), holds(Some(false)), State::OutOfStep),
+            (current(old, ended, Some(before)), holds(Some(true)), State::Expired),
+            (current(old, Some(end), Some(before)), holds(Some(true)), State::Overdue),
+        ] {
+            let status = of_user(Ok(current), destination);
+            assert_eq!(status.state, expected, "{status:?}");
+        }
+    }
+
+    #[test]
+    fn one_destination_out_of_step_is_enough() {
+        let destinations = vec![holds(Some(true)), holds(Some(false)), holds(None)];
+        let current = Ok(current(NOW, None, None));
+        assert_eq!(
+            target_status(at(NOW), &user_based("prod"), current, destinations, Vec::new()).state,
+            State::OutOfStep
+        );
+    }
+
+    #[test]
+    fn a_target_without_a_staged_secret_is_unknown_while_the_data_plane_does_not_say_when_it_changed() {
+        let target = role_based("prod");
+        let state = |current| target_status(at(NOW), &target, Ok(current), vec![holds(None)], Vec::new()).state;
+        assert_eq!(state(Current::default()), State::Unknown);
+        assert_eq!(state(current(NOW, None, None)), State::Ok);
+    }
+
+    #[test]
+    fn a_secret_that_cannot_be_read_leaves_everything_unknown() {
+        let status = of_user(Err(error()), holds(None));
+        let mut json = serde_json::to_value(&status).unwrap();
+        assert_eq!(json["error"].take(), serde_json::to_value(error()).unwrap());
+        let expected = json!({
+            "name": "prod", "state": "unknown", "kind": "access_key", "region": "us-east-1", "rotated_by": "schedule",
+            "rotation_under_way": false, "ai_secrets": [{"ai_secret": "\"Bedrock\""}], "error": null,
+        });
+        assert_eq!(json, expected);
+    }
+
+    #[test]
+    fn a_destination_that_cannot_be_read_leaves_the_state_unknown_and_the_rest_known() {
+        let unreadable = DestinationStatus { error: Some(error()), ..holds(None) };
+        let status = of_user(Ok(current(NOW, None, None)), unreadable);
+        assert_eq!((status.state, status.credential_id.as_deref()), (State::Unknown, Some("AKIA")));
+        assert_eq!(status.error.unwrap().problem, "answered 500");
+    }
+
+    #[test]
+    fn the_next_rotation_is_a_time_or_the_next_scheduled_run() {
+        let tomorrow = "2026-01-11T00:00:00Z";
+        for (rotated_by, due, expected) in [
+            (RotatedBy::Schedule, Some(tomorrow), json!(tomorrow)),
+            (RotatedBy::Schedule, Some(NOW), json!("next_scheduled_run")),
+            (RotatedBy::Schedule, None, json!("next_scheduled_run")),
+            (RotatedBy::SecretsManager, Some(tomorrow), json!(tomorrow)),
+            (RotatedBy::SecretsManager, Some(NOW), Value::Null),
+            (RotatedBy::SecretsManager, None, Value::Null),
+        ] {
+            let current = Current { rotated_by, ..current(NOW, None, due) };
+            let json = serde_json::to_value(of_user(Ok(current), holds(None))).unwrap();
+            assert_eq!(json["next_rotation"], expected, "{rotated_by:?} {due:?}");
+        }
+    }
+
+    #[test]
+    fn the_age_and_the_end_are_those_of_the_current_credentials() {
+        let current = current("2026-01-09T23:00:00Z", Some("2026-01-11T00:00:00.5Z"), None);
+        let json = serde_json::to_value(of_user(Ok(current), holds(Some(true)))).unwrap();
+        assert_eq!((&json["age_seconds"], &json["expires_at"]), (&json!(3_600), &json!("2026-01-11T00:00:00Z")));
+        assert_eq!(json["ai_secrets"][0]["holds_current"], true);
+    }
+}

@@ -1,0 +1,205 @@
+//! Targets to try the parser and the JSON Schema on.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+pub const AI_SECRET_ID: &str = "11111111-1111-4111-8111-111111111111";
+
+/// A minimal `temporary` target.
+pub fn role_based() -> Value {
+    json!({
+        "name": "prod",
+        "kind": "temporary",
+        "role_arn": "arn:aws:iam::123456789012:role/bedrock",
+        "region": "us-east-1",
+        "ai_secrets": [{"id": AI_SECRET_ID}],
+    })
+}
+
+/// A minimal `access_key` target.
+pub fn user_based() -> Value {
+    json!({
+        "name": "prod",
+        "kind": "access_key",
+        "user_name": "braintrust",
+        "secret_id": "staged",
+        "region": "us-east-1",
+        "ai_secrets": [{"id": AI_SECRET_ID}],
+    })
+}
+
+/// The target with other values in some fields. Null removes the field.
+pub fn with(mut target: Value, change: Value) -> Value {
+    let Value::Object(change) = change else { panic!("{change}") };
+    for (field, value) in change {
+        if value.is_null() {
+            target.as_object_mut().unwrap().remove(&field);
+        } else {
+            target[field] = value;
+        }
+    }
+    target
+}
+
+fn temporary(change: Value) -> Value {
+    with(role_based(), change)
+}
+
+fn access_key(change: Value) -> Value {
+    with(user_based(), change)
+}
+
+fn long_term(change: Value) -> Value {
+    with(with(user_based(), json!({"kind": "long_term_api_key"})), change)
+}
+
+fn destination(value: Value) -> Value {
+    temporary(json!({"ai_secrets": [value]}))
+}
+
+pub fn accepted() -> Vec<Value> {
+    vec![
+        role_based(),
+        user_based(),
+        temporary(json!({"kind": "short_term_api_key", "secret_id": "staged"})),
+        temporary(json!({"name": "x".repeat(48)})),
+        temporary(json!({"external_id": "ab"})),
+        temporary(json!({"external_id": "_+=,.@:/-".repeat(136)})),
+        temporary(json!({"session_policy": {"x": "y".repeat(2_048 - 8)}})),
+        temporary(json!({"duration_seconds": 900})),
+        temporary(json!({"duration_seconds": 3_600})),
+        temporary(json!({"role_arn": "arn:aws-us-gov:iam::123456789012:role/path/x"})),
+        temporary(json!({"probe": "models"})),
+        temporary(json!({"probe": {"converse": "eu.amazon.nova-micro-v1:0"}})),
+        access_key(json!({"user_name": "x".repeat(64)})),
+        access_key(json!({"role_arn": "arn:aws:iam::123456789012:role/x", "external_id": "ab"})),
+        access_key(json!({"rotate_after": "61m"})),
+        access_key(json!({"overlap": "0h"})),
+        long_term(json!({})),
+        long_term(json!({"credential_age_days": 31, "rotate_after": "29d", "overlap": "24h"})),
+        long_term(json!({"credential_age_days": 36_600})),
+        destination(json!({"name": "x"})),
+        destination(json!({"name": "x", "org_name": "y", "layout": "documented"})),
+        destination(json!({"name": "x", "layout": "gateway", "api_url": "https://x.example/api"})),
+        destination(json!({"name": "x", "api_url": "http://127.0.0.1:8000", "api_key_secret_id": "other"})),
+        destination(json!({"name": "x", "api_url": "http://[::1]:8000"})),
+        destination(json!({"name": "x", "api_url": "http://localhost"})),
+    ]
+}
+
+/// What the parser and the schema refuse, with the parser's reason.
+pub fn refused() -> Vec<(Value, &'static str)> {
+    vec![
+        (json!(5), "target number 1: it is not an object"),
+        (json!(["prod"]), "target number 1: it is not an object"),
+        (temporary(json!({"regoin": "us-east-1"})), "target \"prod\": regoin: unknown field `regoin`, expected one of"),
+        (temporary(json!({"name": null})), "target number 1: missing field `name`"),
+        (temporary(json!({"name": ""})), "target \"\": name: expected"),
+        (temporary(json!({"name": "a b"})), "target \"a b\": name: expected"),
+        (temporary(json!({"name": "x".repeat(49)})), "name: expected 1 to 48"),
+        (temporary(json!({"name": 5})), "name: invalid type: integer `5`"),
+        (temporary(json!({"kind": "forever"})), "kind: unknown variant `forever`, expected one of `temporary`"),
+        (temporary(json!({"kind": null})), "target \"prod\": missing field `kind`"),
+        (temporary(json!({"region": ""})), "region: found \"\""),
+        (temporary(json!({"region": "us-east-1/x"})), "region: found"),
+        (temporary(json!({"region": "US-EAST-1"})), "region: found"),
+        (temporary(json!({"role_arn": null})), "role_arn: this kind needs it"),
+        (temporary(json!({"kind": "short_term_api_key", "role_arn": null})), "role_arn: this kind needs it"),
+        (temporary(json!({"role_arn": "arn:aws:iam::123:role/x"})), "role_arn: found \"arn:aws:iam::123:role/x\""),
+        (temporary(json!({"role_arn": "arn:aws:iam::123456789012:user/x"})), "role_arn: found"),
+        (temporary(json!({"role_arn": "arn:aws:iam::123456789012:role/"})), "role_arn: found"),
+        (temporary(json!({"role_arn": "arn:aws:iam::12345678901x:role/x"})), "role_arn: found"),
+        (temporary(json!({"role_arn": "arn:aws:iam:us-east-1:123456789012:role/x"})), "role_arn: found"),
+        (temporary(json!({"role_arn": "arn:aws:sts::123456789012:role/x"})), "role_arn: found"),
+        (temporary(json!({"role_arn": "arn:gcp:iam::123456789012:role/x"})), "role_arn: found"),
+        (temporary(json!({"role_arn": "nra:aws:iam::123456789012:role/x"})), "role_arn: found"),
+        (temporary(json!({"role_arn": "arn:aws:iam::123456789012"})), "role_arn: found"),
+        (
+            temporary(json!({"duration_seconds": 7200})),
+            "duration_seconds: found 7200; expected a whole number from 900 to 3600 (a role that assumes another role",
+        ),
+        (temporary(json!({"duration_seconds": 899})), "duration_seconds: found 899; expected a whole number"),
+        (temporary(json!({"duration_seconds": -900})), "duration_seconds: found -900; expected a whole number"),
+        (temporary(json!({"duration_seconds": 900.5})), "duration_seconds: found 900.5"),
+        (temporary(json!({"duration_seconds": "3600"})), "duration_seconds: found \"3600\""),
+        (temporary(json!({"external_id": "a b"})), "external_id: expected"),
+        (temporary(json!({"external_id": "a"})), "external_id: expected"),
+        (temporary(json!({"external_id": "a".repeat(1_225)})), "external_id: expected"),
+        (temporary(json!({"session_policy": "{}"})), "session_policy: invalid type: string"),
+        (temporary(json!({"user_name": "x"})), "user_name: this kind doesn't accept it"),
+        (temporary(json!({"rotate_after": "30d"})), "rotate_after: this kind doesn't accept it"),
+        (temporary(json!({"overlap": "1h"})), "overlap: this kind doesn't accept it"),
+        (temporary(json!({"secret_id": ""})), "secret_id: it is empty"),
+        (temporary(json!({"secret_id": "sk-1"})), "secret_id: found what looks like an API key"),
+        (temporary(json!({"probe": {"converse": " "}})), "probe.converse: expected a model ID"),
+        (temporary(json!({"probe": "ping"})), "probe: unknown variant `ping`"),
+        (access_key(json!({"user_name": null})), "user_name: this kind needs it"),
+        (access_key(json!({"secret_id": null})), "secret_id: this kind needs it"),
+        (access_key(json!({"user_name": "/x"})), "user_name: found \"/x\""),
+        (access_key(json!({"user_name": ""})), "user_name: found \"\""),
+        (access_key(json!({"user_name": "x".repeat(65)})), "user_name: found \"xxx"),
+        (access_key(json!({"duration_seconds": 900})), "duration_seconds: this kind doesn't accept it"),
+        (access_key(json!({"session_policy": {}})), "session_policy: this kind doesn't accept it"),
+        (access_key(json!({"credential_age_days": 30})), "credential_age_days: this kind doesn't accept it"),
+        (access_key(json!({"rotate_after": "30"})), "rotate_after: found \"30\""),
+        (access_key(json!({"rotate_after": "0d"})), "rotate_after: it is zero"),
+        (access_key(json!({"rotate_after": "€"})), "rotate_after: found"),
+        (access_key(json!({"overlap": "-1h"})), "overlap: found \"-1h\""),
+        (access_key(json!({"overlap": "0000000001h"})), "overlap: found"),
+        (long_term(json!({"user_name": null})), "user_name: this kind needs it"),
+        (long_term(json!({"credential_age_days": 0})), "credential_age_days: found 0; expected a whole number"),
+        (long_term(json!({"credential_age_days": 36_601})), "credential_age_days: found 36601"),
+        (long_term(json!({"credential_age_days": 100_000})), "credential_age_days: found 100000"),
+        (
+            long_term(json!({"ai_secrets": [{"name": "x", "layout": "documented"}]})),
+            "ai_secrets[0].layout: the documented layout can't hold an API key",
+        ),
+        (
+            temporary(
+                json!({"kind": "short_term_api_key", "ai_secrets": [{"name": "x"}, {"name": "y", "layout": "documented"}]}),
+            ),
+            "ai_secrets[1].layout: the documented layout can't hold an API key",
+        ),
+        (temporary(json!({"ai_secrets": null})), "target \"prod\": missing field `ai_secrets`"),
+        (temporary(json!({"ai_secrets": []})), "ai_secrets: at least one is needed"),
+        (destination(json!({})), "ai_secrets[0]: neither id nor name"),
+        (destination(json!("x")), "ai_secrets[0]: invalid type: string"),
+        (destination(json!({"id": "5f1c"})), "ai_secrets[0].id: UUID parsing failed"),
+        (destination(json!({"id": Uuid::nil(), "name": "x"})), "ai_secrets[0]: both id and name"),
+        (destination(json!({"id": Uuid::nil(), "org_name": "x"})), "ai_secrets[0].org_name: it goes with name"),
+        (destination(json!({"name": "x", "org_name": ""})), "ai_secrets[0]: name and org_name may not be empty"),
+        (destination(json!({"name": ""})), "ai_secrets[0]: name and org_name may not be empty"),
+        (destination(json!({"name": "x", "layout": "new"})), "ai_secrets[0].layout: unknown variant `new`"),
+        (destination(json!({"name": "x", "colour": "red"})), "ai_secrets[0].colour: unknown field `colour`"),
+        (
+            destination(json!({"name": "x", "api_url": "http://x.example"})),
+            "ai_secrets[0].api_url: found a URL with http:// to a host that is not loopback",
+        ),
+        (
+            destination(json!({"name": "x", "api_url": "http://127.0.0.1.example.com"})),
+            "ai_secrets[0].api_url: found a URL with http:// to a host that is not loopback",
+        ),
+        (destination(json!({"name": "x", "api_url": "https://x?org=y"})), "a query or a fragment. Expected: an https"),
+        (
+            destination(json!({"name": "x", "api_key_secret_id": "bt-st-1"})),
+            "ai_secrets[0].api_key_secret_id: found what looks like an API key",
+        ),
+    ]
+}
+
+/// What only the parser refuses: rules that a JSON Schema can't state.
+pub fn refused_by_the_parser() -> Vec<(Value, &'static str)> {
+    vec![
+        (temporary(json!({"session_policy": {"x": "y".repeat(2_048)}})), "session_policy: it has 2056 characters"),
+        (access_key(json!({"overlap": "30d"})), "overlap: it must be shorter than rotate_after"),
+        (
+            long_term(json!({"credential_age_days": 30})),
+            "credential_age_days: it must be more than rotate_after and overlap together",
+        ),
+        (
+            long_term(json!({"credential_age_days": 30, "rotate_after": "29d", "overlap": "24h"})),
+            "credential_age_days: it must be more than rotate_after and overlap together",
+        ),
+        (destination(json!({"name": "x", "api_url": "https://me@x.example"})), "found a URL with a user"),
+    ]
+}

@@ -1,0 +1,419 @@
+//! Reads the JSON array of targets and checks the rules between fields and between targets.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::target::*;
+use super::values::{
+    self, ExternalId, LayoutChoice, Probe, Region, RoleArn, SecretId, TargetName, UserName, whole_number,
+};
+use crate::credentials::Kind;
+use crate::json::Payload;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// STS's limit on an inline session policy, in characters.
+const MAX_SESSION_POLICY: usize = 2_048;
+
+/// What is wrong with the array of targets, and where.
+#[derive(Debug, thiserror::Error)]
+#[error("{place}: {problem}")]
+pub(super) struct Invalid {
+    /// The target and the field, without what was found there. An empty place is the whole target or destination.
+    pub place: String,
+    problem: String,
+}
+
+impl Invalid {
+    fn new(place: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { place: place.into(), problem: problem.into() }
+    }
+
+    fn in_target(self, target: &str) -> Self {
+        let place = if self.place.is_empty() { target.to_owned() } else { format!("{target}: {}", self.place) };
+        Self { place, ..self }
+    }
+}
+
+fn refuse_if(is_wrong: bool, field: &str, problem: &str) -> Result<(), Invalid> {
+    if is_wrong { Err(Invalid::new(field, problem)) } else { Ok(()) }
+}
+
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTarget {
+    name: TargetName,
+    kind: Kind,
+    role_arn: Option<RoleArn>,
+    external_id: Option<ExternalId>,
+    duration_seconds: Option<Value>,
+    session_policy: Option<Map<String, Value>>,
+    user_name: Option<UserName>,
+    rotate_after: Option<String>,
+    overlap: Option<String>,
+    credential_age_days: Option<Value>,
+    secret_id: Option<SecretId>,
+    region: Region,
+    probe: Option<Probe>,
+    ai_secrets: Vec<RawDestination>,
+}
+
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, expecting = "an object")]
+struct RawDestination {
+    id: Option<Uuid>,
+    name: Option<String>,
+    org_name: Option<String>,
+    api_url: Option<String>,
+    api_key_secret_id: Option<SecretId>,
+    layout: Option<LayoutChoice>,
+}
+
+/// The fields that have no meaning for a kind. They are refused, because whoever sets one expects an effect.
+pub(super) fn refused_fields(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Temporary | Kind::ShortTermApiKey => &["user_name", "rotate_after", "overlap", "credential_age_days"],
+        Kind::AccessKey => &["duration_seconds", "session_policy", "credential_age_days"],
+        Kind::LongTermApiKey => &["duration_seconds", "session_policy"],
+    }
+}
+
+/// Reads all targets. `targets_secret` is the secret that holds them, if they are not in a variable.
+pub(super) fn targets(
+    json: &str,
+    defaults: &Defaults,
+    targets_secret: Option<&SecretId>,
+) -> Result<Vec<Target>, Invalid> {
+    let entries: Vec<Payload> = serde_json::from_str(json).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        Invalid::new("the array", format!("not a JSON array of targets (line {line}, column {column})"))
+    })?;
+    refuse_if(entries.is_empty(), "the array", "it has no target")?;
+    let targets = entries.into_iter().enumerate().map(|(index, entry)| {
+        let name = match entry.value.get("name").and_then(Value::as_str) {
+            Some(name) => format!("target {name:?}"),
+            None => format!("target number {}", index + 1),
+        };
+        target(entry, defaults).map_err(|invalid| invalid.in_target(&name))
+    });
+    let targets: Vec<Target> = targets.collect::<Result<_, _>>()?;
+    refuse_shared(&targets, targets_secret)?;
+    Ok(targets)
+}
+
+fn target(entry: Payload, defaults: &Defaults) -> Result<Target, Invalid> {
+    let Value::Object(fields) = entry.value else { return Err(Invalid::new("", "it is not an object")) };
+    if let Some(field) = entry.duplicate_field {
+        return Err(Invalid::new(field, "the field is given twice"));
+    }
+    let mut raw: RawTarget = serde_path_to_error::deserialize(&fields).map_err(|error| {
+        let field = Some(error.path().to_string()).filter(|path| path != ".");
+        Invalid::new(field.unwrap_or_default(), error.into_inner().to_string())
+    })?;
+    for field in refused_fields(raw.kind) {
+        refuse_if(fields.get(*field).is_some_and(|value| !value.is_null()), field, "this kind doesn't accept it")?;
+    }
+    let source = raw.source()?;
+    refuse_if(raw.ai_secrets.is_empty(), "ai_secrets", "at least one is needed")?;
+    let destinations = raw.ai_secrets.into_iter().enumerate().map(|(index, destination)| {
+        let place = |invalid: Invalid| Invalid { place: format!("ai_secrets[{index}]{}", invalid.place), ..invalid };
+        destination.check(raw.kind, defaults).map_err(place)
+    });
+    let destinations = destinations.collect::<Result<_, _>>()?;
+    Ok(Target { name: raw.name, region: raw.region, source, probe: raw.probe.unwrap_or_default(), destinations })
+}
+
+impl RawTarget {
+    fn source(&mut self) -> Result<Source, Invalid> {
+        match self.kind {
+            Kind::Temporary => self.role_based(RoleBasedKind::Temporary),
+            Kind::ShortTermApiKey => self.role_based(RoleBasedKind::ShortTermApiKey),
+            Kind::AccessKey => self.user_based(UserBasedKind::AccessKey),
+            Kind::LongTermApiKey => {
+                let days = self.credential_age_days.as_ref();
+                // IAM accepts 1 to 36,600 days. Without a number, it creates a key that never expires.
+                let days = checked("credential_age_days", days, 90, |days| whole_number(days, 1..=36_600))?;
+                self.user_based(UserBasedKind::LongTermApiKey { credential_age_days: days })
+            }
+        }
+    }
+
+    fn role_based(&mut self, kind: RoleBasedKind) -> Result<Source, Invalid> {
+        let role = self.assume_role()?.ok_or_else(|| Invalid::new("role_arn", "this kind needs it"))?;
+        Ok(Source::RoleBased(RoleBased { kind, role, secret_id: self.secret_id.take() }))
+    }
+
+    fn user_based(&mut self, kind: UserBasedKind) -> Result<Source, Invalid> {
+        let user_name = self.user_name.take().ok_or_else(|| Invalid::new("user_name", "this kind needs it"))?;
+        let secret_id = self
+            .secret_id
+            .take()
+            .ok_or_else(|| Invalid::new("secret_id", "this kind needs it, because a lost key can't be read again"))?;
+        let rotate_after = checked("rotate_after", self.rotate_after.as_deref(), 30 * DAY, values::period)?;
+        let overlap = checked("overlap", self.overlap.as_deref(), HOUR, values::period)?;
+        let zero = "it is zero; expected a period such as \"12h\" or \"30d\"";
+        refuse_if(rotate_after.is_zero(), "rotate_after", zero)?;
+        refuse_if(overlap >= rotate_after, "overlap", "it must be shorter than rotate_after")?;
+        if let UserBasedKind::LongTermApiKey { credential_age_days: days } = kind {
+            let is_too_short = u32::from(days) * DAY <= rotate_after + overlap;
+            refuse_if(is_too_short, "credential_age_days", "it must be more than rotate_after and overlap together")?;
+        }
+        let role = self.assume_role()?;
+        Ok(Source::UserBased(UserBased { kind, user_name, role, secret_id, rotate_after, overlap }))
+    }
+
+    fn assume_role(&mut self) -> Result<Option<AssumeRole>, Invalid> {
+        let Some(role_arn) = self.role_arn.take() else { return Ok(None) };
+        let session_policy = self.session_policy.take().map(|policy| Value::Object(policy).to_string());
+        let length = session_policy.as_ref().map_or(0, |policy| policy.chars().count());
+        let problem = format!("it has {length} characters; STS accepts {MAX_SESSION_POLICY}");
+        refuse_if(length > MAX_SESSION_POLICY, "session_policy", &problem)?;
+        let duration_seconds =
+            checked("duration_seconds", self.duration_seconds.as_ref(), 3_600, values::duration_seconds)?;
+        Ok(Some(AssumeRole { role_arn, external_id: self.external_id.take(), duration_seconds, session_policy }))
+    }
+}
+
+/// Parses an optional field whose type accepts more than the field does.
+fn checked<F, T>(field: &str, found: Option<F>, default: T, check: fn(F) -> Result<T, String>) -> Result<T, Invalid> {
+    found.map_or(Ok(default), check).map_err(|problem| Invalid::new(field, problem))
+}
+
+impl RawDestination {
+    fn check(self, kind: Kind, defaults: &Defaults) -> Result<Destination, Invalid> {
+        let is_empty = |name: &Option<String>| name.as_deref() == Some("");
+        refuse_if(is_empty(&self.name) || is_empty(&self.org_name), "", "name and org_name may not be empty")?;
+        let lookup = match (self.id, self.name, self.org_name) {
+            (None, Some(name), org_name) => Ok(Lookup::Name { name, org_name }),
+            (Some(id), None, None) => Ok(Lookup::Id(id)),
+            (Some(_), Some(_), _) => Err(Invalid::new("", "both id and name are given; expected one of them")),
+            (Some(_), None, Some(_)) => Err(Invalid::new(".org_name", "it goes with name; an ID needs none")),
+            (None, None, _) => Err(Invalid::new("", "neither id nor name is given; expected one of them")),
+        }?;
+        let api_url = checked(".api_url", self.api_url.as_deref(), defaults.api_url.clone(), values::api_url)?;
+        let api_key_secret_id =
+            self.api_key_secret_id.or_else(|| defaults.api_key_secret_id.clone()).ok_or_else(|| {
+                let problem = "it is not given and BRAINTRUST_API_KEY_SECRET_ID, its default, is not set";
+                Invalid::new(".api_key_secret_id", problem)
+            })?;
+        let layout = self.layout.unwrap_or_default();
+        let problem = "the documented layout can't hold an API key; expected auto or gateway";
+        refuse_if(kind.is_api_key() && layout == LayoutChoice::Documented, ".layout", problem)?;
+        Ok(Destination { lookup, data_plane: DataPlane { api_url, api_key_secret_id }, layout })
+    }
+}
+
+fn account(source: &UserBased) -> Option<&str> {
+    source.role.as_ref().map(|role| role.role_arn.account())
+}
+
+/// Refuses what two targets may not share.
+fn refuse_shared(targets: &[Target], targets_secret: Option<&SecretId>) -> Result<(), Invalid> {
+    const API_KEY: &str = "that secret holds a Braintrust API key, which would be overwritten";
+    const TARGETS: &str = "that secret holds the targets, which would be overwritten";
+    const STAGED: &str = "another target keeps its credentials there";
+    let (mut names, mut written_to, mut accounts) = (HashSet::new(), HashSet::new(), HashMap::<_, Vec<_>>::new());
+    // The secrets that no target may stage in, by every name that they may have.
+    let mut taken: HashMap<&str, Vec<(&SecretId, &str)>> = HashMap::new();
+    let destinations = targets.iter().flat_map(|target| &target.destinations);
+    let api_keys: HashSet<_> = destinations.map(|destination| &destination.data_plane.api_key_secret_id).collect();
+    let api_keys = api_keys.into_iter().map(|id| (id, API_KEY));
+    for (id, problem) in api_keys.chain(targets_secret.map(|id| (id, TARGETS))) {
+        id.possible_names().for_each(|name| taken.entry(name).or_default().push((id, problem)));
+    }
+    for target in targets {
+        let in_target = |invalid: Invalid| invalid.in_target(&format!("target {:?}", target.name.as_str()));
+        let refuse_if = |is_shared, field: &str, problem: &str| refuse_if(is_shared, field, problem).map_err(in_target);
+        refuse_if(!names.insert(&target.name), "name", "another target has it already")?;
+        if let Some(source) = target.user_based() {
+            let (account, others) = (account(source), accounts.entry(&source.user_name).or_default());
+            // Without a role, the user is in the function's own account, which is not known here.
+            let is_same_account = |other: &Option<&str>| account.zip(*other).is_none_or(|(own, other)| own == other);
+            let problem = "another target rotates this IAM user, and each would retire the other's key";
+            refuse_if(others.iter().any(is_same_account), "user_name", problem)?;
+            others.push(account);
+        }
+        for Destination { lookup, data_plane, .. } in &target.destinations {
+            let is_shared = !written_to.insert((&data_plane.api_url, lookup));
+            refuse_if(is_shared, "ai_secrets", &format!("{lookup} is named twice, so two would write to it"))?;
+        }
+        if let Some(id) = target.secret_id() {
+            let mut others = id.possible_names().filter_map(|name| taken.get(name)).flatten();
+            if let Some((_, problem)) = others.find(|(other, _)| id.is_same_secret(other.as_str())) {
+                refuse_if(true, "secret_id", problem)?;
+            }
+            id.possible_names().for_each(|name| taken.entry(name).or_default().push((id, STAGED)));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::examples::{self, AI_SECRET_ID, role_based, user_based, with};
+
+    fn defaults() -> Defaults {
+        Defaults { api_url: "https://api.braintrust.dev".parse().unwrap(), api_key_secret_id: Some(id("braintrust")) }
+    }
+
+    fn id(text: &str) -> SecretId {
+        SecretId::try_from(text.to_owned()).unwrap()
+    }
+
+    fn read_text(json: &str) -> Result<Vec<Target>, String> {
+        targets(json, &defaults(), None).map_err(|invalid| invalid.to_string())
+    }
+
+    fn read(targets: &Value) -> Result<Vec<Target>, String> {
+        read_text(&targets.to_string())
+    }
+
+    #[test]
+    fn a_minimal_target_has_the_defaults() {
+        let targets = read(&json!([role_based()])).unwrap();
+        let target = &targets[0];
+        let Source::RoleBased(source) = &target.source else { panic!("{target:?}") };
+        assert_eq!((source.role.duration_seconds, &target.probe), (3_600, &Probe::Models));
+        assert_eq!(target.destinations[0].layout, LayoutChoice::Auto);
+        assert_eq!(target.destinations[0].data_plane.api_key_secret_id, id("braintrust"));
+    }
+
+    #[test]
+    fn a_minimal_user_based_target_has_the_defaults() {
+        let targets = read(&json!([with(user_based(), json!({"kind": "long_term_api_key"}))])).unwrap();
+        let source = targets[0].user_based().unwrap();
+        assert_eq!((source.rotate_after.as_secs(), source.overlap.as_secs()), (2_592_000, 3_600));
+        assert_eq!(source.kind, UserBasedKind::LongTermApiKey { credential_age_days: 90 });
+    }
+
+    #[test]
+    fn every_wrong_field_is_named_with_what_is_expected() {
+        for (target, expected) in examples::refused().into_iter().chain(examples::refused_by_the_parser()) {
+            let error = read(&json!([target])).unwrap_err();
+            assert!(error.contains(expected), "{error}\n  expected {expected}");
+        }
+    }
+
+    #[test]
+    fn values_at_the_bounds_are_accepted() {
+        for target in examples::accepted() {
+            assert!(read(&json!([target])).is_ok(), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_field_that_is_given_twice_is_refused_wherever_it_is() {
+        let json =
+            json!([with(role_based(), json!({"session_policy": {"Statement": [{"Effect": "Deny"}]}}))]).to_string();
+        for (once, twice, place) in [
+            (r#""region":"us-east-1""#, r#""region":"us-east-1","region":"us-east-1""#, "region"),
+            (r#""region":"us-east-1""#, r#""region":null,"region":"us-east-1""#, "region"),
+            (r#""id":"#, r#""id":null,"id":"#, "ai_secrets[0].id"),
+            (r#""Effect":"#, r#""Effect":"Allow","Effect":"#, "session_policy.Statement[0].Effect"),
+        ] {
+            assert!(json.contains(once), "{json}");
+            let error = read_text(&json.replace(once, twice)).unwrap_err();
+            assert_eq!(error, format!("target \"prod\": {place}: the field is given twice"));
+        }
+    }
+
+    #[test]
+    fn without_a_default_each_destination_needs_its_own_api_key() {
+        let defaults = Defaults { api_key_secret_id: None, ..defaults() };
+        let invalid = targets(&json!([role_based()]).to_string(), &defaults, None).unwrap_err();
+        let error = invalid.to_string();
+        assert!(error.contains("BRAINTRUST_API_KEY_SECRET_ID, its default, is not set"), "{error}");
+    }
+
+    #[test]
+    fn two_targets_may_not_share_a_name_or_a_destination() {
+        let error = read(&json!([role_based(), role_based()])).unwrap_err();
+        assert_eq!(error, "target \"prod\": name: another target has it already");
+        let error = read(&json!([role_based(), with(role_based(), json!({"name": "other"}))])).unwrap_err();
+        assert!(error.contains(&format!("target \"other\": ai_secrets: {AI_SECRET_ID} is named twice")), "{error}");
+        let twice = |entry: Value| {
+            read(&json!([with(role_based(), json!({"ai_secrets": [entry.clone(), entry]}))])).unwrap_err()
+        };
+        let error = twice(json!({"name": "a", "org_name": "b"}));
+        assert!(error.contains("ai_secrets: \"a\" of \"b\" is named twice"), "{error}");
+        let error = twice(json!({"name": "a"}));
+        assert!(error.contains("ai_secrets: \"a\" is named twice"), "{error}");
+    }
+
+    #[test]
+    fn the_secret_that_holds_the_targets_stages_no_credentials() {
+        let json = json!([with(user_based(), json!({"secret_id": "the-targets"}))]).to_string();
+        let error = targets(&json, &defaults(), Some(&id("the-targets"))).unwrap_err().to_string();
+        assert!(error.contains("secret_id: that secret holds the targets"), "{error}");
+        assert!(targets(&json, &defaults(), Some(&id("other-targets"))).is_ok());
+    }
+
+    #[test]
+    fn two_targets_may_not_share_an_iam_user_or_a_staged_secret() {
+        let other = |change: Value| {
+            with(with(user_based(), json!({"name": "other", "ai_secrets": [{"name": "other"}]})), change)
+        };
+        let error = read(&json!([user_based(), other(json!({"secret_id": "another"}))])).unwrap_err();
+        assert!(error.contains("user_name: another target rotates this IAM user"), "{error}");
+        let error = read(&json!([user_based(), other(json!({"user_name": "another"}))])).unwrap_err();
+        assert!(error.contains("secret_id: another target keeps"), "{error}");
+    }
+
+    #[test]
+    fn another_spelling_does_not_hide_that_a_user_or_secret_is_shared() {
+        let arn = |name: &str| format!("arn:aws:secretsmanager:us-east-1:123456789012:secret:{name}");
+        let role = |account: &str| json!({"role_arn": format!("arn:aws:iam::{account}:role/x")});
+        let two = |one: Value, two: Value| {
+            let second = with(user_based(), json!({"name": "two", "ai_secrets": [{"name": "other"}]}));
+            read(&json!([with(user_based(), one), with(second, two)])).map(drop)
+        };
+        let users = |one: Value, other: Value| {
+            let mut other = other;
+            other["secret_id"] = json!("another");
+            two(one, other).is_err_and(|error| error.contains("user_name: another target"))
+        };
+        assert!(users(role("123456789012"), role("123456789012")));
+        let own = || json!({"role_arn": null});
+        assert!(users(own(), role("123456789012")));
+        assert!(users(role("123456789012"), own()));
+        assert!(users(own(), own()));
+        assert!(!users(role("123456789012"), role("210987654321")));
+        let secrets = |one: &str, other: &str| {
+            two(json!({"secret_id": one}), json!({"secret_id": other, "user_name": "another"}))
+                .is_err_and(|error| error.contains("secret_id: another target keeps"))
+        };
+        assert!(secrets("staged", &arn("staged-AbCdEf")));
+        assert!(secrets(&arn("staged-AbCdEf"), &arn("staged")));
+        assert!(!secrets("staged-prod", "staged"));
+        // A name that, like an ARN, ends in a hyphen and six characters.
+        assert!(secrets("bedrock-staged", &arn("bedrock-staged-AbCdEf")));
+        assert!(secrets(&arn("bedrock-staged-AbCdEf"), "bedrock-staged"));
+        assert!(!secrets("bedrock-staged", "bedrock"));
+        for api_key in ["the-key", &arn("the-key-AbCdEf")] {
+            let ai_secrets = json!([{"name": "x", "api_key_secret_id": api_key}]);
+            let error = two(json!({"secret_id": "the-key"}), json!({"user_name": "b", "ai_secrets": ai_secrets}));
+            assert!(error.unwrap_err().contains("secret_id: that secret holds a Braintrust API key"), "{api_key}");
+        }
+    }
+
+    #[test]
+    fn anything_but_an_array_of_targets_is_refused() {
+        for json in ["", "{}", "[", "null", "[] []", "5"] {
+            assert!(
+                read_text(json).unwrap_err().starts_with("the array: not a JSON array of targets (line 1"),
+                "{json}"
+            );
+        }
+        assert_eq!(read_text("[]").unwrap_err(), "the array: it has no target");
+    }
+}

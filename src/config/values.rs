@@ -1,0 +1,225 @@
+//! The values of the configuration. Each type checks its value when it is read, and says what it expects.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use reqwest::Url;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Declares string types, each with what it accepts, and with the problem of what it refuses.
+macro_rules! checked_text {
+    ($($(#[$doc:meta])* $name:ident: $accepts:expr, $otherwise:expr;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+        #[cfg_attr(test, derive(schemars::JsonSchema))]
+        #[serde(try_from = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = String;
+
+            fn try_from(text: String) -> Result<Self, String> {
+                check(text, $accepts, $otherwise).map(Self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )*};
+}
+
+fn check(text: String, accepts: fn(&str) -> bool, otherwise: fn(&str) -> String) -> Result<String, String> {
+    if accepts(&text) { Ok(text) } else { Err(otherwise(&text)) }
+}
+
+pub(super) fn is_made_of(text: &str, length: RangeInclusive<usize>, punctuation: &str) -> bool {
+    length.contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || punctuation.contains(c))
+}
+
+checked_text! {
+    /// The limit of 48 leaves room for a prefix in a role session name, which has at most 64 characters.
+    TargetName: |name| is_made_of(name, 1..=48, "-_."),
+        |_| "expected 1 to 48 letters, digits, '-', '_' and '.'".to_owned();
+    Region: |name| is_made_of(name, 1..=usize::MAX, "-") && !name.contains(|c: char| c.is_ascii_uppercase()),
+        |name| format!("found {name:?}; expected a region's name such as \"us-east-1\"");
+    RoleArn: is_role_arn,
+        |arn| format!("found {arn:?}; expected arn:aws:iam::<account>:role/<name>");
+    ExternalId: |id| is_made_of(id, 2..=1_224, "_+=,.@:/-"),
+        |_| "expected 2 to 1,224 letters, digits and the characters _+=,.@:/-".to_owned();
+    UserName: |name| is_made_of(name, 1..=64, "_+=,.@-"),
+        |name| format!("found {name:?}; expected an IAM user's name, without its path");
+    ModelId: |id| !id.trim().is_empty(),
+        |_| "expected a model ID".to_owned();
+    /// The name or ARN of a Secrets Manager secret.
+    SecretId: |id| !(id.is_empty() || id.starts_with("sk-") || id.starts_with("bt-st-")),
+        // Security: the text is not repeated, because it may be an API key.
+        |id| match id {
+            "" => "it is empty; expected a secret's name or ARN",
+            _ => "found what looks like an API key; expected the name or ARN of the secret that holds it. Replace that \
+                  key now, because it is no longer secret",
+        }.to_owned();
+}
+
+fn is_role_arn(arn: &str) -> bool {
+    let ["arn", partition, "iam", "", account, resource] = arn.splitn(6, ':').collect::<Vec<_>>()[..] else {
+        return false;
+    };
+    let is_account = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
+    partition.starts_with("aws") && is_account && resource.len() > "role/".len() && resource.starts_with("role/")
+}
+
+impl RoleArn {
+    pub fn account(&self) -> &str {
+        self.0.split(':').nth(4).unwrap_or_default()
+    }
+}
+
+impl SecretId {
+    /// Whether both identify the same secret: by its ARN, its ARN without the six random characters at the end, or its
+    /// name.
+    pub fn is_same_secret(&self, other: &str) -> bool {
+        let is_id_of = |id: &str, arn: &str| id == arn || id == partial(arn) || name(partial(arn)) == id;
+        is_id_of(&self.0, other) || is_id_of(other, &self.0)
+    }
+
+    /// The names that the secret may have: two IDs of one secret have one in common.
+    pub(super) fn possible_names(&self) -> impl Iterator<Item = &str> {
+        let (full, partial) = (name(&self.0), name(partial(&self.0)));
+        [Some(full), (partial != full).then_some(partial)].into_iter().flatten()
+    }
+}
+
+/// An ARN without the six characters that Secrets Manager adds.
+fn partial(arn: &str) -> &str {
+    let full = arn.rsplit_once('-').filter(|(partial, end)| partial.starts_with("arn:") && end.len() == 6);
+    full.map_or(arn, |(partial, _)| partial)
+}
+
+/// The name at the end of an ARN. A name is its own.
+fn name(id: &str) -> &str {
+    id.rsplit(':').next().unwrap_or(id)
+}
+
+/// How new credentials are proven.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Probe {
+    /// `ListFoundationModels`, which is free.
+    #[default]
+    Models,
+    /// A `Converse` call that generates one token with this model, at its price.
+    Converse(ModelId),
+}
+
+/// Which metadata fields of an `ai_secret` hold the credentials.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum LayoutChoice {
+    /// Chosen by what the metadata already holds.
+    #[default]
+    Auto,
+    /// The fields that Braintrust's gateway reads.
+    Gateway,
+    /// The `aws_*` fields that Braintrust's documentation shows. They can't hold an API key.
+    Documented,
+}
+
+/// A period in minutes, hours or days, such as `90m`, `12h` or `30d`.
+pub(super) fn period(text: &str) -> Result<Duration, String> {
+    let seconds = [('m', 60), ('h', 3_600), ('d', 86_400)].into_iter().find_map(|(unit, seconds)| {
+        let digits = text.strip_suffix(unit)?;
+        let is_number = digits.len() <= 9 && digits.bytes().all(|b| b.is_ascii_digit());
+        digits.parse::<u64>().ok().filter(|_| is_number).map(|count| count * seconds)
+    });
+    let expected = "minutes, hours or days, such as \"90m\", \"12h\", \"30d\"";
+    seconds.map(Duration::from_secs).ok_or_else(|| format!("found {text:?}; expected {expected}"))
+}
+
+/// STS accepts 900 seconds to the role's maximum.
+/// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
+pub(super) fn duration_seconds(found: &Value) -> Result<u16, String> {
+    let why = "a role that assumes another role, which AWS calls role chaining, gets at most one hour";
+    whole_number(found, 900..=3_600).map_err(|problem| format!("{problem} ({why})"))
+}
+
+pub(super) fn whole_number(found: &Value, accepted: RangeInclusive<u16>) -> Result<u16, String> {
+    let number = found.as_u64().and_then(|number| u16::try_from(number).ok());
+    number.filter(|number| accepted.contains(number)).ok_or_else(|| {
+        format!("found {found}; expected a whole number from {} to {}", accepted.start(), accepted.end())
+    })
+}
+
+/// The URL of a Braintrust data plane. It receives the API key, so only a loopback address may do without TLS.
+pub(super) fn api_url(text: &str) -> Result<Url, String> {
+    // Security: the text is not repeated, because it may hold a password.
+    let expected = "Expected: an https:// URL, or http:// to a loopback address; no user, query or fragment";
+    let refuse = |found: &str| Err::<Url, _>(format!("found {found}. {expected}"));
+    let url = Url::parse(text).or_else(|error| refuse(&format!("what is not a URL ({error})")))?;
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        return refuse("a URL with a user, a query or a fragment");
+    }
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_loopback(&url) => Ok(url),
+        "http" => refuse("a URL with http:// to a host that is not loopback, which would send the API key unencrypted"),
+        scheme => refuse(&format!("a URL with {scheme}://")),
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_recognized_by_its_arn_its_partial_arn_and_its_name() {
+        let arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:team/braintrust-keys-AbCdEf";
+        for (configured, same) in [
+            (arn, true),
+            ("arn:aws:secretsmanager:us-east-1:123456789012:secret:team/braintrust-keys", true),
+            ("team/braintrust-keys", true),
+            ("braintrust-keys", false),
+            ("team/braintrust", false),
+            ("arn:aws:secretsmanager:eu-west-1:123456789012:secret:team/braintrust-keys-AbCdEf", false),
+        ] {
+            let id = SecretId::try_from(configured.to_owned()).unwrap();
+            assert_eq!(id.is_same_secret(arn), same, "{configured}");
+        }
+    }
+
+    #[test]
+    fn a_roles_account_is_the_fifth_part_of_its_arn() {
+        let arn = RoleArn::try_from("arn:aws-cn:iam::123456789012:role/path/name".to_owned()).unwrap();
+        assert_eq!(arn.account(), "123456789012");
+    }
+
+    #[test]
+    fn a_period_is_a_number_and_a_unit() {
+        for (text, seconds) in [("90m", Some(5_400)), ("12h", Some(43_200)), ("30d", Some(2_592_000)), ("0h", Some(0))]
+            .into_iter()
+            .chain(["", "d", "30", "30s", "+30d", "-1h", "1 h", "1.5h", "9999999999m", "€"].map(|text| (text, None)))
+        {
+            let period = period(text).ok().map(|period| period.as_secs());
+            assert_eq!(period, seconds, "{text}");
+        }
+    }
+}

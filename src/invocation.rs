@@ -1,0 +1,206 @@
+//! One invocation: dispatches the event to its command, runs the targets side by side within the deadline, and answers.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use futures_util::stream;
+use jiff::Timestamp;
+use lambda_runtime::{Diagnostic, LambdaEvent};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::commands::status::{State, TargetStatus};
+use crate::commands::{check, rollback, rotate, rotate_api_key, rotation_step, status};
+use crate::config::{DataPlane, SecretId, Target};
+use crate::deadline::Deadline;
+use crate::error::{Error, shortened};
+use crate::event::{Command, Origin, RotationStep};
+use crate::json::Payload;
+use crate::report::{Report, TargetReport, iso8601};
+use crate::rotation::target_run::TargetRun;
+use crate::services::Services;
+use crate::{log, metrics};
+
+/// Concurrent targets in one queue: enough that the services' latencies overlap, and few enough for a data plane's rate
+/// limit and for the function's memory.
+const MAX_CONCURRENT_PER_QUEUE: usize = 32;
+/// Concurrent targets in all queues, unless there are more queues than this. Each target has a few connections, and
+/// Lambda allows 1,024.
+const MAX_CONCURRENT: usize = 256;
+
+/// What lives as long as the execution environment.
+pub struct Function {
+    pub targets: Vec<Target>,
+    /// The schedule's expression, if the template passed it on. For `check`.
+    pub schedule: Option<String>,
+    pub metrics_namespace: String,
+    pub services: Services,
+}
+
+impl Function {
+    /// Answers one event, and logs the result. A failed or deferred target fails the invocation, so that Lambda's
+    /// retries, alarms and failure destination see it. By then, the other targets are done.
+    pub async fn handle(&self, event: LambdaEvent<Payload>) -> Result<Answer, Diagnostic> {
+        let function_name = event.context.env_config.function_name.clone();
+        let answer = self.answer(event).await;
+        let now = self.services.now();
+        match answer {
+            Ok(Answer::Report(report)) => {
+                log::report(&report);
+                metrics::lines(&self.metrics_namespace, &function_name, now, &report)
+                    .for_each(|line| log::write(&line));
+                if report.has_failed() {
+                    return Err(failure("RotationFailed", log::json(&report)));
+                }
+                Ok(Answer::Report(report))
+            }
+            Ok(answer @ (Answer::Status(_) | Answer::Check(_))) => Ok(answer),
+            Err(error) => {
+                log::error(&error, now);
+                Err(failure("EventRefused", error.to_string()))
+            }
+        }
+    }
+
+    async fn answer(&self, event: LambdaEvent<Payload>) -> Result<Answer, Error> {
+        let (now, start) = (self.services.now(), Instant::now());
+        let deadline = Deadline::after(remaining(now, event.context.deadline));
+        let started_at = iso8601(now);
+        let (trigger, token, step, dry_run, targets) = match Command::parse(event.payload, &event.context.request_id)? {
+            Command::Rotate(command) => {
+                let run = async |run| rotate::run(run, &command).await;
+                let targets = self.run_each(&command.targets, deadline, run).await?;
+                (command.origin, command.token, None, command.dry_run, targets)
+            }
+            Command::Rollback { token, targets, dry_run } => {
+                let targets = self.run_each(&targets, deadline, async |run| rollback::run(run, dry_run).await).await?;
+                (Origin::Action, token, None, dry_run, targets)
+            }
+            Command::RotationStep(command) => {
+                let targets = vec![self.rotation_step(&command, deadline).await?];
+                (Origin::Rotation, shortened(&command.client_request_token), Some(command.step), false, targets)
+            }
+            Command::Status(names) => {
+                let targets = self.run_each(&names, deadline, status::run).await?;
+                let ok = targets.iter().all(|target| target.state == State::Ok);
+                return Ok(Answer::Status(Overview { action: "status", ok, started_at, targets }));
+            }
+            Command::Check(names) => {
+                let run = async |run| check::run(run, self.schedule.as_deref()).await;
+                let targets = self.run_each(&names, deadline, run).await?;
+                let ok = targets.iter().all(|target| target.ok);
+                return Ok(Answer::Check(Overview { action: "check", ok, started_at, targets }));
+            }
+        };
+        let duration_ms = start.elapsed().as_millis() as u64;
+        Ok(Answer::Report(Report { trigger, token, step, dry_run, started_at, duration_ms, targets }))
+    }
+
+    /// Runs one step, for the target or for the Braintrust API key whose secret the step names.
+    async fn rotation_step(&self, command: &RotationStep, deadline: Deadline) -> Result<TargetReport, Error> {
+        let is_meant = |id: &&SecretId| id.is_same_secret(&command.secret_id);
+        let staged = self.targets.iter().find_map(|target| Some((target, target.secret_id().filter(is_meant)?)));
+        if let Some((target, secret_id)) = staged {
+            let run = TargetRun::new(&self.services, target, deadline);
+            return Ok(rotation_step::run(run, secret_id, command).await);
+        }
+        let mut destinations = self.targets.iter().flat_map(|target| &target.destinations);
+        let Some(destination) = destinations.find(|it| is_meant(&&it.data_plane.api_key_secret_id)) else {
+            let problem = "the SecretId is neither a target's secret_id nor the secret of a Braintrust API key";
+            let remedy = "Configure a target with that secret_id, or remove this function from the secret's rotation";
+            return Err(Error::configuration("event", problem, remedy));
+        };
+        Ok(rotate_api_key::run(&self.services, destination, command, deadline).await)
+    }
+
+    /// Runs each named target, or all. Returns the results in the configured order.
+    async fn run_each<'a, T>(
+        &'a self,
+        names: &[String],
+        deadline: Deadline,
+        run: impl AsyncFn(TargetRun<'a>) -> T,
+    ) -> Result<Vec<T>, Error> {
+        // One queue for each set of data planes and API keys, so that other targets don't wait for a data plane that
+        // throttles or is down.
+        let mut queues: HashMap<Vec<&DataPlane>, Vec<_>> = HashMap::new();
+        for (position, target) in select(&self.targets, names)?.into_iter().enumerate() {
+            let data_planes = target.destinations.iter().map(|destination| &destination.data_plane).collect();
+            queues.entry(data_planes).or_default().push((position, target));
+        }
+        let concurrent = MAX_CONCURRENT_PER_QUEUE.min(MAX_CONCURRENT / queues.len().max(1)).max(1);
+        let run = async |(position, target)| (position, run(TargetRun::new(&self.services, target, deadline)).await);
+        // Not `buffered`, which starts no further targets while a slow one is ahead of those that have finished.
+        let queues = queues
+            .into_values()
+            .map(|targets| stream::iter(targets).map(&run).buffer_unordered(concurrent).collect::<Vec<_>>());
+        let mut done: Vec<_> = join_all(queues).await.into_iter().flatten().collect();
+        done.sort_unstable_by_key(|(position, _)| *position);
+        Ok(done.into_iter().map(|(_, result)| result).collect())
+    }
+}
+
+/// The named targets in the configured order, or all.
+fn select<'a>(targets: &'a [Target], names: &[String]) -> Result<Vec<&'a Target>, Error> {
+    let configured: Vec<_> = targets.iter().map(|target| target.name.as_str()).collect();
+    if let Some(unknown) = names.iter().find(|name| !configured.contains(&name.as_str())) {
+        let problem = format!("no target has the name {:?}", shortened(unknown));
+        let remedy = format!("The configured targets are: {}", configured.join(", "));
+        return Err(Error::configuration("event", problem, remedy));
+    }
+    let is_named = |target: &&Target| names.is_empty() || names.iter().any(|name| target.name.as_str() == name);
+    Ok(targets.iter().filter(is_named).collect())
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    Report(Report),
+    Status(Overview<TargetStatus>),
+    Check(Overview<check::TargetCheck>),
+}
+
+/// The answer of an action that only reads.
+#[derive(Serialize)]
+pub struct Overview<T> {
+    action: &'static str,
+    /// Whether all targets are ok.
+    ok: bool,
+    started_at: String,
+    /// In the configured order.
+    targets: Vec<T>,
+}
+
+fn failure(error_type: &str, error_message: String) -> Diagnostic {
+    Diagnostic { error_type: error_type.to_owned(), error_message }
+}
+
+/// Lambda gives the deadline in milliseconds since 1970.
+fn remaining(now: Timestamp, deadline_ms: u64) -> Duration {
+    let now_ms = u64::try_from(now.as_millisecond()).unwrap_or_default();
+    Duration::from_millis(deadline_ms.saturating_sub(now_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::for_test::role_based;
+
+    #[test]
+    fn a_command_runs_the_targets_that_it_names_or_all() {
+        let targets = ["a", "b", "c"].map(role_based);
+        for (names, expected) in [(vec![], "abc"), (vec!["c", "a"], "ac"), (vec!["b", "b"], "b")] {
+            let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+            let selected: String =
+                select(&targets, &names).unwrap().iter().map(|target| target.name.as_str()).collect();
+            assert_eq!(selected, expected);
+        }
+    }
+
+    #[test]
+    fn an_unknown_target_is_refused_with_the_names_of_the_configured_ones() {
+        let error = select(&["a", "b"].map(role_based), &["c".to_owned()]).unwrap_err();
+        assert!(error.problem.contains("\"c\"") && error.remedy.ends_with("a, b"), "{error}");
+    }
+}

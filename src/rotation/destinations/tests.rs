@@ -1,0 +1,207 @@
+//! In a [`World`]: destinations are written side by side, and a write counts only if it shows.
+//!
+//! No test is needed that nothing unproven is written: `write_all` takes a [`Proven`], which only the probe makes.
+
+use serde_json::json;
+
+use super::*;
+use crate::config::{Source, for_test};
+use crate::credentials::Secret;
+use crate::rotation::test_world::{Fault, State, World, in_hours, now};
+
+fn credentials() -> Credentials {
+    let secret = Secret::AccessKey { secret_access_key: "secret-of-AKIANEW".into() };
+    Credentials { id: "AKIANEW".to_owned(), created_at: now(), expires_at: None, secret }
+}
+
+async fn with_old_credentials(destinations: u128) -> World {
+    World::with_access_keys().await.with_destinations(destinations).given(|state| state.store("AKIAOLD"))
+}
+
+/// Writes to all destinations, `pause` after they were read.
+async fn write_after(world: &World, pause: Duration) -> Vec<DestinationReport> {
+    let write = async {
+        let run = world.target_run();
+        let readings = run.read_destinations().await;
+        tokio::time::advance(pause).await;
+        run.write_all(&readings, Proven::assume(&credentials())).await
+    };
+    world.run(write).await
+}
+
+async fn write(world: &World) -> Vec<DestinationReport> {
+    write_after(world, Duration::ZERO).await
+}
+
+/// The error of the only destination, and what that holds.
+async fn failure(world: &World) -> (Error, String) {
+    let [DestinationReport { updated: false, error: Some(error), .. }] = &write(world).await[..] else {
+        panic!("it does not fail")
+    };
+    (error.clone(), world.state().in_braintrust()[0].to_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_destinations_are_written_side_by_side() {
+    let world = with_old_credentials(3).await;
+    let reports = write(&world).await;
+    assert!(reports.iter().all(|report| report.updated && report.error.is_none()));
+    assert_eq!(world.state().in_braintrust(), ["AKIANEW"; 3]);
+    assert_eq!(world.calls().len(), 1 + 3 + 3, "the API key, and a GET and a PATCH for each: {:?}", world.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_fails_neither_stops_nor_delays_the_others() {
+    for status in [403, 500] {
+        let world = with_old_credentials(3).await.always("PATCH 1", Fault::Status(status));
+        let reports = write(&world).await;
+        assert_eq!(reports.iter().map(|report| report.updated).collect::<Vec<_>>(), [false, true, true]);
+        assert_eq!(world.state().in_braintrust(), ["AKIAOLD", "AKIANEW", "AKIANEW"]);
+        assert!(all_succeeded(&reports).is_err());
+        let patches: Vec<_> = world.changes();
+        let first_three: std::collections::BTreeSet<_> = patches[..3].iter().map(String::as_str).collect();
+        assert_eq!(first_three.len(), 3, "{patches:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_cannot_be_read_keeps_its_error_and_the_others_are_written() {
+    let world = with_old_credentials(2).await.always("GET 1", Fault::Status(404));
+    let reports = write(&world).await;
+    assert_eq!(reports[0].error.as_ref().unwrap().class, ErrorClass::NotFound);
+    assert_eq!(world.state().in_braintrust(), ["AKIAOLD", "AKIANEW"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_patch_that_arrived_counts_as_written_even_if_every_response_was_lost() {
+    for world in [
+        with_old_credentials(1).await.once("PATCH", Fault::LostResponse),
+        with_old_credentials(1).await.always("PATCH", Fault::LostResponse),
+    ] {
+        assert!(write(&world).await[0].updated);
+        assert_eq!(world.state().in_braintrust(), ["AKIANEW"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_patch_that_never_arrived_fails_with_its_own_error() {
+    let world = with_old_credentials(1).await.always("PATCH", Fault::LostRequest);
+    let (error, held) = failure(&world).await;
+    assert_eq!((error.class, error.call, held.as_str()), (ErrorClass::Unavailable, PATCH, "AKIAOLD"));
+    assert_eq!((world.count("PATCH"), world.calls().last().unwrap().as_str()), (5, "GET 1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_patch_fails_with_its_own_error_if_the_ai_secret_cannot_be_read_either() {
+    // Braintrust asks for a wait that the deadline doesn't allow, so that there is one PATCH.
+    let world = with_old_credentials(1).await.always("PATCH", Fault::Throttled(1_000));
+    let world = world.from("GET 1", 2, Fault::Status(403));
+    let (error, _) = failure(&world).await;
+    assert_eq!((error.class, error.call), (ErrorClass::Throttled, PATCH));
+    assert_eq!((world.count("PATCH"), world.count("GET 1")), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_patch_is_neither_repeated_nor_read_back() {
+    let world = with_old_credentials(1).await.always("PATCH", Fault::Status(403));
+    assert_eq!(failure(&world).await.0.class, ErrorClass::Permission);
+    assert_eq!((world.count("PATCH"), world.count("GET 1")), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_that_shows_something_else_is_read_once_more_and_then_fails_the_verification() {
+    let world = with_old_credentials(1).await.always("PATCH", Fault::Ignored);
+    assert_eq!(failure(&world).await.0.class, ErrorClass::VerificationFailed);
+    assert_eq!((world.count("PATCH"), world.count("GET 1")), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_that_is_merely_late_counts_after_it_was_read_once_more() {
+    let world = with_old_credentials(1).await.always("PATCH", Fault::StaleResponse);
+    assert!(write(&world).await[0].updated);
+    assert_eq!((world.count("PATCH"), world.count("GET 1")), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ai_secret_of_another_type_is_never_written() {
+    for provider in [json!("openai"), json!(null)] {
+        let world = with_old_credentials(2).await;
+        world.state().ai_secrets[0].json["type"] = provider;
+        let reports = write(&world).await;
+        assert_eq!(reports[0].error.as_ref().unwrap().class, ErrorClass::Conflict);
+        assert_eq!(world.changes(), ["PATCH 2"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reading_that_is_some_seconds_old_is_repeated_before_the_patch() {
+    let world = with_old_credentials(1).await;
+    assert!(write_after(&world, Duration::from_secs(3)).await[0].updated);
+    assert_eq!(world.calls(), ["GetSecretValue braintrust", "GET 1", "GET 1", "PATCH 1"]);
+    let other_type = |state: &mut State| state.ai_secrets[0].json["type"] = json!("openai");
+    let world = with_old_credentials(1).await.before("GET 1", 2, other_type);
+    let reports = write_after(&world, Duration::from_secs(3)).await;
+    assert_eq!(reports[0].error.as_ref().unwrap().class, ErrorClass::Conflict);
+    assert_eq!(world.changes(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_patch_that_waited_is_sent_only_if_nobody_changed_the_ai_secret_meanwhile() {
+    for (field, value, is_written) in [
+        ("models", json!(["a"]), true),
+        ("region", json!("us-east-1"), true),
+        ("region", json!("eu-west-1"), false),
+        ("auth_type", json!("assume_role"), false),
+    ] {
+        let expected = format!("{field} {value}");
+        let change = move |state: &mut State| state.ai_secrets[0].json["metadata"][field] = value.clone();
+        let world = with_old_credentials(1).await.once("PATCH", Fault::Throttled(4)).before("GET 1", 2, change);
+        assert_eq!(write(&world).await[0].updated, is_written, "{expected}");
+        assert_eq!(world.count("PATCH"), 1 + usize::from(is_written), "{expected}");
+        if !is_written {
+            assert_eq!(world.state().in_braintrust(), ["AKIAOLD"]);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keys_presence_is_the_highest_in_any_destination() {
+    let key = |id: &str| Key { id: id.to_owned(), active: true, created_at: Some(in_hours(-200)) };
+    let world = with_old_credentials(2).await;
+    world.state().store_in(1, "AKIAOTHER");
+    for (id, presence) in
+        [("AKIAOLD", Presence::Present), ("AKIAOTHER", Presence::Present), ("AKIANEW", Presence::Absent)]
+    {
+        assert_eq!(world.run(world.target_run().presence(&key(id))).await.unwrap(), presence, "{id}");
+    }
+    let world = World::with_api_keys().await.with_destinations(2);
+    world.state().store_in(1, "ACCAOLD");
+    assert_eq!(world.run(world.target_run().presence(&key("ACCAOLD"))).await.unwrap(), Presence::Unknown);
+    assert_eq!(world.changes(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_are_verified_in_every_destination() {
+    let world = with_old_credentials(3).await.always("GET 3", Fault::Status(404));
+    world.state().store_in(1, "AKIANEW");
+    world.state().ai_secrets[1].json["secret_updated_at"] = json!(now().to_string());
+    let readings = world.run(world.target_run().read_destinations()).await;
+    let reports = verify_all(&readings, &credentials());
+    let classes: Vec<_> = reports.iter().map(|report| report.error.as_ref().map(|error| error.class)).collect();
+    assert_eq!(classes, [Some(ErrorClass::VerificationFailed), None, Some(ErrorClass::NotFound)]);
+    assert!(!reports[0].updated && reports[1].updated && !reports[2].updated);
+}
+
+#[tokio::test(start_paused = true)]
+async fn role_based_credentials_live_as_long_as_those_of_the_destination_that_changed_longest_ago() {
+    let world = World::with_a_role().await.with_destinations(3);
+    for (index, hours) in [(0, json!(null)), (1, json!(in_hours(-3).to_string())), (2, json!(in_hours(-1).to_string()))]
+    {
+        world.state().ai_secrets[index].json["secret_updated_at"] = hours;
+    }
+    let readings = world.run(world.target_run().read_destinations()).await;
+    let target = for_test::role_based("role");
+    let Source::RoleBased(source) = &target.source else { panic!("it is role-based") };
+    let held = held_lifetime(source, &readings).unwrap();
+    assert_eq!((held.created_at, held.expires_at), (in_hours(-3), Some(in_hours(-2))));
+}

@@ -1,0 +1,116 @@
+//! What is known of a staged target: the versions of its secret, and the IAM user's keys. Read once in a run, and again
+//! before a deletion.
+
+use futures_util::future::join3;
+use jiff::Timestamp;
+
+use super::target_run::TargetRun;
+use crate::aws::iam_keys::Key;
+use crate::aws::secrets_manager::{StagedSecret, Stages};
+use crate::aws::staged_value::VersionValue;
+use crate::credentials::Credentials;
+use crate::error::Error;
+
+/// One moment of a staged target, for [`super::policy`].
+pub struct Snapshot {
+    pub now: Timestamp,
+    pub versions: Versions,
+    /// The IAM user's keys. Role-based targets have none.
+    pub keys: Vec<Key>,
+}
+
+/// The versions of the staged secret that have a stage, and what they hold.
+pub struct Versions {
+    pub stages: Stages,
+    pub current: Option<Version>,
+    /// The version of a rotation under way.
+    pub pending: Option<Version>,
+    pub previous: Option<Version>,
+    /// The last time at which `AWSCURRENT` may have moved.
+    pub promoted_at: Option<Timestamp>,
+}
+
+pub struct Version {
+    pub id: String,
+    pub value: VersionValue,
+}
+
+impl Version {
+    pub fn credentials(&self) -> Option<&Credentials> {
+        match &self.value {
+            VersionValue::Credentials(credentials) => Some(credentials),
+            VersionValue::Empty | VersionValue::Foreign => None,
+        }
+    }
+}
+
+impl Versions {
+    /// Reads the stages, and then the versions side by side.
+    pub async fn read(secret: &StagedSecret<'_>) -> Result<Self, Error> {
+        let stages = secret.describe().await?;
+        let read = async |id: Option<&str>| match id {
+            Some(id) => Ok(Some(Version { id: id.to_owned(), value: secret.read(id).await? })),
+            None => Ok::<_, Error>(None),
+        };
+        let (current, pending, previous) =
+            join3(read(stages.current()), read(stages.pending()), read(stages.previous())).await;
+        let promoted_at = stages.promoted_at;
+        Ok(Self { current: current?, pending: pending?, previous: previous?, promoted_at, stages })
+    }
+
+    /// The credentials that consumers read, if `AWSCURRENT` holds Bedrock credentials.
+    pub fn current(&self) -> Option<&Credentials> {
+        self.current.as_ref()?.credentials()
+    }
+
+    pub fn pending(&self) -> Option<&Credentials> {
+        self.pending.as_ref()?.credentials()
+    }
+
+    pub fn previous(&self) -> Option<&Credentials> {
+        self.previous.as_ref()?.credentials()
+    }
+
+    pub fn current_version(&self) -> Option<&str> {
+        self.current.as_ref().map(|version| version.id.as_str())
+    }
+
+    pub fn pending_is_foreign(&self) -> bool {
+        matches!(self.pending, Some(Version { value: VersionValue::Foreign, .. }))
+    }
+
+    /// Whether the pending version holds no value yet. `true` if there is no such version.
+    pub fn pending_is_empty(&self) -> bool {
+        matches!(self.pending, None | Some(Version { value: VersionValue::Empty, .. }))
+    }
+
+    /// Whether `AWSCURRENT` or `AWSPENDING` names the credentials.
+    pub fn references(&self, id: &str) -> bool {
+        [self.current(), self.pending()].into_iter().flatten().any(|credentials| credentials.id == id)
+    }
+}
+
+impl TargetRun<'_> {
+    /// The versions of the staged secret, if the target has one.
+    pub async fn read_versions(&self) -> Result<Option<Versions>, Error> {
+        let Some(id) = self.target.secret_id() else { return Ok(None) };
+        Versions::read(&self.services.secrets_manager.staged(id, self.deadline)).await.map(Some)
+    }
+}
+
+impl Snapshot {
+    /// Reads the secret, and lists the IAM user's keys after that: a key that another run stages meanwhile is then listed.
+    pub async fn read(run: &TargetRun<'_>, secret: &StagedSecret<'_>) -> Result<Self, Error> {
+        let versions = Versions::read(secret).await?;
+        Ok(Self { keys: run.list_keys().await?, versions, now: run.now() })
+    }
+
+    /// The snapshot after this run made `credentials` current, with the keys that IAM lists since.
+    pub fn after_promotion(mut self, version: &str, credentials: Credentials, now: Timestamp, keys: Vec<Key>) -> Self {
+        let promoted = Version { id: version.to_owned(), value: VersionValue::Credentials(credentials) };
+        self.versions.previous = self.versions.current.replace(promoted);
+        self.versions.pending = None;
+        self.versions.promoted_at = Some(now);
+        Self { now, keys, ..self }
+    }
+}

@@ -1,0 +1,72 @@
+//! One run of one target.
+
+use jiff::Timestamp;
+use tokio::sync::OnceCell;
+
+use crate::aws::bedrock::Proven;
+use crate::aws::bedrock_api_key;
+use crate::aws::iam_keys::{Key, UserKeys};
+use crate::config::{RoleBased, RoleBasedKind, Target, UserBased};
+use crate::credentials::Credentials;
+use crate::deadline::Deadline;
+use crate::error::Error;
+use crate::report::{Progress, TargetReport};
+use crate::services::Services;
+
+/// One target in one invocation.
+pub struct TargetRun<'a> {
+    pub services: &'a Services,
+    pub target: &'a Target,
+    pub deadline: Deadline,
+    pub progress: Progress,
+    /// Kept, so that a role that manages the IAM user is assumed once in a run.
+    user_keys: OnceCell<UserKeys>,
+}
+
+impl<'a> TargetRun<'a> {
+    pub fn new(services: &'a Services, target: &'a Target, deadline: Deadline) -> Self {
+        let progress = Progress::new(TargetReport::of(target));
+        Self { services, target, deadline, progress, user_keys: OnceCell::new() }
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.services.now()
+    }
+
+    /// Makes role-based credentials: assumes the role, and signs an API key with the session if that is the kind.
+    pub async fn issue(&self, source: &RoleBased) -> Result<Credentials, Error> {
+        let session = self.services.sts.assume_role(&source.role, &self.target.name, self.now(), self.deadline).await?;
+        match source.kind {
+            RoleBasedKind::Temporary => Ok(session.into()),
+            RoleBasedKind::ShortTermApiKey => bedrock_api_key::sign(&session, &self.target.region, self.now()),
+        }
+    }
+
+    /// Proves against Bedrock that credentials work. New credentials of an IAM user need more than one success in a
+    /// row: see [`super::policy::confirmations`].
+    pub async fn prove<'c>(&self, credentials: &'c Credentials, confirmations: u32) -> Result<Proven<'c>, Error> {
+        self.services.bedrock.prove(credentials, self.target, confirmations, self.deadline).await
+    }
+
+    /// The keys of the target's IAM user, managed by the function's own role or by the role that may do so.
+    pub async fn user_keys(&self, source: &UserBased) -> Result<&UserKeys, Error> {
+        let make = async || {
+            let session = match &source.role {
+                Some(role) => {
+                    Some(self.services.sts.assume_role(role, &self.target.name, self.now(), self.deadline).await?)
+                }
+                None => None,
+            };
+            Ok(self.services.iam.user_keys(source, session.as_ref(), self.deadline))
+        };
+        self.user_keys.get_or_try_init(make).await
+    }
+
+    /// Lists the IAM user's keys. Role-based targets have none.
+    pub async fn list_keys(&self) -> Result<Vec<Key>, Error> {
+        match self.target.user_based() {
+            None => Ok(Vec::new()),
+            Some(source) => self.user_keys(source).await?.list().await,
+        }
+    }
+}

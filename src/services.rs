@@ -1,0 +1,49 @@
+//! The clients of all services, made once at cold start.
+
+use jiff::Timestamp;
+use reqwest::Client;
+use secrecy::SecretString;
+
+use crate::aws::bedrock::Bedrock;
+use crate::aws::iam_keys::Iam;
+use crate::aws::secrets_manager::SecretsManager;
+use crate::aws::sts::Sts;
+use crate::braintrust::api_keys::ApiKeys;
+use crate::braintrust::client::Braintrust;
+use crate::braintrust::rate_limit::RateLimits;
+use crate::config::DataPlane;
+use crate::deadline::Deadline;
+use crate::error::Error;
+
+pub struct Services {
+    pub sts: Sts,
+    pub iam: Iam,
+    pub secrets_manager: SecretsManager,
+    pub bedrock: Bedrock,
+    /// For Braintrust only, because it may trust a private CA.
+    pub braintrust_http: Client,
+    pub api_keys: ApiKeys,
+    pub rate_limits: RateLimits,
+    pub clock: fn() -> Timestamp,
+}
+
+impl Services {
+    pub fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    /// Calls Braintrust with the data plane's API key.
+    pub async fn braintrust<T>(
+        &self,
+        data_plane: &DataPlane,
+        deadline: Deadline,
+        call: impl AsyncFn(Braintrust<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let DataPlane { api_url, api_key_secret_id: id } = data_plane;
+        let (http, rate_limit) = (&self.braintrust_http, &self.rate_limits.of(data_plane));
+        let read = async || self.secrets_manager.current_text(id, deadline).await;
+        let with =
+            async |api_key: &SecretString| call(Braintrust { http, api_url, api_key, rate_limit, deadline }).await;
+        self.api_keys.call(id, read, with).await
+    }
+}

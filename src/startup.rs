@@ -1,0 +1,74 @@
+//! The cold start: reads the configuration and makes the clients. It calls AWS only to read targets from a secret.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use secrecy::ExposeSecret;
+
+use crate::aws::bedrock::Bedrock;
+use crate::aws::iam_keys::Iam;
+use crate::aws::sdk;
+use crate::aws::secrets_manager::SecretsManager;
+use crate::aws::sts::Sts;
+use crate::braintrust::api_keys::ApiKeys;
+use crate::braintrust::rate_limit::RateLimits;
+use crate::config::{Config, TargetsSource};
+use crate::deadline::Deadline;
+use crate::error::Error;
+use crate::invocation::Function;
+use crate::services::Services;
+use crate::{http, log};
+
+/// Lambda gives a cold start ten seconds.
+const INIT_TIMEOUT: Duration = Duration::from_secs(9);
+
+/// Reads the configuration through `variable`, and makes what lives as long as the execution environment.
+pub async fn start(variable: impl Fn(&str) -> Option<String>, clock: fn() -> Timestamp) -> Result<Function, Error> {
+    let config = Config::read(&variable)?;
+    let http = http::client(None)?;
+    // A private CA is trusted for Braintrust alone: whoever controls it must not be able to answer for AWS.
+    let braintrust_http = match &config.ca_bundle {
+        Some(bundle) => http::client(Some(bundle))?,
+        None => http.clone(),
+    };
+    let aws = sdk::config(http.clone()).await;
+    let secrets_manager = SecretsManager::new(&aws);
+    let targets = match &config.targets {
+        TargetsSource::Inline(json) => config.read_targets(json)?,
+        TargetsSource::Secret(id) => {
+            let json = secrets_manager.current_text(id, Deadline::after(INIT_TIMEOUT)).await?;
+            // Security: exposed to the parser, which repeats nothing of it.
+            config.read_targets(json.expose_secret())?
+        }
+    };
+    let (endpoint, runtime_endpoint) = (config.bedrock_endpoint, config.bedrock_runtime_endpoint);
+    let services = Services {
+        sts: Sts::new(&aws),
+        iam: Iam::new(&aws),
+        secrets_manager,
+        bedrock: Bedrock { http, endpoint, runtime_endpoint, clock },
+        braintrust_http,
+        api_keys: ApiKeys::default(),
+        rate_limits: RateLimits::default(),
+        clock,
+    };
+    Ok(Function { targets, schedule: config.schedule, metrics_namespace: config.metrics_namespace, services })
+}
+
+/// Reports why the function can't start: in the log, and to Lambda, which answers the invocations with it.
+/// <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-initerror>
+pub async fn report_failed_start(error: &Error, now: Timestamp, runtime_api: Option<&str>) {
+    log::error(error, now);
+    let (Some(runtime_api), Ok(http)) = (runtime_api, http::client(None)) else { return };
+    let url = format!("http://{runtime_api}/2018-06-01/runtime/init/error");
+    let body = serde_json::json!({"errorType": "StartRefused", "errorMessage": error.to_string()}).to_string();
+    // If Lambda doesn't get the reason, it still reports that the process ended.
+    let _ = http.post(url).header("Lambda-Runtime-Function-Error-Type", "StartRefused").body(body).send().await;
+}
+
+/// Logs that the connection to Lambda's runtime API was lost. Lambda then starts the function again.
+pub fn report_lost_runtime(error: &(dyn std::error::Error + Send + Sync), now: Timestamp) {
+    let problem = format!("the connection to Lambda's runtime API was lost ({error})");
+    let remedy = "Lambda starts the function again. No action is needed";
+    log::error(&Error::configuration("runtime", problem, remedy), now);
+}
