@@ -6,9 +6,14 @@ PYTHON := $(shell python3 -c 'import sys; print(sys.executable)')
 ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 KIND := temporary
 TRIGGER := schedule
-EVENT ?= events/schedule.json
+EVENT := events/schedule.json
 FUZZ_SECONDS := 30
+# Empty here, so that the environment sets none of them: a variable goes after `make`.
 T :=
+FORCE :=
+TARGETS :=
+WHAT :=
+ARGS :=
 ORIGIN_OF_STACK := $(origin STACK)
 STACK :=
 
@@ -42,9 +47,9 @@ status: $(TOOLS) ## Show the targets of the deployed STACK, or of what `make run
 	$(WITH_TOOLS) tools/operate.py status $(call quote,$(STACK)) ''
 doctor: $(TOOLS) ## Check everything that a rotation needs, in STACK or in what `make run` left running
 	$(WITH_TOOLS) tools/operate.py doctor $(call quote,$(STACK)) ''
-rotate: $(TOOLS) ## Rotate TARGETS (all) of STACK now; with FORCE=true, also those that are not due
+rotate: $(TOOLS) ## Rotate TARGETS (a,b; default: all) of STACK now; with FORCE=true, also those that are not due
 	$(WITH_TOOLS) tools/operate.py $(if $(FORCE),force,rotate) $(call quote,$(STACK)) $(call quote,$(TARGETS))
-rollback: $(TOOLS) ## Restore the previous credentials of TARGETS, in STACK
+rollback: $(TOOLS) ## Restore the previous credentials of TARGETS (a,b), in STACK
 	$(WITH_TOOLS) tools/operate.py rollback $(call quote,$(STACK)) $(call quote,$(TARGETS))
 break: $(TOOLS) ## Break WHAT (trust, bedrock or ai_secret) in what `make run` left running
 	$(WITH_TOOLS) tools/operate.py break '' $(call quote,$(WHAT))

@@ -10,15 +10,15 @@ def break_local_stack(function, what):
     role = local["outputs"].get("BedrockRoleArn", "").rpartition("/")[2]
     if what == "trust" and role:
         _refuse_everybody(function.client("iam"), role)
-        print("The Bedrock role no longer trusts anybody.")
+        print("The Bedrock role no longer trusts anybody. make doctor finds it, and make run starts again.")
     elif what == "bedrock" and role:
         iam = function.client("iam")
         [policy] = iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]
         iam.detach_role_policy(RoleName=role, PolicyArn=policy["PolicyArn"])
-        print("The Bedrock role is no longer allowed to use Bedrock.")
+        print("The Bedrock role may no longer use Bedrock. make doctor finds it, and make run starts again.")
     elif what == "ai_secret":
         _overwrite(local)
-        print("The ai_secret now holds credentials that somebody else wrote.")
+        print("The ai_secret now holds credentials that somebody else wrote. make rotate FORCE=true replaces them.")
     else:
         sys.exit("WHAT must be trust or bedrock (for role-based kinds), or ai_secret (for all kinds).")
 

@@ -99,7 +99,8 @@ def doctor(function):
 
 def rotate(function, targets, **options):
     """Rotates or rolls back, and shows each target's outcome."""
-    names = {"targets": targets.split(",")} if targets else {}
+    listed = [name.strip() for name in targets.split(",") if name.strip()]
+    names = {"targets": listed} if listed else {}
     answer, failed = refuse_errors(function.invoke(**options, **names))
     for target in answer["targets"]:
         done = target["outcome"] not in ("failed", "deferred")

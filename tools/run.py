@@ -161,15 +161,15 @@ def rotate(stack, kind, trigger, started):
 def what_next(stack, kind, trigger, secret):
     """Yields the arguments of `make` that have something to show after this kind and trigger."""
     yield from ("status", "doctor")
-    if kind in ("temporary", "short_term_api_key"):
-        yield "break WHAT=trust"
-    elif kind == "access_key":
-        yield "break WHAT=ai_secret"
     if trigger == "schedule":
         yield "rotate FORCE=true"
     versions = stack.client("secretsmanager").describe_secret(SecretId=secret)["VersionIdsToStages"]
     if any("AWSPREVIOUS" in stages for stages in versions.values()):
         yield "rollback TARGETS=default"
+    if kind in ("temporary", "short_term_api_key"):
+        yield "break WHAT=trust"
+    elif kind == "access_key":
+        yield "break WHAT=ai_secret"
     yield "stop"
 
 
