@@ -4,7 +4,7 @@
 
 #[cfg(test)]
 mod examples;
-#[cfg(any(test, fuzzing))]
+#[cfg(test)]
 pub mod for_test;
 mod parse;
 #[cfg(test)]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::aws::bedrock::Proven;
 use crate::braintrust::ai_secret::AiSecret;
 use crate::braintrust::{arrival, layout};
-use crate::config::{Config, LayoutChoice, for_test};
+use crate::config::{Config, LayoutChoice, Region};
 use crate::credentials::{Credentials, Kind, Secret};
 use crate::event::{Command, Origin};
 use crate::json::Payload;
@@ -65,7 +65,7 @@ pub fn of_an_ai_secret(answer: &[u8]) {
             assert_ne!(before.metadata.auth_type.as_deref(), Some("assume_role"));
             let _ = (layout::warning(layout, &before), arrival::access_key_id(layout, &before.metadata));
             let credentials = credentials(kind);
-            let region = for_test::region("eu-west-1");
+            let Ok(region) = Region::try_from("eu-west-1".to_owned()) else { unreachable!("it is a region") };
             let body = layout::patch_body(layout, Proven::assume(&credentials), &region, &before.metadata);
             let after = merged(&answer, &body.unwrap_or_default());
             assert_eq!(arrival::arrived(layout, &credentials, None, &after), Ok(()));
@@ -131,6 +131,7 @@ mod tests {
     use crate::aws::iam_keys::{Key, MAX_KEYS};
     use crate::aws::secrets_manager::Stages;
     use crate::aws::staged_value::VersionValue;
+    use crate::config::for_test;
     use crate::rotation::policy::{self, Overlap, Retirement};
     use crate::rotation::snapshot::{Snapshot, Version, Versions};
 
