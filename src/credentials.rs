@@ -56,6 +56,19 @@ pub enum Secret {
     LongTermApiKey(SecretString),
 }
 
+#[cfg(any(test, fuzzing))]
+impl Secret {
+    pub fn for_test(kind: Kind) -> Self {
+        let new = || SecretString::from("new");
+        match kind {
+            Kind::Temporary => Self::Temporary { secret_access_key: new(), session_token: new() },
+            Kind::ShortTermApiKey => Self::ShortTermApiKey(new()),
+            Kind::AccessKey => Self::AccessKey { secret_access_key: new() },
+            Kind::LongTermApiKey => Self::LongTermApiKey(new()),
+        }
+    }
+}
+
 impl Credentials {
     pub fn kind(&self) -> Kind {
         match self.secret {

@@ -3,7 +3,6 @@
 #![expect(clippy::indexing_slicing, reason = "indexing a JSON object returns null or adds the field")]
 
 use jiff::Timestamp;
-use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::aws::bedrock::Proven;
@@ -96,13 +95,7 @@ pub fn of_targets(json: &str) {
 }
 
 fn credentials(kind: Kind) -> Credentials {
-    let new = || SecretString::from("new");
-    let secret = match kind {
-        Kind::Temporary => Secret::Temporary { secret_access_key: new(), session_token: new() },
-        Kind::ShortTermApiKey => Secret::ShortTermApiKey(new()),
-        Kind::AccessKey => Secret::AccessKey { secret_access_key: new() },
-        Kind::LongTermApiKey => Secret::LongTermApiKey(new()),
-    };
+    let secret = Secret::for_test(kind);
     Credentials { id: "AKIANEW".to_owned(), secret, created_at: Timestamp::UNIX_EPOCH, expires_at: None }
 }
 

@@ -107,12 +107,10 @@ async fn check_current(run: &TargetRun<'_>, current: Option<&Credentials>) -> Li
         let what = "the current credentials call Bedrock";
         return Line::noted(what, LineResult::Unknown, "there are none before the first rotation");
     };
-    let mut error = run.prove(current, 1).await.err();
-    if let Some(Error { class: ErrorClass::InvalidCredentials, remedy, .. }) = &mut error {
-        *remedy = "Rotate now. If Secrets Manager rotates the secret: aws secretsmanager rotate-secret --secret-id \
-                   <secret>"
-            .to_owned();
-    }
+    let remedy =
+        "Rotate now. If Secrets Manager rotates the secret: aws secretsmanager rotate-secret --secret-id <secret>";
+    let error = run.prove(current, 1).await.err();
+    let error = error.map(|error| error.with_remedy_for(ErrorClass::InvalidCredentials, remedy));
     Line::tried(calls_bedrock(run.target, "current", current), error.as_ref())
 }
 

@@ -282,8 +282,6 @@ fn later(time: Timestamp, period: Duration) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
-    use secrecy::SecretString;
-
     use super::*;
     use crate::aws::secrets_manager::Stages;
     use crate::config::for_test;
@@ -298,13 +296,7 @@ mod tests {
     }
 
     fn credentials(kind: Kind, id: &str, created: i64, expires: Option<i64>) -> Credentials {
-        let key = || SecretString::from("secret");
-        let secret = match kind {
-            Kind::Temporary => Secret::Temporary { secret_access_key: key(), session_token: key() },
-            Kind::ShortTermApiKey => Secret::ShortTermApiKey(key()),
-            Kind::AccessKey => Secret::AccessKey { secret_access_key: key() },
-            Kind::LongTermApiKey => Secret::LongTermApiKey(key()),
-        };
+        let secret = Secret::for_test(kind);
         Credentials { id: id.to_owned(), created_at: at(created), expires_at: expires.map(at), secret }
     }
 
