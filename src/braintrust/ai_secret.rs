@@ -48,6 +48,9 @@ pub struct Metadata {
     /// The access key ID of the gateway layout.
     #[serde(default, deserialize_with = "text")]
     pub access_key: Option<String>,
+    /// Whether the gateway layout has a session token.
+    #[serde(default, deserialize_with = "is_set", rename = "session_token")]
+    pub has_session_token: bool,
     #[serde(default, deserialize_with = "text")]
     pub region: Option<String>,
     /// The access key ID of the documented layout.

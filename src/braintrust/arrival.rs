@@ -3,7 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::ai_secret::{AiSecret, Metadata};
-use super::layout::{API_KEY, Layout};
+use super::layout::{API_KEY, IAM_CREDENTIALS, Layout};
+use crate::config::Region;
 use crate::credentials::{Authentication, Credentials, Kind};
 
 /// Clocks differ: a change this long before the credentials were created still counts as theirs.
@@ -64,6 +65,40 @@ fn has_changed(credentials: &Credentials, before: Option<&AiSecret>, after: &AiS
     }
 }
 
+/// Whether an `ai_secret` holds something else than the current credentials, as far as it shows. `written_at` is the
+/// last time at which this function is known to have written them. The reason completes the sentence "The `ai_secret`
+/// was repaired, because …".
+pub fn differs(
+    layout: Layout,
+    current: &Credentials,
+    region: &Region,
+    written_at: Option<Timestamp>,
+    ai_secret: &AiSecret,
+) -> Option<&'static str> {
+    let metadata = &ai_secret.metadata;
+    if metadata.holds_api_key() != current.kind().is_api_key() || !metadata.auth_type_is_known() {
+        return Some("its auth_type was that of other credentials");
+    }
+    match current.authentication() {
+        Authentication::ApiKey(_) => {}
+        Authentication::AccessKey { .. } if !reads_back(layout, current, ai_secret) => {
+            return Some("it showed another access key ID");
+        }
+        Authentication::AccessKey { session_token, .. } if metadata.has_token_in(layout) != session_token.is_some() => {
+            return Some("its session token belonged to other credentials");
+        }
+        Authentication::AccessKey { .. } => {}
+    }
+    if metadata.region.as_deref() != Some(region.as_str()) {
+        return Some("its region was not the target's");
+    }
+    // The documented layout does not change the encrypted value.
+    let changed = changed_at(ai_secret).filter(|_| layout == Layout::Gateway);
+    // Not `written_at + LEEWAY`, which may overflow.
+    let is_later = changed.zip(written_at).is_some_and(|(changed, written)| changed.duration_since(written) > LEEWAY);
+    is_later.then_some("its secret was changed after this function had written it")
+}
+
 /// When the secret itself last changed, if the data plane says so.
 pub fn changed_at(ai_secret: &AiSecret) -> Option<Timestamp> {
     ai_secret.secret_updated_at.as_ref()?.parse().ok()
@@ -82,8 +117,19 @@ impl Metadata {
         }
     }
 
+    fn has_token_in(&self, layout: Layout) -> bool {
+        match layout {
+            Layout::Gateway => self.has_session_token,
+            Layout::Documented => self.has_aws_session_token,
+        }
+    }
+
     fn holds_api_key(&self) -> bool {
         self.auth_type.as_deref() == Some(API_KEY)
+    }
+
+    fn auth_type_is_known(&self) -> bool {
+        matches!(self.auth_type.as_deref(), None | Some(IAM_CREDENTIALS | API_KEY))
     }
 }
 
@@ -117,6 +163,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::config::for_test::region;
     use crate::credentials::Secret;
 
     const EARLY: Option<&str> = Some("2026-01-01T00:00:00Z");
@@ -137,6 +184,10 @@ mod tests {
 
     fn api_key() -> Credentials {
         created_early(Secret::LongTermApiKey("key".into()))
+    }
+
+    fn us_east_1() -> Region {
+        region("us-east-1")
     }
 
     fn shows(id: &str) -> Value {
@@ -253,6 +304,79 @@ mod tests {
             let found = presence(Layout::Gateway, kind, "ASIANEW", created_at, &ai_secret);
             assert_eq!(found, expected, "{kind:?} {created_at:?} {ai_secret:?}");
         }
+    }
+
+    #[test]
+    fn a_destination_that_does_not_hold_the_current_credentials_is_told_and_why() {
+        const WRITTEN: &str = "2026-01-01T00:00:00Z";
+        const LEEWAY_LATER: &str = "2026-01-01T00:05:00Z";
+        const TOO_LATE: &str = "2026-01-01T00:05:01Z";
+        let long_term = || created_early(Secret::AccessKey { secret_access_key: "key".into() });
+        let pair = |more: Value| {
+            let mut metadata = json!({"access_key": "ASIANEW", "region": "us-east-1"});
+            metadata.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            metadata
+        };
+        let key = |more: Value| {
+            let mut metadata = pair(more);
+            metadata["auth_type"] = "api_key".into();
+            metadata
+        };
+        let (same, other_id) = (json!({}), json!({"access_key": "ASIAOLD"}));
+        let (auth_type, id, token, region, changed) =
+            (Some("auth_type"), Some("access key ID"), Some("session token"), Some("region"), Some("changed"));
+        for (credentials, metadata, time, expected) in [
+            (long_term(), pair(same.clone()), WRITTEN, None),
+            (long_term(), pair(json!({"auth_type": "iam_credentials", "session_token": ""})), WRITTEN, None),
+            (long_term(), pair(json!({"auth_type": null})), WRITTEN, None),
+            (long_term(), pair(json!({"aws_access_key_id": "AKIASTALE"})), WRITTEN, None),
+            (long_term(), pair(other_id.clone()), WRITTEN, id),
+            (long_term(), json!({"region": "us-east-1"}), WRITTEN, id),
+            (long_term(), json!({"region": "us-east-1", "aws_access_key_id": "ASIANEW"}), WRITTEN, id),
+            (long_term(), key(same.clone()), WRITTEN, auth_type),
+            (long_term(), pair(json!({"auth_type": "assume_role"})), WRITTEN, auth_type),
+            (long_term(), pair(json!({"auth_type": 5})), WRITTEN, auth_type),
+            (long_term(), pair(json!({"session_token": "stale"})), WRITTEN, token),
+            (temporary(), pair(same.clone()), WRITTEN, token),
+            (temporary(), pair(json!({"session_token": "token"})), WRITTEN, None),
+            (long_term(), pair(json!({"region": "eu-west-1"})), WRITTEN, region),
+            (long_term(), pair(json!({"region": ""})), WRITTEN, region),
+            (long_term(), pair(json!({"region": null})), WRITTEN, region),
+            (long_term(), pair(same.clone()), LEEWAY_LATER, None),
+            (long_term(), pair(same.clone()), TOO_LATE, changed),
+            (api_key(), key(same.clone()), WRITTEN, None),
+            (api_key(), key(other_id), LEEWAY_LATER, None),
+            (api_key(), key(same.clone()), TOO_LATE, changed),
+            (api_key(), pair(same.clone()), WRITTEN, auth_type),
+            (api_key(), pair(json!({"auth_type": "iam_credentials"})), WRITTEN, auth_type),
+            (api_key(), key(json!({"region": "eu-west-1"})), WRITTEN, region),
+        ] {
+            let ai_secret = at(metadata, Some(time));
+            let written_at = Some(WRITTEN.parse().unwrap());
+            let found = differs(Layout::Gateway, &credentials, &us_east_1(), written_at, &ai_secret);
+            let is_as_expected = match (found, expected) {
+                (None, None) => true,
+                (Some(reason), Some(word)) => reason.contains(word),
+                (None, Some(_)) | (Some(_), None) => false,
+            };
+            assert!(is_as_expected, "{found:?}, not {expected:?}: {:?} {ai_secret:?}", credentials.kind());
+        }
+    }
+
+    #[test]
+    fn a_time_differs_only_where_both_are_known_and_the_layout_changes_the_secret() {
+        let differs = |layout, written_at: Option<&str>, time| {
+            let metadata = json!({"access_key": "ASIANEW", "aws_access_key_id": "ASIANEW", "region": "us-east-1"});
+            let written_at = written_at.map(|time| time.parse().unwrap());
+            let long_term = created_early(Secret::AccessKey { secret_access_key: "key".into() });
+            differs(layout, &long_term, &us_east_1(), written_at, &at(metadata, time)).is_some()
+        };
+        let later = Some("2026-01-01T01:00:00Z");
+        assert!(differs(Layout::Gateway, EARLY, later));
+        assert!(!differs(Layout::Gateway, None, later));
+        assert!(!differs(Layout::Gateway, EARLY, None));
+        assert!(!differs(Layout::Gateway, later, EARLY));
+        assert!(!differs(Layout::Documented, EARLY, later));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorClass, Service, shortened};
 
 pub const PATCH: &str = "PATCH /v1/ai_secret/{id}";
 pub(super) const API_KEY: &str = "api_key";
+pub(super) const IAM_CREDENTIALS: &str = "iam_credentials";
 
 /// The two known ways to store AWS credentials in an `ai_secret`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -45,7 +46,7 @@ pub fn choose(choice: LayoutChoice, kind: Kind, ai_secret: &AiSecret) -> Result<
 
 fn refuse_others(ai_secret: &AiSecret) -> Result<(), Error> {
     let (problem, remedy) = match (ai_secret.is_bedrock(), ai_secret.metadata.auth_type.as_deref()) {
-        (true, None | Some("iam_credentials" | API_KEY)) => return Ok(()),
+        (true, None | Some(IAM_CREDENTIALS | API_KEY)) => return Ok(()),
         (true, Some("assume_role")) => (
             "has auth_type \"assume_role\"".to_owned(),
             "Braintrust assumes the role itself, so this ai_secret needs no rotation: remove it from the targets, or \
@@ -128,7 +129,7 @@ pub fn patch_body(layout: Layout, proven: Proven<'_>, region: &Region, current: 
         (Authentication::ApiKey(key), _) => (Some(key.expose_secret()), BTreeMap::from([("auth_type", API_KEY)])),
         (Authentication::AccessKey { access_key_id: id, secret_access_key, session_token }, Layout::Gateway) => {
             let token = session_token.map_or("", ExposeSecret::expose_secret);
-            let parts = [("auth_type", "iam_credentials"), ("access_key", id), ("session_token", token)];
+            let parts = [("auth_type", IAM_CREDENTIALS), ("access_key", id), ("session_token", token)];
             (Some(secret_access_key.expose_secret()), parts.into())
         }
         (Authentication::AccessKey { access_key_id: id, secret_access_key, session_token }, Layout::Documented) => {
