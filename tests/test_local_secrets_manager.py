@@ -8,6 +8,7 @@ import pytest
 from support.aws_clients import allow, client_of, refused, session_of
 from support.invocation_result import InvocationResult
 from support.local_rotation import ROTATION_STEPS
+from support.local_secrets_manager import MAX_VERSIONS
 
 BOOTSTRAP = """#!/usr/bin/env python3
 import json, os, urllib.request
@@ -27,6 +28,7 @@ def secrets(cloud):
     yield cloud.client("secretsmanager")
     cloud.aws.rotation.invoke = None
     cloud.aws.rotation.retries = 1
+    cloud.aws.secrets_manager.max_versions = MAX_VERSIONS
 
 
 def new_secret(cloud, **value):
@@ -45,9 +47,52 @@ def test_a_secret_made_without_a_value_has_no_version(cloud, secrets):
     with refused() as refusal:
         secrets.get_secret_value(SecretId=arn)
     assert refusal.code == "ResourceNotFoundException"
+
+
+def put_pending(secrets, arn, value):
+    token = str(uuid.uuid4())
+    return secrets.put_secret_value(
+        SecretId=arn, ClientRequestToken=token, SecretString=value, VersionStages=["AWSPENDING"]
+    )
+
+
+def test_the_first_version_becomes_current_whatever_stages_were_asked_for(cloud, secrets):
+    arn = new_secret(cloud)
+    first = put_pending(secrets, arn, "1")
+    assert sorted(first["VersionStages"]) == ["AWSCURRENT", "AWSPENDING"]
+    assert stages(secrets, arn) == {first["VersionId"]: ["AWSCURRENT", "AWSPENDING"]}
+    assert secrets.get_secret_value(SecretId=arn)["SecretString"] == "1"
+    second = put_pending(secrets, arn, "2")
+    assert second["VersionStages"] == ["AWSPENDING"]
+    assert stages(secrets, arn) == {first["VersionId"]: ["AWSCURRENT"], second["VersionId"]: ["AWSPENDING"]}
+
+
+def test_the_version_after_a_placeholder_is_not_the_first(cloud, secrets):
+    arn = new_secret(cloud, SecretString="{}")
+    [placeholder] = stages(secrets, arn)
+    pending = put_pending(secrets, arn, "1")["VersionId"]
+    assert stages(secrets, arn) == {placeholder: ["AWSCURRENT"], pending: ["AWSPENDING"]}
+
+
+def test_the_pending_version_of_an_empty_secrets_rotation_becomes_current_with_its_value(cloud, secrets):
+    arn, token = new_secret(cloud), str(uuid.uuid4())
+    cloud.aws.begin_rotation(arn, token)
+    assert stages(secrets, arn) == {token: ["AWSPENDING"]}
     secrets.put_secret_value(SecretId=arn, ClientRequestToken=token, SecretString="1", VersionStages=["AWSPENDING"])
-    secrets.update_secret_version_stage(SecretId=arn, VersionStage="AWSCURRENT", MoveToVersionId=token)
     assert stages(secrets, arn) == {token: ["AWSCURRENT", "AWSPENDING"]}
+
+
+def test_a_secret_has_a_limited_number_of_versions_that_are_younger_than_a_day(cloud, secrets):
+    cloud.aws.secrets_manager.max_versions = 2
+    arn, other = new_secret(cloud), new_secret(cloud)
+    first = {"SecretId": arn, "ClientRequestToken": str(uuid.uuid4()), "SecretString": "1"}
+    secrets.put_secret_value(**first)
+    put_pending(secrets, arn, "2")
+    with refused() as refusal:
+        put_pending(secrets, arn, "3")
+    assert (refusal.code, refusal.status) == ("LimitExceededException", 400)
+    secrets.put_secret_value(**first)
+    put_pending(secrets, other, "1")
 
 
 def test_a_version_keeps_its_value(cloud, secrets):

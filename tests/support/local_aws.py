@@ -40,8 +40,8 @@ class LocalAws(RecordingServer):
         self.issued = IssuedCredentials()
         self._iam = LocalIam(self._upstream, self.issued)
         self._bedrock_keys = LocalBedrockKeys(self._upstream, self._iam, self.issued, self._is_unknown)
-        self._secrets_manager = LocalSecretsManager(self._upstream)
-        self.rotation = self._secrets_manager.rotation
+        self.secrets_manager = LocalSecretsManager(self._upstream)
+        self.rotation = self.secrets_manager.rotation
 
     @property
     def issued_secrets(self) -> set[str]:
@@ -95,7 +95,7 @@ class LocalAws(RecordingServer):
             return _CHAINED_TOO_LONG
         if request.call == "iam:SimulatePrincipalPolicy":
             return self._upstream.forward(request, _context_of(form(request)))
-        own = {"iam": self._iam, "secretsmanager": self._secrets_manager}.get(service)
+        own = {"iam": self._iam, "secretsmanager": self.secrets_manager}.get(service)
         answer = own.answer(request) if own else None
         answer = answer or self._upstream.forward(request)
         if request.call in _HANDS_OUT_CREDENTIALS and answer.status == 200:

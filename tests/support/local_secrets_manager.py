@@ -1,7 +1,9 @@
-"""What ministack's Secrets Manager lacks: versions without a value, values that can't change, and rotation."""
+"""What ministack's Secrets Manager lacks: versions without a value, values that can't change, the first version's stage,
+the limit of versions, and rotation."""
 
 import json
 import threading
+from collections import Counter
 
 from .aws_replies import AwsRefusal, json_error, json_result
 from .http_messages import RecordedRequest, Reply
@@ -9,13 +11,19 @@ from .local_rotation import LocalRotations
 from .secret_versions import SecretVersions
 from .upstream import Upstream, signer
 
+MAX_VERSIONS = 100
+
 
 class LocalSecretsManager:
+    """`max_versions` is how many values may be put into a secret: here, all of its versions are younger than a day."""
+
     def __init__(self, upstream: Upstream):
+        self.max_versions = MAX_VERSIONS
         self._upstream = upstream
         self._versions = SecretVersions(upstream)
         self._lock = threading.RLock()
         self._tidied: set[str] = set()
+        self._values_put: Counter[str] = Counter()
         self.rotation = LocalRotations(upstream, self._versions, self._lock)
 
     def answer(self, request: RecordedRequest) -> Reply | None:
@@ -95,11 +103,31 @@ class LocalSecretsManager:
             in_use = f"that value is already in use for a version of secret {version['ARN']}"
             message = f"You can't use ClientRequestToken {token} because {in_use}."
             return json_error(400, "ResourceExistsException", message)
-        for stage in asked.get("VersionStages", []):
+        held = self._versions.stages(secret_id, region)
+        if self._values_put[secret_id] >= self.max_versions:
+            message = f"You can't have more than {self.max_versions} versions that are younger than 24 hours."
+            return json_error(400, "LimitExceededException", message)
+        stages = asked.get("VersionStages") or ["AWSCURRENT"]
+        for stage in stages:
             # ministack itself moves AWSCURRENT, and AWSPREVIOUS with it.
-            if stage != "AWSCURRENT":
-                self._versions.free(stage, secret_id, region)
-        return self._upstream.forward(request)
+            if stage != "AWSCURRENT" and stage in held:
+                self._versions.take(stage, held[stage], secret_id, region)
+        answer = self._upstream.forward(request)
+        if answer.status != 200:
+            return answer
+        self._values_put[secret_id] += 1
+        if "AWSCURRENT" not in held:
+            # "If this operation creates the first version for the secret, then Secrets Manager automatically attaches
+            # the staging label AWSCURRENT to it", whatever stages were asked for.
+            stages = [*stages, "AWSCURRENT"]
+        return self._with_stages(json.loads(answer.body), stages, region)
+
+    def _with_stages(self, put: dict, stages: list[str], region: str) -> Reply:
+        """Attaches the stages that ministack has left out: it knows no others beside AWSCURRENT."""
+        for stage in stages:
+            if stage not in put["VersionStages"]:
+                self._versions.attach(stage, put["VersionId"], put["ARN"], region)
+        return json_result(put | {"VersionStages": list(dict.fromkeys(stages))})
 
     def _move_stage(self, request: RecordedRequest, asked: dict, region: str) -> Reply:
         if asked.get("VersionStage") == "AWSCURRENT" and not asked.get("MoveToVersionId"):

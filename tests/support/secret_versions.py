@@ -22,8 +22,12 @@ class SecretVersions:
             return None
 
     def holder(self, stage: str, secret_id: str, region: str) -> str | None:
+        return self.stages(secret_id, region).get(stage)
+
+    def stages(self, secret_id: str, region: str) -> dict[str, str]:
+        """The version that each stage is on."""
         versions = self.describe(secret_id, region)["VersionIdsToStages"]
-        return next((version for version, stages in versions.items() if stage in stages), None)
+        return {stage: version for version, stages in versions.items() for stage in stages}
 
     def add_empty(self, version: str, secret_id: str, region: str):
         """Creates a version with the stage AWSPENDING and no value."""
@@ -39,6 +43,9 @@ class SecretVersions:
     def take(self, stage: str, version: str, secret_id: str, region: str):
         removed = {"VersionStage": stage, "RemoveFromVersionId": version}
         self._call("UpdateSecretVersionStage", secret_id, region, **removed)
+
+    def attach(self, stage: str, version: str, secret_id: str, region: str):
+        self._call("UpdateSecretVersionStage", secret_id, region, VersionStage=stage, MoveToVersionId=version)
 
     def _call(self, action: str, secret_id: str, region: str, **parameters) -> dict:
         return self._upstream.root_json("secretsmanager", action, region, SecretId=secret_id, **parameters)

@@ -9,6 +9,7 @@ from .kinds import USER_BASED
 from .lambda_function import LambdaFunction
 from .local_braintrust import LocalBraintrust
 from .local_cloud import REGION, LocalCloud
+from .local_secrets_manager import MAX_VERSIONS
 from .paths import BOOTSTRAP
 
 OLD_METADATA = {
@@ -39,6 +40,7 @@ class World:
         self.aws.clear_faults()
         self.aws.latency = 0
         self.aws.new_credentials_unknown_for = 0
+        self.aws.secrets_manager.max_versions = MAX_VERSIONS
 
     # Braintrust
 
