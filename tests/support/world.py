@@ -120,9 +120,10 @@ class World:
 
     # Secrets Manager
 
-    def new_staged_secret(self) -> str:
-        """A secret that has no value yet."""
-        return self.client("secretsmanager").create_secret(Name=f"staged-{uuid.uuid4().hex[:12]}")["ARN"]
+    def new_staged_secret(self, value: str | None = None) -> str:
+        """A secret that has no value yet, unless one is given."""
+        value = {} if value is None else {"SecretString": value}
+        return self.client("secretsmanager").create_secret(Name=f"staged-{uuid.uuid4().hex[:12]}", **value)["ARN"]
 
     def staged_value(self, target, stage="AWSCURRENT") -> dict:
         """What consumers of the staged secret read."""
