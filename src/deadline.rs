@@ -36,7 +36,8 @@ impl Deadline {
         self.allows(Duration::from_secs(2))
     }
 
-    fn allows(self, wait: Duration) -> bool {
+    /// Whether a wait ends before the deadline.
+    pub fn allows(self, wait: Duration) -> bool {
         // Not `now + wait`, which a server's Retry-After could make overflow.
         wait < self.0.saturating_duration_since(Instant::now())
     }

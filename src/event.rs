@@ -11,7 +11,7 @@ const ACCEPTED: &str = "Accepted: an EventBridge \"Scheduled Event\" of a rule o
      Manager rotation step (createSecret, setSecret, testSecret or finishSecret), \
      {\"action\":\"rotate\",\"targets\":[\"name\", …],\"force\":true|false,\"dry_run\":true|false}, where only action \
      is required, {\"action\":\"status\"} and {\"action\":\"check\"}, with or without targets, and \
-     {\"action\":\"rollback\",\"targets\":[\"name\", …],\"dry_run\":true|false}";
+     {\"action\":\"rollback\",\"targets\":[\"name\", …],\"dry_run\":true|false,\"reactivate\":true|false}";
 
 #[derive(Debug)]
 pub enum Command {
@@ -26,6 +26,8 @@ pub enum Command {
         token: String,
         targets: Vec<String>,
         dry_run: bool,
+        /// Whether a deactivated key may be activated again.
+        reactivate: bool,
     },
 }
 
@@ -86,6 +88,7 @@ struct Request {
     targets: Option<Vec<String>>,
     dry_run: Option<bool>,
     force: Option<bool>,
+    reactivate: Option<bool>,
 }
 
 impl Command {
@@ -117,20 +120,28 @@ impl Command {
     }
 
     fn of_action(request: Request, token: String) -> Result<Self, Error> {
-        let Request { action, targets, dry_run, force } = request;
+        let Request { action, targets, dry_run, force, reactivate } = request;
         let targets = targets.unwrap_or_default();
         let is_dry_run = dry_run == Some(true);
-        match (action.as_str(), dry_run, force) {
-            ("rotate", ..) => {
+        match (action.as_str(), dry_run, force, reactivate) {
+            ("rotate", _, _, None) => {
                 let force = force == Some(true);
                 Ok(Self::Rotate(Rotate { origin: Origin::Action, token, targets, dry_run: is_dry_run, force }))
             }
-            ("rollback", _, None) if targets.is_empty() => refuse("a rollback must name its targets"),
-            ("rollback", _, None) => Ok(Self::Rollback { token, targets, dry_run: is_dry_run }),
-            ("status", None, None) => Ok(Self::Status(targets)),
-            ("check", None, None) => Ok(Self::Check(targets)),
-            ("rollback" | "status" | "check", _, Some(_)) => refuse("only the action rotate takes the field \"force\""),
-            ("status" | "check", Some(_), None) => refuse("only rotate and rollback take the field \"dry_run\""),
+            ("rollback", _, None, _) if targets.is_empty() => refuse("a rollback must name its targets"),
+            ("rollback", _, None, _) => {
+                let reactivate = reactivate == Some(true);
+                Ok(Self::Rollback { token, targets, dry_run: is_dry_run, reactivate })
+            }
+            ("status", None, None, None) => Ok(Self::Status(targets)),
+            ("check", None, None, None) => Ok(Self::Check(targets)),
+            ("rollback" | "status" | "check", _, Some(_), _) => {
+                refuse("only the action rotate takes the field \"force\"")
+            }
+            ("rotate" | "status" | "check", _, _, Some(_)) => {
+                refuse("only the action rollback takes the field \"reactivate\"")
+            }
+            ("status" | "check", Some(_), _, _) => refuse("only rotate and rollback take the field \"dry_run\""),
             _ => refuse_field("action"),
         }
     }

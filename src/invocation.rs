@@ -74,8 +74,9 @@ impl Function {
                 let targets = self.run_each(&command.targets, deadline, run).await?;
                 (command.origin, command.token, None, command.dry_run, targets)
             }
-            Command::Rollback { token, targets, dry_run } => {
-                let targets = self.run_each(&targets, deadline, async |run| rollback::run(run, dry_run).await).await?;
+            Command::Rollback { token, targets, dry_run, reactivate } => {
+                let run = async |run| rollback::run(run, dry_run, reactivate).await;
+                let targets = self.run_each(&targets, deadline, run).await?;
                 (Origin::Action, token, None, dry_run, targets)
             }
             Command::RotationStep(command) => {

@@ -43,8 +43,10 @@ fn of(now: Timestamp, report: &Report, target: &TargetReport) -> Vec<Metric> {
         Outcome::Failed | Outcome::Deferred => Some(false),
         Outcome::NotDue
         | Outcome::LeftToSecretsManager
+        | Outcome::Repaired
         | Outcome::RolledBack
         | Outcome::WouldRotate
+        | Outcome::WouldRepair
         | Outcome::WouldRollBack => None,
     };
     let mut metrics: Vec<Metric> = Vec::new();

@@ -81,6 +81,8 @@ pub enum Outcome {
     Rotated,
     /// An interrupted rotation was completed.
     Resumed,
+    /// Braintrust did not hold the current credentials, and does again.
+    Repaired,
     /// The credentials are not old enough, or this event was carried out before.
     NotDue,
     /// Rotation is turned on for the staged secret, so Secrets Manager rotates it.
@@ -89,6 +91,8 @@ pub enum Outcome {
     StepDone,
     /// A dry run found that the destinations can be written, and changed nothing. It created and tried no credentials.
     WouldRotate,
+    /// A dry run found that Braintrust does not hold the current credentials.
+    WouldRepair,
     /// The previous credentials are current again, and Braintrust holds them.
     RolledBack,
     WouldRollBack,

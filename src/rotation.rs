@@ -3,6 +3,7 @@
 pub mod contract;
 pub mod destinations;
 pub mod policy;
+pub mod restore;
 pub mod retirement;
 pub mod snapshot;
 pub mod staged_run;

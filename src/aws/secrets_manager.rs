@@ -15,11 +15,35 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorClass, Service};
 
 const GET_SECRET_VALUE: &str = "GetSecretValue";
+const MOVE_STAGE: &str = "UpdateSecretVersionStage";
 const CURRENT: &str = "AWSCURRENT";
 const PENDING: &str = "AWSPENDING";
 const PREVIOUS: &str = "AWSPREVIOUS";
-/// This function's own label for the version that a rollback replaced.
-const ROLLED_BACK: &str = "ROLLED_BACK";
+
+/// A label of this function's own. At most one version carries each, and moving one is a compare-and-swap, so the labels
+/// order simultaneous runs: each run sets its own label first and looks for the others' labels after that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Label {
+    /// A rollback replaced this version, so a repeated rollback doesn't restore it.
+    RolledBack,
+    /// A run writes this version's credentials to Braintrust again.
+    Restoring,
+    /// A run deactivates or has deactivated this version's key.
+    Deactivating,
+    /// A run deletes or has deleted this version's key.
+    Deleting,
+}
+
+impl Label {
+    fn name(self) -> &'static str {
+        match self {
+            Self::RolledBack => "ROLLED_BACK",
+            Self::Restoring => "RESTORING",
+            Self::Deactivating => "DEACTIVATING",
+            Self::Deleting => "DELETING",
+        }
+    }
+}
 
 pub struct SecretsManager(Client);
 
@@ -117,7 +141,8 @@ impl StagedSecret<'_> {
         }
     }
 
-    /// Moves `AWSCURRENT` from the version `from` to `version`. Nothing else in this function moves it.
+    /// Moves `AWSCURRENT` from the version `from` to `version`. Nothing else in this function moves it. The error is a
+    /// `conflict` if another run has moved it.
     pub async fn promote(self, version: &str, from: Option<&str>) -> Result<(), Error> {
         self.move_stage(CURRENT, Some(version), from).await
     }
@@ -128,26 +153,31 @@ impl StagedSecret<'_> {
         self.move_stage(PENDING, None, Some(version)).await
     }
 
-    /// Marks the version that a rollback replaces, so that a repeated rollback doesn't restore it.
-    pub async fn mark_rolled_back(self, stages: &Stages, version: &str) -> Result<(), Error> {
-        match stages.rolled_back() {
-            Some(marked) if marked == version => Ok(()),
-            marked => self.move_stage(ROLLED_BACK, Some(version), marked).await,
-        }
+    /// Moves a label from the version `from`, where it was seen. `None` stands for no version.
+    pub async fn move_label(self, label: Label, to: Option<&str>, from: Option<&str>) -> Result<(), Error> {
+        if to == from { Ok(()) } else { self.move_stage(label.name(), to, from).await }
     }
 
     /// Secrets Manager refuses to move a stage that is no longer on the version `from`. The stage may already be where
-    /// it should be, if only the response to an earlier attempt was lost.
-    async fn move_stage(self, stage: &str, to: Option<&str>, from: Option<&str>) -> Result<(), Error> {
+    /// it should be, if only the response to an earlier attempt was lost. Otherwise another run has moved it.
+    async fn move_stage(self, stage: &'static str, to: Option<&str>, from: Option<&str>) -> Result<(), Error> {
         let request = self.client.update_secret_version_stage().secret_id(self.id.as_str()).version_stage(stage);
         let request = request.set_move_to_version_id(to.map(str::to_owned));
         let request = request.set_remove_from_version_id(from.map(str::to_owned)).send();
-        let moved = sdk::send(Service::SecretsManager, "UpdateSecretVersionStage", self.deadline, request).await;
+        let moved = sdk::send(Service::SecretsManager, MOVE_STAGE, self.deadline, request).await;
         let Err(error) = moved else { return Ok(()) };
-        match self.describe().await {
-            Ok(stages) if stages.version_with(stage) == to => Ok(()),
-            Ok(_) | Err(_) => Err(self.explain(error)),
+        let Ok(stages) = self.describe().await else { return Err(self.explain(error)) };
+        let found = stages.version_with(stage);
+        let is_done = if to.is_some() { found == to } else { found != from };
+        if is_done {
+            return Ok(());
         }
+        if found == from {
+            return Err(self.explain(error));
+        }
+        let problem = format!("another run has moved {stage}");
+        let remedy = "See the report of that run. The next scheduled run starts from what it left";
+        Err(self.explain(Error::new(ErrorClass::Conflict, Service::SecretsManager, MOVE_STAGE, problem, remedy)))
     }
 
     fn explain(self, error: Error) -> Error {
@@ -165,6 +195,8 @@ pub struct Stages {
     pub created_at: Option<Timestamp>,
     /// The last time at which `AWSCURRENT` may have moved.
     pub promoted_at: Option<Timestamp>,
+    /// The last time at which anything of the secret changed, its stages and labels included.
+    pub changed_at: Option<Timestamp>,
     /// When Secrets Manager rotates the secret next, if it does.
     pub next_rotation: Option<Timestamp>,
     stages_by_version: std::collections::HashMap<String, Vec<String>>,
@@ -177,6 +209,7 @@ impl Stages {
             rotation_enabled: secret.rotation_enabled,
             created_at: time(secret.created_date),
             promoted_at: time(secret.last_changed_date),
+            changed_at: time(secret.last_changed_date),
             next_rotation: time(secret.next_rotation_date),
             stages_by_version: secret.version_ids_to_stages.unwrap_or_default(),
         };
@@ -201,7 +234,16 @@ impl Stages {
     /// The version of a rotation under way. Secrets Manager leaves `AWSPENDING` on the version that its rotation made
     /// current, and the stage stays there when somebody puts another value. Such a version must not be promoted again.
     pub fn pending(&self) -> Option<&str> {
-        self.version_with(PENDING).filter(|version| ![self.current(), self.previous()].contains(&Some(version)))
+        self.version_with(PENDING)
+            .filter(|version| self.is_first_rotation() || ![self.current(), self.previous()].contains(&Some(version)))
+    }
+
+    /// Whether the rotation under way is the secret's first. Secrets Manager attaches `AWSCURRENT` to the first version
+    /// of a secret, whatever stages were asked for, so that version is pending and current until its rotation ends.
+    /// <https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_PutSecretValue.html>
+    pub fn is_first_rotation(&self) -> bool {
+        let pending = self.version_with(PENDING);
+        pending.is_some() && pending == self.current() && self.previous().is_none()
     }
 
     /// The version that kept `AWSPENDING` after its rotation ended: it is or was current.
@@ -215,9 +257,8 @@ impl Stages {
         self.pending_on_ended().filter(|version| self.current() != Some(version))
     }
 
-    /// The version that the last rollback replaced.
-    pub fn rolled_back(&self) -> Option<&str> {
-        self.version_with(ROLLED_BACK)
+    pub fn labelled(&self, label: Label) -> Option<&str> {
+        self.version_with(label.name())
     }
 
     pub fn has(&self, version: &str) -> bool {
@@ -309,22 +350,23 @@ mod tests {
         let aws = Replay::of(&[REFUSED, (200, described)]);
         assert!(test_secret(&aws).staged().promote("new", Some("old")).await.is_ok());
         let aws = Replay::of(&[REFUSED, (200, described)]);
-        assert_eq!(
-            test_secret(&aws).staged().promote("newer", Some("old")).await.unwrap_err().class,
-            ErrorClass::Configuration
-        );
+        let moved = test_secret(&aws).staged().promote("newer", Some("old")).await.unwrap_err();
+        assert!(moved.class == ErrorClass::Conflict && moved.problem.contains("another run has moved"), "{moved}");
+        let aws = Replay::of(&[REFUSED, (200, described)]);
+        let refused = test_secret(&aws).staged().promote("newer", Some("new")).await.unwrap_err();
+        assert_eq!(refused.class, ErrorClass::Configuration, "the stage is where it was seen");
         let aws = Replay::of(&[REFUSED, (200, described)]);
         assert!(test_secret(&aws).staged().remove_pending("old").await.is_ok());
     }
 
     #[tokio::test]
-    async fn a_version_that_is_marked_already_is_not_marked_again() {
+    async fn a_label_moves_from_the_version_on_which_it_was_seen() {
         let aws = Replay::of(&[(200, "{}")]);
         let secret = test_secret(&aws);
         let secret = secret.staged();
-        secret.mark_rolled_back(&Stages::for_test(&[("left", &["ROLLED_BACK"])]), "left").await.unwrap();
-        assert_eq!(aws.requests().len(), 0);
-        secret.mark_rolled_back(&Stages::for_test(&[("before", &["ROLLED_BACK"])]), "left").await.unwrap();
+        secret.move_label(Label::RolledBack, Some("left"), Some("left")).await.unwrap();
+        assert_eq!(aws.requests().len(), 0, "it is there already");
+        secret.move_label(Label::RolledBack, Some("left"), Some("before")).await.unwrap();
         let request = &aws.requests()[0];
         assert!(
             request.contains(r#""RemoveFromVersionId":"before""#) && request.contains(r#""MoveToVersionId":"left""#)

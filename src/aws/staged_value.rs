@@ -10,12 +10,15 @@ use crate::error::Error;
 
 /// What a version of a secret holds.
 pub enum VersionValue {
-    /// The version has no value yet.
+    /// The version has no value yet, or a placeholder.
     Empty,
-    /// A value that this function didn't write: a placeholder, or another application's secret.
+    /// A value that this function didn't write: another application's secret.
     Foreign,
     Credentials(Credentials),
 }
+
+/// What `template.yaml` puts into a secret that it creates.
+const PLACEHOLDER: &str = r#"{"placeholder":"bedrock-braintrust-rotator replaces this value"}"#;
 
 /// Consumers rely on these names. Some fields are written only for them.
 #[derive(Serialize, Deserialize)]
@@ -73,6 +76,10 @@ fn to_the_second(time: Timestamp) -> Timestamp {
 }
 
 pub fn parse(text: &SecretString) -> VersionValue {
+    // Security: compared in memory.
+    if ["", "{}", PLACEHOLDER].contains(&text.expose_secret().trim()) {
+        return VersionValue::Empty;
+    }
     // Security: exposed to the parser, whose error can quote the text and is dropped.
     let json = serde_json::from_str::<Json>(text.expose_secret()).ok();
     json.and_then(credentials).map_or(VersionValue::Foreign, VersionValue::Credentials)
@@ -136,8 +143,11 @@ mod tests {
     }
 
     #[test]
-    fn a_placeholder_or_another_applications_secret_is_foreign() {
-        for text in ["", "{}", "change me", r#"{"username":"x","password":"y"}"#] {
+    fn only_an_empty_text_an_empty_object_and_the_templates_placeholder_are_empty() {
+        for text in ["", "{}", " {}\n", PLACEHOLDER] {
+            assert!(matches!(parse(&SecretString::from(text)), VersionValue::Empty), "{text}");
+        }
+        for text in ["change me", "null", "[]", r#"{"placeholder":"x"}"#, r#"{"username":"x","password":"y"}"#] {
             assert!(matches!(parse(&SecretString::from(text)), VersionValue::Foreign), "{text}");
         }
     }

@@ -157,6 +157,12 @@ pub fn presence(layout: Layout, kind: Kind, id: &str, created_at: Option<Timesta
     }
 }
 
+/// Whether the secret last changed more than `after` the time `created_at`, or doesn't say when.
+pub fn is_later(created_at: Option<Timestamp>, after: SignedDuration, ai_secret: &AiSecret) -> bool {
+    let times = changed_at(ai_secret).zip(created_at);
+    times.is_none_or(|(changed, created)| changed.duration_since(created) > after + LEEWAY)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};

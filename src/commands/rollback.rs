@@ -1,7 +1,11 @@
-//! A rollback: Braintrust gets the previous credentials back, and they become current.
+//! A rollback: the previous credentials become current, and Braintrust gets them back.
+//!
+//! The stages move first, so that a rollback that is interrupted after that is completed by the next scheduled run.
 
+use crate::aws::bedrock::Proven;
+use crate::aws::secrets_manager::{Label, Stages};
 use crate::credentials::Credentials;
-use crate::error::Error;
+use crate::error::{Error, ErrorClass};
 use crate::report::{Outcome, TargetReport};
 use crate::rotation::policy;
 use crate::rotation::snapshot::Snapshot;
@@ -9,8 +13,9 @@ use crate::rotation::staged_run::StagedRun;
 use crate::rotation::target_run::TargetRun;
 
 const ROTATE_INSTEAD: &str = "Rotate instead, with force";
+const OTHER_RUN: &str = "See the report of that run";
 
-pub async fn run(run: TargetRun<'_>, dry_run: bool) -> TargetReport {
+pub async fn run(run: TargetRun<'_>, dry_run: bool, reactivate: bool) -> TargetReport {
     if !run.deadline.allows_a_start() {
         return TargetReport::of(run.target);
     }
@@ -20,82 +25,189 @@ pub async fn run(run: TargetRun<'_>, dry_run: bool) -> TargetReport {
         return run.progress.finish(Err(Error::configuration("event", problem, remedy)));
     };
     let staged = StagedRun::new(run, id, None);
-    let result = Box::pin(roll_back(&staged, dry_run)).await;
+    let result = Box::pin(roll_back(&staged, dry_run, reactivate)).await;
     staged.run.progress.finish(result)
 }
 
-async fn roll_back(staged: &StagedRun<'_>, dry_run: bool) -> Result<Outcome, Error> {
+async fn roll_back(staged: &StagedRun<'_>, dry_run: bool, reactivate: bool) -> Result<Outcome, Error> {
     let snapshot = staged.snapshot().await?;
-    let (version, credentials) = previous(staged, &snapshot)?;
-    staged.run.progress.credentials(credentials);
-    let is_active = is_active(staged, &snapshot, credentials)?;
+    let previous = Previous::of(staged, &snapshot, reactivate)?;
+    staged.run.progress.credentials(previous.credentials);
     if dry_run {
         staged.may_set().await?;
         return Ok(Outcome::WouldRollBack);
     }
-    if let (false, Some(source)) = (is_active, staged.run.target.user_based()) {
-        staged.run.user_keys(source).await?.activate(&credentials.id).await?;
+    // From here on, no other run retires the previous credentials. One that already does is seen in the next snapshot.
+    staged.announce_restoring(&snapshot.versions.stages, previous.version).await?;
+    let result = match staged.snapshot().await {
+        Ok(snapshot) => restore(staged, &snapshot, previous.version, reactivate).await,
+        Err(error) => Err(NotRestored { error, may_have_written: false }),
+    };
+    match result {
+        Ok(()) => end_restoring(staged, previous.version).await.map(|()| Outcome::RolledBack),
+        Err(NotRestored { error, may_have_written: true }) => Err(error),
+        Err(NotRestored { error, may_have_written: false }) => {
+            end_restoring(staged, previous.version).await?;
+            Err(error)
+        }
     }
-    let confirmations = if is_active { 1 } else { policy::confirmations(staged.run.target) };
-    let proven = staged.run.prove(credentials, confirmations).await?;
-    let write_and_swap = async {
+}
+
+/// Why the previous credentials were not restored.
+struct NotRestored {
+    error: Error,
+    /// The label `RESTORING` then stays, unless the current credentials were restored, so that the next scheduled run
+    /// looks after Braintrust.
+    may_have_written: bool,
+}
+
+impl NotRestored {
+    /// The error of a call before the write. After a lost response, the stages may have moved.
+    fn before_the_write(error: Error) -> Self {
+        Self { may_have_written: error.is_transient(), error }
+    }
+
+    fn after_the_write(error: Error) -> Self {
+        Self { error, may_have_written: true }
+    }
+}
+
+async fn end_restoring(staged: &StagedRun<'_>, version: &str) -> Result<(), Error> {
+    staged.secret.move_label(Label::Restoring, None, Some(version)).await
+}
+
+async fn restore(
+    staged: &StagedRun<'_>,
+    snapshot: &Snapshot,
+    version: &str,
+    reactivate: bool,
+) -> Result<(), NotRestored> {
+    let prepared = prepare(staged, snapshot, version, reactivate).await;
+    let proven = prepared.map_err(|error| NotRestored { error, may_have_written: false })?;
+    let current = snapshot.versions.stages.current();
+    swap(staged, version, &snapshot.versions.stages).await.map_err(NotRestored::before_the_write)?;
+    let written = async {
         staged.set(proven).await?;
-        staged.verify(credentials).await?;
-        swap(staged, version, &snapshot).await
+        staged.verify(proven.credentials()).await
     };
-    let Err(error) = write_and_swap.await else { return Ok(Outcome::RolledBack) };
-    let restored = match staged.restore_current(&snapshot.versions).await {
-        Ok(()) => "The current credentials were restored",
-        Err(_) => "The current credentials could not be restored: roll back again",
+    match written.await {
+        Ok(()) => stay_current(staged, version).await.map_err(NotRestored::after_the_write),
+        Err(error) => Err(NotRestored::after_the_write(swap_back(staged, version, current, error).await)),
+    }
+}
+
+/// Checks again what may have changed before the label was set, and proves the previous credentials.
+async fn prepare<'s>(
+    staged: &StagedRun<'_>,
+    snapshot: &'s Snapshot,
+    version: &str,
+    reactivate: bool,
+) -> Result<Proven<'s>, Error> {
+    let previous = Previous::of(staged, snapshot, reactivate)?;
+    if previous.version != version {
+        return Err(staged.conflict("another run has moved AWSPREVIOUS", OTHER_RUN));
+    }
+    if let (false, Some(source)) = (previous.is_active, staged.run.target.user_based()) {
+        staged.run.user_keys(source).await?.activate(&previous.credentials.id).await?;
+        if snapshot.versions.stages.labelled(Label::Deactivating) == Some(version) {
+            staged.secret.move_label(Label::Deactivating, None, Some(version)).await?;
+        }
+    }
+    let confirmations = if previous.is_active { 1 } else { policy::confirmations(staged.run.target) };
+    staged.run.prove(previous.credentials, confirmations).await
+}
+
+/// Makes the previous version current.
+async fn swap(staged: &StagedRun<'_>, version: &str, stages: &Stages) -> Result<(), Error> {
+    staged.secret.move_label(Label::RolledBack, stages.current(), stages.labelled(Label::RolledBack)).await?;
+    // Secrets Manager leaves AWSPENDING on the version that it made current, where it would look like a rotation.
+    if let Some(ended) = stages.pending_on_ended() {
+        staged.secret.remove_pending(ended).await?;
+    }
+    staged.secret.promote(version, stages.current()).await
+}
+
+/// Moves the stages back after a write that failed, and restores the credentials that are current then. Returns the
+/// error with which the rollback ends.
+async fn swap_back(staged: &StagedRun<'_>, version: &str, current: Option<&str>, error: Error) -> Error {
+    let moved = async {
+        let Some(current) = current else { return Ok(()) };
+        staged.secret.promote(current, Some(version)).await?;
+        staged.secret.move_label(Label::RolledBack, None, Some(current)).await
     };
-    let remedy = format!("{restored}. {}", error.remedy);
-    Err(error.with_remedy(remedy))
+    match moved.await {
+        Ok(()) => {}
+        // Another run has made other credentials current, and those are restored.
+        Err(lost) if lost.class == ErrorClass::Conflict => {}
+        Err(failed) => {
+            let remedy = format!("The stages could not be moved back: {}. {}", failed.problem, error.remedy);
+            return error.with_remedy(remedy);
+        }
+    }
+    match end_restoring(staged, version).await {
+        Ok(()) => staged.restore_after(error).await,
+        Err(_) => error,
+    }
+}
+
+/// Checks after the write that no other run has made other credentials current. If one has, Braintrust gets those.
+async fn stay_current(staged: &StagedRun<'_>, version: &str) -> Result<(), Error> {
+    if staged.secret.describe().await?.current() == Some(version) {
+        return Ok(());
+    }
+    end_restoring(staged, version).await?;
+    let lost = staged.conflict("another run moved AWSCURRENT during the rollback", OTHER_RUN);
+    Err(staged.restore_after(lost).await)
 }
 
 /// The version and credentials to go back to.
-fn previous<'s>(staged: &StagedRun<'_>, snapshot: &'s Snapshot) -> Result<(&'s str, &'s Credentials), Error> {
-    let versions = &snapshot.versions;
-    let previous = versions.previous.as_ref().and_then(|version| Some((version.id.as_str(), version.credentials()?)));
-    let (problem, remedy) = match previous {
-        _ if versions.pending.is_some() => (
-            "a rotation is under way",
-            "If the rotation fails, it restores the current credentials itself. To abandon it, remove the AWSPENDING \
-             stage from its version",
-        ),
-        None => ("no version with the stage AWSPREVIOUS holds credentials", ROTATE_INSTEAD),
-        Some((version, _)) if versions.stages.rolled_back() == Some(version) => (
-            "the previous credentials are those that an earlier rollback replaced",
-            "Rotate instead, with force. If you do want them back, remove the stage ROLLED_BACK from that version",
-        ),
-        Some((_, credentials)) if !policy::is_worth_writing(snapshot.now, credentials) => {
-            ("the previous credentials have expired", ROTATE_INSTEAD)
+struct Previous<'s> {
+    version: &'s str,
+    credentials: &'s Credentials,
+    /// Credentials of another kind and role-based ones count as active, because the probe decides about them.
+    is_active: bool,
+}
+
+impl<'s> Previous<'s> {
+    fn of(staged: &StagedRun<'_>, snapshot: &'s Snapshot, reactivate: bool) -> Result<Self, Error> {
+        let (versions, target) = (&snapshot.versions, staged.run.target);
+        let previous =
+            versions.previous.as_ref().and_then(|version| Some((version.id.as_str(), version.credentials()?)));
+        let stages = &versions.stages;
+        let refuse = |problem: String, remedy: &str| Err(staged.conflict(&problem, remedy));
+        if versions.pending.is_some() {
+            let remedy = "If the rotation fails, it restores the current credentials itself. To abandon it, remove the \
+                          AWSPENDING stage from its version";
+            return refuse("a rotation is under way".to_owned(), remedy);
         }
-        Some(found) => return Ok(found),
-    };
-    Err(staged.conflict(problem, remedy))
-}
-
-/// Whether the previous key is active in IAM. Credentials of another kind and role-based ones count as active, because
-/// the probe decides about them.
-fn is_active(staged: &StagedRun<'_>, snapshot: &Snapshot, previous: &Credentials) -> Result<bool, Error> {
-    let target = staged.run.target;
-    if target.user_based().is_none() || previous.kind() != target.kind() {
-        return Ok(true);
+        let Some((version, credentials)) = previous else {
+            return refuse("no version with the stage AWSPREVIOUS holds credentials".to_owned(), ROTATE_INSTEAD);
+        };
+        if stages.labelled(Label::RolledBack) == Some(version) {
+            let remedy =
+                "Rotate instead, with force. If you do want them back, remove the stage ROLLED_BACK from that version";
+            return refuse("the previous credentials are those that an earlier rollback replaced".to_owned(), remedy);
+        }
+        if !policy::is_worth_writing(snapshot.now, credentials) {
+            return refuse("the previous credentials have expired".to_owned(), ROTATE_INSTEAD);
+        }
+        let is_listed = target.user_based().is_some() && credentials.kind() == target.kind();
+        let key = snapshot.keys.iter().find(|key| key.id == credentials.id);
+        let is_active = match (is_listed, key) {
+            (false, _) => true,
+            (true, Some(key)) => key.active,
+            (true, None) => return refuse("the previous credentials were deleted".to_owned(), ROTATE_INSTEAD),
+        };
+        let is_ending = stages.labelled(Label::Deleting) == Some(version)
+            || (is_active && stages.labelled(Label::Deactivating) == Some(version));
+        if is_ending {
+            return refuse(format!("another run has begun to retire {}", credentials.id), ROTATE_INSTEAD);
+        }
+        if !is_active && !reactivate {
+            let remedy = "Rotate instead, with force. If you know why the key was deactivated and want it back, send \
+                          the rollback with \"reactivate\":true";
+            return refuse(format!("the previous key {} was deactivated", credentials.id), remedy);
+        }
+        Ok(Self { version, credentials, is_active })
     }
-    let key = snapshot.keys.iter().find(|key| key.id == previous.id);
-    let deleted = || staged.conflict("the previous credentials were deleted", ROTATE_INSTEAD);
-    key.map(|key| key.active).ok_or_else(deleted)
-}
-
-/// Swaps `AWSCURRENT` and `AWSPREVIOUS`. Secrets Manager leaves `AWSPENDING` on the version that it made current, where
-/// it would then look like a rotation under way.
-async fn swap(staged: &StagedRun<'_>, version: &str, snapshot: &Snapshot) -> Result<(), Error> {
-    let versions = &snapshot.versions;
-    if let Some(current) = versions.current_version() {
-        staged.secret.mark_rolled_back(&versions.stages, current).await?;
-    }
-    if let Some(ended) = versions.stages.pending_on_ended() {
-        staged.secret.remove_pending(ended).await?;
-    }
-    staged.secret.promote(version, versions.current_version()).await
 }

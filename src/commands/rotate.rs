@@ -11,9 +11,10 @@ use crate::event::Rotate;
 use crate::report::{Outcome, TargetReport};
 use crate::rotation::destinations;
 use crate::rotation::policy::{self, Plan};
+use crate::rotation::restore::Reconciliation;
 use crate::rotation::snapshot::{Snapshot, Version};
 use crate::rotation::staged_run::StagedRun;
-use crate::rotation::steps::TOO_SLOW_FOR_SECRETS_MANAGER;
+use crate::rotation::steps::{Created, TOO_SLOW_FOR_SECRETS_MANAGER};
 use crate::rotation::target_run::TargetRun;
 
 pub async fn run(run: TargetRun<'_>, command: &Rotate) -> TargetReport {
@@ -56,7 +57,8 @@ async fn rotate_in_memory(run: &TargetRun<'_>, source: &RoleBased, dry_run: bool
     Ok(Outcome::Rotated)
 }
 
-/// Rotates the credentials by the four steps in order if they are due, and retires the keys that are no longer needed.
+/// Rotates the credentials by the four steps in order if they are due, makes Braintrust hold what is current otherwise,
+/// and retires the keys that are no longer needed.
 async fn rotate_staged(staged: &StagedRun<'_>, command: &Rotate) -> Result<Outcome, Error> {
     let mut snapshot = staged.snapshot().await?;
     if let Some(current) = snapshot.versions.current() {
@@ -65,48 +67,86 @@ async fn rotate_staged(staged: &StagedRun<'_>, command: &Rotate) -> Result<Outco
     }
     let plan = policy::plan(&snapshot, staged.run.target, &command.token, command.force);
     if command.dry_run {
-        staged.may_set().await?;
-        return would(staged, plan, &snapshot);
+        return would(staged, plan, &snapshot).await;
     }
     if let Some(stale) = snapshot.versions.stages.stale_pending() {
         staged.secret.remove_pending(stale).await?;
     }
-    let (outcome, version) = match plan {
-        Plan::LeaveToSecretsManager => {
+    let outcome = match plan {
+        Plan::WaitForSecretsManager | Plan::LeaveToSecretsManager => {
             if staged.run.target.user_based().is_none() {
                 staged.run.progress.warning(TOO_SLOW_FOR_SECRETS_MANAGER.to_owned());
             }
-            (Outcome::LeftToSecretsManager, None)
+            if plan == Plan::WaitForSecretsManager {
+                return Ok(Outcome::LeftToSecretsManager);
+            }
+            reconcile(staged, &snapshot, Outcome::LeftToSecretsManager).await?
         }
-        Plan::NotDue => (Outcome::NotDue, None),
+        Plan::NotDue => reconcile(staged, &snapshot, Outcome::NotDue).await?,
+        Plan::GiveUpPending => give_up_pending(staged, &mut snapshot).await?,
         Plan::AbandonPending => {
             let remedy = "The next scheduled run starts a new version";
-            return Err(staged.abandon_pending(&command.token, &snapshot.versions, remedy).await);
+            return Err(staged.abandon_pending(&command.token, remedy).await);
         }
-        Plan::Resume => (Outcome::Resumed, snapshot.versions.pending.take()),
+        Plan::Resume => match snapshot.versions.pending.take() {
+            Some(pending) => {
+                snapshot = all_steps(staged, pending, plan, snapshot).await?;
+                Outcome::Resumed
+            }
+            None => Outcome::NotDue,
+        },
         Plan::Start | Plan::ReplacePending => match staged.secret.read(&command.token).await? {
             VersionValue::Empty => {
                 let new = Version { id: command.token.clone(), value: VersionValue::Empty };
-                (Outcome::Rotated, Some(new))
+                snapshot = all_steps(staged, new, plan, snapshot).await?;
+                Outcome::Rotated
             }
             // The event is late: its rotation has ended, and others have followed.
-            VersionValue::Foreign | VersionValue::Credentials(_) => (Outcome::NotDue, None),
+            VersionValue::Foreign | VersionValue::Credentials(_) => {
+                reconcile(staged, &snapshot, Outcome::NotDue).await?
+            }
         },
     };
-    if let Some(version) = version {
-        snapshot = all_steps(staged, version, plan, snapshot).await?;
-    }
     staged.retire(&snapshot).await?;
     Ok(outcome)
 }
 
-fn would(staged: &StagedRun<'_>, plan: Plan, snapshot: &Snapshot) -> Result<Outcome, Error> {
-    match plan {
-        Plan::LeaveToSecretsManager => Ok(Outcome::LeftToSecretsManager),
-        Plan::NotDue => Ok(Outcome::NotDue),
-        Plan::Resume if snapshot.versions.pending_is_foreign() => Err(staged.foreign_pending()),
-        Plan::Resume | Plan::Start | Plan::ReplacePending | Plan::AbandonPending => Ok(Outcome::WouldRotate),
+/// Makes Braintrust hold the current credentials. `in_step` is the outcome if it does already.
+async fn reconcile(staged: &StagedRun<'_>, snapshot: &Snapshot, in_step: Outcome) -> Result<Outcome, Error> {
+    Ok(match staged.reconcile(snapshot, false).await? {
+        Reconciliation::InStep => in_step,
+        Reconciliation::Repaired | Reconciliation::OutOfStep => Outcome::Repaired,
+    })
+}
+
+/// Ends a pending version that is dead while the current credentials are not due, and restores those.
+async fn give_up_pending(staged: &StagedRun<'_>, snapshot: &mut Snapshot) -> Result<Outcome, Error> {
+    if let Some(pending) = snapshot.versions.pending.take() {
+        staged.give_up_pending(&pending.id).await?;
+        staged.run.progress.warning("the pending credentials no longer worked and were given up".to_owned());
     }
+    Ok(Outcome::Repaired)
+}
+
+async fn would(staged: &StagedRun<'_>, plan: Plan, snapshot: &Snapshot) -> Result<Outcome, Error> {
+    let in_step = match plan {
+        Plan::WaitForSecretsManager => return Ok(Outcome::LeftToSecretsManager),
+        Plan::LeaveToSecretsManager => Outcome::LeftToSecretsManager,
+        Plan::NotDue => Outcome::NotDue,
+        Plan::Resume if snapshot.versions.pending_is_foreign() => return Err(staged.foreign_pending()),
+        Plan::GiveUpPending | Plan::AbandonPending => {
+            staged.may_set().await?;
+            return Ok(Outcome::WouldRepair);
+        }
+        Plan::Resume | Plan::Start | Plan::ReplacePending => {
+            staged.may_set().await?;
+            return Ok(Outcome::WouldRotate);
+        }
+    };
+    Ok(match staged.reconcile(snapshot, true).await? {
+        Reconciliation::InStep => in_step,
+        Reconciliation::Repaired | Reconciliation::OutOfStep => Outcome::WouldRepair,
+    })
 }
 
 /// The four steps in order. Returns the snapshot after them.
@@ -118,19 +158,29 @@ async fn all_steps(
 ) -> Result<Snapshot, Error> {
     let created = staged.create(&version.id, version.value, &snapshot).await;
     let proven = match &created {
-        Ok(credentials) => staged.run.prove(credentials, policy::confirmations(staged.run.target)).await,
+        Ok(Created::Staged(credentials) | Created::NotStaged(credentials, _)) => {
+            staged.run.prove(credentials, policy::confirmations(staged.run.target)).await
+        }
         Err(error) => Err(error.clone()),
     };
     if proven.is_err() && plan == Plan::ReplacePending {
         // Braintrust may hold the dead credentials, so the current ones are restored if they work. The dead ones stay
         // pending until others are staged, so that the next run replaces them.
-        if let Err(error) = staged.restore_current(&snapshot.versions).await {
-            staged.run.progress.warning(format!("The current credentials could not be restored: {}", error.problem));
+        if let Err(error) = staged.restore_current().await {
+            staged.run.progress.warning(format!("the current credentials could not be restored: {}", error.problem));
         }
     }
     staged.set(proven?).await?;
-    let credentials = created?;
-    staged.test(&credentials, &snapshot).await?;
+    let credentials = match created? {
+        Created::Staged(credentials) => credentials,
+        Created::NotStaged(credentials, error) => {
+            let warning = format!("Braintrust holds {}, which could not be staged: {error}", credentials.id);
+            staged.run.progress.warning(warning);
+            staged.run.progress.held(Some(credentials.lifetime()));
+            return Ok(snapshot);
+        }
+    };
+    staged.test(&credentials).await?;
     staged.finish(&version.id, &snapshot.versions).await?;
     staged.run.progress.held(Some(credentials.lifetime()));
     staged.secret.remove_pending(&version.id).await?;

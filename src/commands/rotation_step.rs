@@ -11,6 +11,7 @@ use crate::rotation::contract::{self, StepState};
 use crate::rotation::policy;
 use crate::rotation::snapshot::Snapshot;
 use crate::rotation::staged_run::StagedRun;
+use crate::rotation::steps::Created;
 use crate::rotation::target_run::TargetRun;
 
 /// `secret_id` is the configured one, not the event's: what a step acts on comes from the configuration.
@@ -33,7 +34,10 @@ async fn step(staged: &StagedRun<'_>, command: &RotationStep) -> Result<(), Erro
                 staged.pending(&snapshot).await?;
             }
             let value = snapshot.versions.pending.take().map_or(VersionValue::Empty, |pending| pending.value);
-            let credentials = staged.create(version, value, &snapshot).await?;
+            let credentials = match staged.create(version, value, &snapshot).await? {
+                Created::Staged(credentials) => credentials,
+                Created::NotStaged(_, error) => return Err(error),
+            };
             staged.run.prove(&credentials, policy::confirmations(staged.run.target)).await.map(drop)
         }
         Step::Set => {
@@ -41,7 +45,8 @@ async fn step(staged: &StagedRun<'_>, command: &RotationStep) -> Result<(), Erro
             staged.run.progress.credentials(credentials);
             // createSecret has proved them if it succeeded, but only Secrets Manager ensures that.
             let proven = staged.run.prove(credentials, 1).await?;
-            staged.set(proven).await
+            staged.set(proven).await?;
+            stay_pending(staged, version).await
         }
         Step::Test => test(staged, &snapshot).await,
         Step::Finish => {
@@ -54,6 +59,17 @@ async fn step(staged: &StagedRun<'_>, command: &RotationStep) -> Result<(), Erro
     }
 }
 
+/// Looks after the write whether the version still is the one to become current. If another run has taken its stage,
+/// this step gives way.
+async fn stay_pending(staged: &StagedRun<'_>, version: &str) -> Result<(), Error> {
+    let stages = staged.secret.describe().await?;
+    if [stages.pending(), stages.current()].contains(&Some(version)) {
+        return Ok(());
+    }
+    let lost = staged.conflict("another run rotated the secret during this step", "See the report of that run");
+    Err(staged.give_way(version, lost).await)
+}
+
 /// With `RotateImmediately=false`, Secrets Manager calls testSecret alone, on a version that never gets a value. The
 /// step then tests the current credentials.
 async fn test(staged: &StagedRun<'_>, snapshot: &Snapshot) -> Result<(), Error> {
@@ -63,7 +79,7 @@ async fn test(staged: &StagedRun<'_>, snapshot: &Snapshot) -> Result<(), Error> 
         (false, _) => {
             let credentials = staged.pending(snapshot).await?;
             staged.run.progress.credentials(credentials);
-            staged.test(credentials, snapshot).await
+            staged.test(credentials).await
         }
     }
 }

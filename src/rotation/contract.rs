@@ -26,7 +26,7 @@ pub async fn guard(secret: &StagedSecret<'_>, stages: &Stages, version: &str) ->
         secret.remove_pending(version).await?;
         return refuse("the version was current before, and was replaced", "The next rotation starts a new version");
     }
-    if stages.current() == Some(version) {
+    if stages.current() == Some(version) && !stages.is_first_rotation() {
         return Ok(StepState::AlreadyDone);
     }
     if stages.pending() == Some(version) {

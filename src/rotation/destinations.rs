@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::target_run::TargetRun;
@@ -12,7 +13,7 @@ use crate::braintrust::ai_secret::AiSecret;
 use crate::braintrust::arrival::{self, Presence};
 use crate::braintrust::client::Braintrust;
 use crate::braintrust::layout::{self, Layout, PATCH};
-use crate::config::{Destination, RoleBased};
+use crate::config::{Destination, Region, RoleBased};
 use crate::credentials::{Credentials, Lifetime};
 use crate::error::{Error, ErrorClass, Service};
 use crate::report::DestinationReport;
@@ -64,6 +65,21 @@ impl Reading<'_> {
 pub fn warnings(readings: &[Reading<'_>]) -> Vec<String> {
     let found = readings.iter().filter_map(Reading::writable);
     found.filter_map(|found| layout::warning(found.layout, &found.ai_secret)).collect()
+}
+
+/// How the `ai_secret`s differ from the current credentials, which were last written before `written_at`.
+pub fn differences(
+    readings: &[Reading<'_>],
+    current: &Credentials,
+    region: &Region,
+    written_at: Option<Timestamp>,
+) -> Vec<String> {
+    let found = readings.iter().filter_map(Reading::writable);
+    let difference = |found: &Writable| {
+        let reason = arrival::differs(found.layout, current, region, written_at, &found.ai_secret)?;
+        Some(format!("the ai_secret {} did not hold the current credentials: {reason}", found.ai_secret.id))
+    };
+    found.filter_map(difference).collect()
 }
 
 pub fn all_succeeded(reports: &[DestinationReport]) -> Result<(), Error> {
@@ -121,11 +137,23 @@ impl<'a> TargetRun<'a> {
 
     /// Whether Braintrust holds a key of the IAM user, as far as it shows.
     pub async fn presence(&self, key: &Key) -> Result<Presence, Error> {
+        self.presence_within(key, None).await
+    }
+
+    /// The same for an orphaned key. Only the run that created it has written it, and that run has ended within
+    /// `longest_run`. An API key doesn't read back, so what was written later counts as something else.
+    pub async fn presence_of_orphaned(&self, key: &Key, longest_run: SignedDuration) -> Result<Presence, Error> {
+        self.presence_within(key, Some(longest_run)).await
+    }
+
+    async fn presence_within(&self, key: &Key, longest_run: Option<SignedDuration>) -> Result<Presence, Error> {
         let mut presence = Presence::Absent;
         for reading in self.read_destinations().await {
             let found = reading.result?;
             let here = arrival::presence(found.layout, self.target.kind(), &key.id, key.created_at, &found.ai_secret);
-            presence = presence.max(here);
+            let is_other = here == Presence::Unknown
+                && longest_run.is_some_and(|longest| arrival::is_later(key.created_at, longest, &found.ai_secret));
+            presence = presence.max(if is_other { Presence::Absent } else { here });
         }
         Ok(presence)
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::snapshot::{Snapshot, Version, Versions};
+use super::snapshot::{Snapshot, Version};
 use crate::aws::iam_keys::{Key, MAX_KEYS};
 use crate::aws::staged_value::VersionValue;
 use crate::config::{Target, UserBased};
@@ -18,12 +18,21 @@ const MIN_LIFE_TO_WRITE: SignedDuration = SignedDuration::from_mins(5);
 /// these must still work at the next run.
 const MIN_LIFE_TO_RESUME: f64 = 0.75;
 
-/// What a scheduled run does with a staged target.
+/// IAM's lists are eventually consistent: a key that was created this recently may exist and not be listed.
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html#troubleshoot_general_eventual-consistency>
+const MAX_LIST_DELAY: SignedDuration = SignedDuration::from_mins(5);
+
+/// Another run may be about to stage a key that was created this recently.
+const TIME_TO_STAGE: SignedDuration = SignedDuration::from_mins(2);
+
+/// What a scheduled run does with a staged target. Each plan ends with the reconciliation and the retirement, unless a
+/// rotation is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plan {
-    /// Only retire keys, because Secrets Manager rotates the secret.
+    /// Secrets Manager rotates the secret, and no rotation is under way.
     LeaveToSecretsManager,
-    /// Only retire keys.
+    /// Nothing, because Secrets Manager's rotation is under way.
+    WaitForSecretsManager,
     NotDue,
     /// Continue with the pending version.
     Resume,
@@ -31,6 +40,8 @@ pub enum Plan {
     Start,
     /// Start a rotation that replaces pending credentials, which no longer work.
     ReplacePending,
+    /// Write the current credentials back and end the pending version, whose credentials no longer work.
+    GiveUpPending,
     /// End the event's own version, whose credentials no longer work. A version's value can't be changed, so only
     /// another event can start a rotation.
     AbandonPending,
@@ -39,8 +50,10 @@ pub enum Plan {
 /// Decides for one scheduled run. `token` is the event's version; `force` ignores the age.
 pub fn plan(snapshot: &Snapshot, target: &Target, token: &str, force: bool) -> Plan {
     let versions = &snapshot.versions;
-    if versions.stages.rotation_enabled == Some(true) {
-        return Plan::LeaveToSecretsManager;
+    match (versions.stages.rotation_enabled, &versions.pending) {
+        (Some(true), Some(_)) => return Plan::WaitForSecretsManager,
+        (Some(true), None) => return Plan::LeaveToSecretsManager,
+        (Some(false) | None, _) => {}
     }
     let is_due = || force || is_due(snapshot, target);
     match &versions.pending {
@@ -48,6 +61,7 @@ pub fn plan(snapshot: &Snapshot, target: &Target, token: &str, force: bool) -> P
         Some(Version { value: VersionValue::Credentials(pending), .. }) if may_resume(snapshot, target, pending) => {
             Plan::Resume
         }
+        Some(_) if !is_due() => Plan::GiveUpPending,
         Some(pending) if pending.id == token => Plan::AbandonPending,
         Some(_) => Plan::ReplacePending,
         None if versions.current_version() == Some(token) => Plan::NotDue,
@@ -66,7 +80,7 @@ fn is_due(snapshot: &Snapshot, target: &Target) -> bool {
         Overlap::Over | Overlap::NothingCurrent => true,
     };
     let is_old_enough = has_room && now >= later(current.created_at, source.rotate_after);
-    current.kind() != target.kind() || !is_active(&snapshot.keys, &current.id) || expires_in_overlap || is_old_enough
+    current.kind() != target.kind() || is_dead(snapshot, target, current) || expires_in_overlap || is_old_enough
 }
 
 fn may_resume(snapshot: &Snapshot, target: &Target, pending: &Credentials) -> bool {
@@ -85,19 +99,20 @@ pub fn is_usable(snapshot: &Snapshot, target: &Target, pending: &Credentials) ->
     pending.kind() == target.kind() && !is_dead(snapshot, target, pending)
 }
 
-/// Whether credentials are known not to work: they have expired, or IAM has no active key of that ID.
+/// Whether credentials are known not to work: they have expired, or IAM shows that their key is gone or not active.
 fn is_dead(snapshot: &Snapshot, target: &Target, credentials: &Credentials) -> bool {
     // IAM's list has the keys of the target's own kind only.
     let is_listed = target.user_based().is_some() && credentials.kind() == target.kind();
-    !is_worth_writing(snapshot.now, credentials) || (is_listed && !is_active(&snapshot.keys, &credentials.id))
+    let key = snapshot.keys.iter().find(|key| key.id == credentials.id);
+    let is_ended = match key {
+        Some(key) => !key.active,
+        None => snapshot.now.duration_since(credentials.created_at) > MAX_LIST_DELAY,
+    };
+    !is_worth_writing(snapshot.now, credentials) || (is_listed && is_ended)
 }
 
 pub fn is_current_dead(snapshot: &Snapshot, target: &Target) -> bool {
     snapshot.versions.current().is_some_and(|current| is_dead(snapshot, target, current))
-}
-
-fn is_active(keys: &[Key], id: &str) -> bool {
-    keys.iter().any(|key| key.id == id && key.active)
 }
 
 /// Whether credentials live long enough to be written to Braintrust.
@@ -145,6 +160,8 @@ enum KeyRole {
     Pending,
     /// `AWSCURRENT` names it.
     Current,
+    /// No stage names it, and another run may be about to stage it.
+    Fresh,
     /// Somebody else created it.
     Foreign,
 }
@@ -177,16 +194,16 @@ fn fate(
     overlap: Overlap,
     current_is_dead: bool,
 ) -> (Option<Eviction>, Option<Retirement>) {
-    use KeyRole::{Current, Foreign, LostResponse, Orphaned, Pending, Previous};
+    use KeyRole::{Current, Foreign, Fresh, LostResponse, Orphaned, Pending, Previous};
     let eviction = match (role, active, overlap) {
-        (Current | Foreign, _, _) | (Pending, true, _) => None,
+        (Current | Foreign | Fresh, _, _) | (Pending, true, _) => None,
         (Pending | LostResponse | Orphaned | Previous, false, _) | (LostResponse, true, _) => Some(Eviction::Immediate),
         (Orphaned, true, Overlap::Running { .. }) if !current_is_dead => None,
         (Orphaned, true, _) | (Previous, true, Overlap::Over) => Some(Eviction::AfterConfirmation),
         (Previous, true, Overlap::Running { .. } | Overlap::NothingCurrent) => None,
     };
     let retirement = match (role, active, overlap) {
-        (Current | Foreign | Pending, _, _) | (_, _, Overlap::NothingCurrent) => None,
+        (Current | Foreign | Fresh | Pending, _, _) | (_, _, Overlap::NothingCurrent) => None,
         (LostResponse | Orphaned | Previous, false, Overlap::Over) => Some(Retirement::Delete),
         (LostResponse | Orphaned | Previous, true, Overlap::Over) => Some(Retirement::Deactivate),
         (LostResponse | Orphaned, true, Overlap::Running { .. }) => Some(Retirement::ReplaceInBraintrust),
@@ -196,7 +213,8 @@ fn fate(
 }
 
 /// The role of a key. `listed_before` has the keys that existed before this run tried to create one.
-fn role(versions: &Versions, key: &Key, listed_before: &[String]) -> KeyRole {
+fn role(snapshot: &Snapshot, key: &Key, listed_before: &[String]) -> KeyRole {
+    let versions = &snapshot.versions;
     let is = |named: Option<&Credentials>| named.is_some_and(|credentials| credentials.id == key.id);
     // IAM's times are whole seconds.
     let is_ours = match (key.created_at, versions.stages.created_at) {
@@ -211,6 +229,8 @@ fn role(versions: &Versions, key: &Key, listed_before: &[String]) -> KeyRole {
         KeyRole::Previous
     } else if !is_ours {
         KeyRole::Foreign
+    } else if key.active && staged_by(key).is_some_and(|time| snapshot.now < time) {
+        KeyRole::Fresh
     } else if listed_before.contains(&key.id) {
         KeyRole::Orphaned
     } else {
@@ -218,11 +238,22 @@ fn role(versions: &Versions, key: &Key, listed_before: &[String]) -> KeyRole {
     }
 }
 
+/// When a key that no stage names is known to be orphaned.
+fn staged_by(key: &Key) -> Option<Timestamp> {
+    key.created_at?.checked_add(TIME_TO_STAGE).ok()
+}
+
+/// When the first of the keys that another run may be about to stage can make room, if there is one.
+pub fn fresh_until(snapshot: &Snapshot, listed_before: &[String]) -> Option<Timestamp> {
+    let fresh = snapshot.keys.iter().filter(|key| role(snapshot, key, listed_before) == KeyRole::Fresh);
+    fresh.filter_map(staged_by).min()
+}
+
 /// The keys to retire, and how. Nothing stops working before the overlap is over.
 pub fn retirements<'s>(snapshot: &'s Snapshot, source: &UserBased) -> Vec<(Retirement, &'s Key)> {
     let overlap = Overlap::of(snapshot, source);
     let listed_before: Vec<_> = snapshot.keys.iter().map(|key| key.id.clone()).collect();
-    let retirement = |key: &Key| fate(role(&snapshot.versions, key, &listed_before), key.active, overlap, false).1;
+    let retirement = |key: &Key| fate(role(snapshot, key, &listed_before), key.active, overlap, false).1;
     snapshot.keys.iter().filter_map(|key| Some((retirement(key)?, key))).collect()
 }
 
@@ -240,7 +271,7 @@ pub fn eviction_candidates<'s>(
     let mut candidates: Vec<_> = snapshot
         .keys
         .iter()
-        .map(|key| (role(&snapshot.versions, key, listed_before), key))
+        .map(|key| (role(snapshot, key, listed_before), key))
         .filter_map(|(role, key)| Some((fate(role, key.active, overlap, current_is_dead).0?, role, key)))
         .collect();
     // Inactive keys go first, and then those whose role makes it least likely that they are in use.
@@ -253,9 +284,12 @@ pub fn eviction_candidates<'s>(
 
 /// Says why no key may make room.
 fn no_room(snapshot: &Snapshot, source: &UserBased, overlap: Overlap, listed_before: &[String]) -> Error {
-    let roles = snapshot.keys.iter().map(|key| (role(&snapshot.versions, key, listed_before), key));
+    let roles = snapshot.keys.iter().map(|key| (role(snapshot, key, listed_before), key));
     let ours = roles.filter(|(role, _)| matches!(role, KeyRole::LostResponse | KeyRole::Orphaned | KeyRole::Previous));
     let remedy = match (ours.min_by_key(|(role, _)| *role), overlap) {
+        _ if let Some(until) = fresh_until(snapshot, listed_before) => {
+            format!("Another run may be about to stage one of them. Rotate after {until:.0}")
+        }
         (Some((_, key)), Overlap::Running { until }) => {
             format!("{} is in its overlap until {until:.0}: rotate after that", key.id)
         }
@@ -282,6 +316,7 @@ fn later(time: Timestamp, period: Duration) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use super::super::snapshot::Versions;
     use super::*;
     use crate::aws::secrets_manager::Stages;
     use crate::config::for_test;
@@ -345,7 +380,10 @@ mod tests {
     #[test]
     fn a_scheduled_run_plans_by_what_the_secret_and_iam_hold() {
         use Kind::{AccessKey, Temporary};
-        use Plan::{AbandonPending, LeaveToSecretsManager, NotDue, ReplacePending, Resume, Start};
+        use Plan::{
+            AbandonPending, GiveUpPending, LeaveToSecretsManager, NotDue, ReplacePending, Resume, Start,
+            WaitForSecretsManager,
+        };
         // An IAM user's access key: rotated after 30 days, with an overlap of one hour.
         let (role, user) = (for_test::role_based("role"), for_test::user_based("user"));
         let current =
@@ -360,8 +398,7 @@ mod tests {
             snapshot.versions.pending = Some(Version { id: "pending".to_owned(), value });
             snapshot
         };
-        let rotated_by_secrets_manager = || {
-            let mut snapshot = pending(AccessKey, 0, None);
+        let rotated_by_secrets_manager = |mut snapshot: Snapshot| {
             snapshot.versions.stages.rotation_enabled = Some(true);
             snapshot
         };
@@ -372,13 +409,27 @@ mod tests {
         };
         let (one, two) = ([key("KEY", true, 0)], [key("KEY", true, 0), key("OTHER", true, 0)]);
         for (case, target, force, snapshot, expected) in [
-            ("Secrets Manager rotates it", &user, true, rotated_by_secrets_manager(), LeaveToSecretsManager),
+            (
+                "Secrets Manager rotates it",
+                &user,
+                true,
+                rotated_by_secrets_manager(current(AccessKey, 0)),
+                LeaveToSecretsManager,
+            ),
+            (
+                "Secrets Manager's rotation is under way",
+                &user,
+                true,
+                rotated_by_secrets_manager(pending(AccessKey, 0, None)),
+                WaitForSecretsManager,
+            ),
             ("a new secret", &user, false, empty(), Start),
             ("role-based credentials are always due", &role, false, current(Temporary, 0), Start),
             ("an hour too early", &user, false, current(AccessKey, 1 - MONTH), NotDue),
             ("just due", &user, false, current(AccessKey, -MONTH), Start),
             ("forced", &user, true, current(AccessKey, 0), Start),
-            ("gone from IAM", &user, false, current(AccessKey, 0).keys(&[]), Start),
+            ("gone from IAM", &user, false, current(AccessKey, 0).keys(&[]).at(1), Start),
+            ("too young to be listed by IAM", &user, false, current(AccessKey, 0).keys(&[]), NotDue),
             ("deactivated", &user, false, current(AccessKey, 0).keys(&[key("KEY", false, 0)]), Start),
             ("expires before the overlap would end", &user, false, expiring(1), Start),
             ("expires later", &user, false, expiring(2), NotDue),
@@ -394,7 +445,15 @@ mod tests {
                 Resume,
             ),
             ("a pending key", &user, false, pending(AccessKey, 0, None), Resume),
-            ("a pending key that IAM lost", &user, false, pending(AccessKey, 0, None).keys(&[]), ReplacePending),
+            ("a pending key that IAM lost", &user, false, pending(AccessKey, 0, None).keys(&[]).at(1), ReplacePending),
+            ("a pending key too young to be listed", &user, false, pending(AccessKey, 0, None).keys(&[]), Resume),
+            (
+                "a dead pending key beside a current one that is not due",
+                &user,
+                false,
+                current(AccessKey, 0).pending(credentials(AccessKey, "GONE", 0, None)).at(1),
+                GiveUpPending,
+            ),
             (
                 "an inactive pending key",
                 &user,
@@ -427,7 +486,7 @@ mod tests {
     #[test]
     fn the_table_of_key_roles_is_the_documented_one() {
         use Eviction::{AfterConfirmation, Immediate};
-        use KeyRole::{Current, Foreign, LostResponse, Orphaned, Pending, Previous};
+        use KeyRole::{Current, Foreign, Fresh, LostResponse, Orphaned, Pending, Previous};
         use Retirement::{Deactivate, Delete, ReplaceInBraintrust};
         let running = Overlap::Running { until: at(1) };
         // The columns: the overlap is running, it is over, and nothing is current. Dead current credentials change one
@@ -437,6 +496,8 @@ mod tests {
             (Current, false, [None; 3], [None; 3]),
             (Foreign, true, [None; 3], [None; 3]),
             (Foreign, false, [None; 3], [None; 3]),
+            (Fresh, true, [None; 3], [None; 3]),
+            (Fresh, false, [None; 3], [None; 3]),
             (Pending, true, [None; 3], [None; 3]),
             (Pending, false, [Some(Immediate); 3], [None; 3]),
             (LostResponse, true, [Some(Immediate); 3], [Some(ReplaceInBraintrust), Some(Deactivate), None]),
@@ -483,6 +544,7 @@ mod tests {
             ("the previous key, one run later", key("PREVIOUS", false, -50), 2, Some(Delete)),
             ("the previous key in its overlap", key("PREVIOUS", true, -50), 0, None),
             ("an orphaned key", key("ORPHANED", true, -1), 1, Some(Deactivate)),
+            ("a key that another run may be about to stage", key("FRESH", true, 1), 1, None),
             ("an orphaned key, as old as the secret", key("ORPHANED", true, -100), 1, Some(Deactivate)),
             ("an orphaned key in the overlap", key("ORPHANED", true, -1), 0, Some(ReplaceInBraintrust)),
             ("an inactive orphaned key in the overlap", key("ORPHANED", false, -1), 0, None),
@@ -516,7 +578,7 @@ mod tests {
         };
         let (current, foreign) = (|active| key("CURRENT", active, 0), || key("FOREIGN", true, -101));
         let (orphaned, previous) = (|active| key("ORPHANED", active, -9), |active| key("PREVIOUS", active, -9));
-        let (new, pending) = (|| key("NEW", true, 0), |active| key("PENDING", active, 0));
+        let (new, pending) = (|created| key("NEW", true, created), |active| key("PENDING", active, 0));
         for (case, hours, keys, expected) in [
             ("an orphaned key goes", 1, [current(true), orphaned(true)], vec![(AfterConfirmation, "ORPHANED")]),
             ("the previous key goes", 1, [current(true), previous(true)], vec![(AfterConfirmation, "PREVIOUS")]),
@@ -535,23 +597,21 @@ mod tests {
             ),
             ("never the current key", 1, [current(false), previous(true)], vec![(AfterConfirmation, "PREVIOUS")]),
             ("an inactive pending key goes", 0, [current(true), pending(false)], vec![(Immediate, "PENDING")]),
-            ("the key of a lost response goes", 0, [current(true), new()], vec![(Immediate, "NEW")]),
+            ("the key of a lost response goes", 0, [current(true), new(-1)], vec![(Immediate, "NEW")]),
             (
                 "it goes before an orphaned key",
                 1,
-                [orphaned(true), new()],
+                [orphaned(true), new(-1)],
                 vec![(Immediate, "NEW"), (AfterConfirmation, "ORPHANED")],
-            ),
-            (
-                "an orphaned key goes in the overlap of a dead current key",
-                0,
-                [orphaned(true), previous(true)],
-                vec![(AfterConfirmation, "ORPHANED")],
             ),
         ] {
             let expected: Vec<_> = expected.into_iter().map(|(eviction, id)| (eviction, id.to_owned())).collect();
             assert_eq!(evict(&in_use().keys(&keys).at(hours)).unwrap(), expected, "{case}");
         }
+        // IAM no longer lists the current key, which was promoted an hour after it was created.
+        let mut current_is_dead = in_use().keys(&[orphaned(true), previous(true)]).at(1);
+        current_is_dead.versions.promoted_at = Some(at(1));
+        assert_eq!(evict(&current_is_dead).unwrap(), [(AfterConfirmation, "ORPHANED".to_owned())]);
         let without_current = |keys: &[Key]| {
             let mut snapshot = in_use().keys(keys).at(9);
             snapshot.versions.current = None;
@@ -567,6 +627,11 @@ mod tests {
                 in_use_at(1, &[current(true), key("FOREIGN", false, -101)]),
                 "did not create FOREIGN",
             ),
+            (
+                "a key that another run may be about to stage",
+                in_use_at(0, &[current(true), new(0)]),
+                "after 2026-01-01T00:02:00Z",
+            ),
             ("keys in use stay", in_use_at(1, &[current(true), pending(true)]), "A rotation is under way"),
             ("a dead current key stays", in_use_at(0, &[current(false), previous(true)]), "PREVIOUS is in its overlap"),
             ("nothing is current", without_current(&[foreign(), previous(true)]), "PREVIOUS may be in use"),
@@ -574,7 +639,7 @@ mod tests {
             let error = evict(&snapshot).unwrap_err();
             assert!(error.class == ErrorClass::Conflict && error.remedy.contains(names), "{case}: {error}");
         }
-        for found in [orphaned(true), orphaned(false), previous(false), new()] {
+        for found in [orphaned(true), orphaned(false), previous(false), new(-1)] {
             let candidates = evict(&without_current(&[foreign(), found.clone()])).unwrap();
             assert_eq!(candidates.len(), 1, "{found:?} makes room while nothing is current");
             assert_eq!(candidates[0].1, found.id);

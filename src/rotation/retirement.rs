@@ -1,67 +1,114 @@
-//! The IAM user's keys: a free slot, retirement, and `restore_current`, which both need. The [`policy`] chooses the
-//! keys.
+//! The IAM user's keys: a free slot for a new one, and retirement. The [`policy`] chooses the keys.
 
 use std::cell::Cell;
 
-use super::destinations;
 use super::policy::{self, Eviction, Retirement};
+use super::restore::LONGEST_RUN;
 use super::snapshot::{Snapshot, Versions};
 use super::staged_run::StagedRun;
 use crate::aws::iam_keys::Key;
+use crate::aws::secrets_manager::Label;
 use crate::braintrust::arrival::Presence;
 use crate::config::UserBased;
 use crate::credentials::Credentials;
 use crate::error::{Error, Service};
 use crate::report;
 
+const OTHER_RUN: &str = "See the report of that run";
+
 impl StagedRun<'_> {
-    /// Creates a key. If there is no free slot, an unneeded key is deleted first. A lost response leaves a key whose
-    /// secret nobody has, so the attempt is repeated and that key makes room.
-    pub(super) async fn create_key(&self, source: &UserBased, snapshot: &Snapshot) -> Result<Credentials, Error> {
+    /// Creates a key for `version`. If there is no free slot, an unneeded key is deleted first. A lost response leaves a
+    /// key whose secret nobody has, so the attempt is repeated and that key makes room.
+    pub(super) async fn create_key(
+        &self,
+        source: &UserBased,
+        version: &str,
+        snapshot: &Snapshot,
+    ) -> Result<Credentials, Error> {
         let keys = self.run.user_keys(source).await?;
         let listed_before: Vec<_> = snapshot.keys.iter().map(|key| key.id.clone()).collect();
         let attempts = Cell::new(0);
         let attempt = async || {
             let is_first = attempts.replace(attempts.get() + 1) == 0;
-            let read_again = if is_first { None } else { Some(self.snapshot().await.map_err(Error::into_final)?) };
-            let snapshot = read_again.as_ref().unwrap_or(snapshot);
-            let evicted = self.evictable(source, snapshot, &listed_before).await.map_err(Error::into_final)?;
-            if let Some(key) = evicted {
-                keys.delete(&key.id).await.map_err(Error::into_final)?;
-                self.run.progress.retired(key.id.clone(), report::KeyChange::Deleted);
-            }
+            self.make_room(source, version, snapshot, is_first, &listed_before).await.map_err(Error::into_final)?;
             keys.create(self.run.now()).await
         };
         self.run.deadline.retry(Service::Iam, "create", attempt).await
     }
 
-    /// The key to delete if there is no free slot: one that Braintrust doesn't hold, before one that it may hold.
-    async fn evictable<'s>(
+    /// Deletes a key if there is no free slot. A key that another run may be about to stage is waited for.
+    async fn make_room(
         &self,
         source: &UserBased,
-        snapshot: &'s Snapshot,
+        version: &str,
+        first: &Snapshot,
+        is_first: bool,
         listed_before: &[String],
-    ) -> Result<Option<&'s Key>, Error> {
+    ) -> Result<(), Error> {
+        let mut read_again = if is_first { None } else { Some(self.read_again(version, first).await?) };
+        loop {
+            let snapshot = read_again.as_ref().unwrap_or(first);
+            let no_room = match policy::eviction_candidates(snapshot, self.run.target, source, listed_before) {
+                Ok(candidates) => return self.evict_one_of(candidates, source, snapshot).await,
+                Err(error) => error,
+            };
+            let Some(until) = policy::fresh_until(snapshot, listed_before) else { return Err(no_room) };
+            let wait = until.duration_since(snapshot.now).unsigned_abs();
+            if !self.run.deadline.allows(wait) {
+                return Err(no_room);
+            }
+            tokio::time::sleep(wait).await;
+            read_again = Some(self.read_again(version, first).await?);
+        }
+    }
+
+    /// Reads everything again before `version` gets its key, unless another run has begun or ended a rotation since.
+    async fn read_again(&self, version: &str, before: &Snapshot) -> Result<Snapshot, Error> {
+        let now = self.snapshot().await?;
+        let (stages, stages_before) = (&now.versions.stages, &before.versions.stages);
+        let is_other = stages.pending() != stages_before.pending() && stages.pending() != Some(version);
+        if is_other || stages.current() != stages_before.current() {
+            return Err(self.conflict("another run rotates the secret", OTHER_RUN));
+        }
+        Ok(now)
+    }
+
+    /// Deletes one of the candidates, if there are any: one that Braintrust doesn't hold, before one that it may hold.
+    async fn evict_one_of(
+        &self,
+        candidates: Vec<(Eviction, &Key)>,
+        source: &UserBased,
+        snapshot: &Snapshot,
+    ) -> Result<(), Error> {
         let mut perhaps_held = None;
-        for (eviction, key) in policy::eviction_candidates(snapshot, self.run.target, source, listed_before)? {
+        for (eviction, key) in candidates {
             match eviction {
-                // The key of a lost response works, and another run may just have staged it.
-                Eviction::Immediate if key.active => {
-                    return self.confirm_unreferenced(key, &snapshot.versions).await.map(|()| Some(key));
-                }
-                Eviction::Immediate => return Ok(Some(key)),
+                Eviction::Immediate => return self.evict(key, source, &snapshot.versions).await,
                 Eviction::AfterConfirmation => match self.run.presence(key).await? {
-                    Presence::Absent => {
-                        return self.confirm_unreferenced(key, &snapshot.versions).await.map(|()| Some(key));
-                    }
+                    Presence::Absent => return self.evict(key, source, &snapshot.versions).await,
                     presence @ (Presence::Unknown | Presence::Present) => {
                         perhaps_held = perhaps_held.or(Some((presence, key)));
                     }
                 },
             }
         }
-        let Some((presence, key)) = perhaps_held else { return Ok(None) };
-        self.take_from_braintrust(key, presence, snapshot).await.map(|()| Some(key))
+        let Some((presence, key)) = perhaps_held else { return Ok(()) };
+        self.take_from_braintrust(key, presence, snapshot).await?;
+        self.evict(key, source, &snapshot.versions).await
+    }
+
+    async fn evict(&self, key: &Key, source: &UserBased, before: &Versions) -> Result<(), Error> {
+        if !self.announce(Label::Deleting, key, before).await? {
+            let problem = format!("{} should make room for a new key, and another run restores it", key.id);
+            return Err(self.conflict(&problem, OTHER_RUN));
+        }
+        self.delete(key, source).await
+    }
+
+    async fn delete(&self, key: &Key, source: &UserBased) -> Result<(), Error> {
+        self.run.user_keys(source).await?.delete(&key.id).await?;
+        self.run.progress.retired(key.id.clone(), report::KeyChange::Deleted);
+        Ok(())
     }
 
     /// Makes sure that Braintrust doesn't need a working key before it makes room. An interrupted rotation or rollback
@@ -73,10 +120,9 @@ impl StagedRun<'_> {
                 let problem = format!("Braintrust holds {id}, and the current credentials no longer work");
                 return Err(self.conflict(&problem, "Delete the IAM user's other key, if nothing uses it"));
             }
-            return self.confirm_unreferenced(key, &snapshot.versions).await;
+            return Ok(());
         }
-        self.write_current(&snapshot.versions).await?;
-        self.confirm_unreferenced(key, &snapshot.versions).await?;
+        self.restore_current().await?;
         if is_held {
             let problem = format!("Braintrust held {id} until this run restored the current credentials");
             let remedy = "Gateways cache the key for some time, so a later run deletes it. Try again later";
@@ -85,38 +131,58 @@ impl StagedRun<'_> {
         Ok(())
     }
 
-    /// Reads the stages again, because another run may have staged the key or made it current meanwhile. If another run
-    /// made other credentials current, Braintrust gets those, because this run may just have written the earlier ones.
-    async fn confirm_unreferenced(&self, key: &Key, before: &Versions) -> Result<(), Error> {
+    /// Announces the end of a key to other runs by a label on the version that holds it, and reads the stages again
+    /// after that. Returns whether the key may end: not if another run restores it. The error is a `conflict` if another
+    /// run has staged it or made other credentials current.
+    ///
+    /// A rollback does the same in the other order: it sets `RESTORING` first and looks for these labels after that. So
+    /// whichever run comes second sees the first.
+    async fn announce(&self, label: Label, key: &Key, before: &Versions) -> Result<bool, Error> {
+        let version = before.version_of(&key.id);
+        if let Some(version) = version {
+            // From the stages as they were read: another run that sets the label meanwhile makes this a conflict.
+            self.secret.move_label(label, Some(version), before.stages.labelled(label)).await?;
+        }
         let now = Versions::read(&self.secret).await?;
-        let is_unchanged = now.current().map(|current| &current.id) == before.current().map(|current| &current.id);
-        if is_unchanged && !now.references(&key.id) {
-            return Ok(());
+        let is_unchanged = now.current_version() == before.current_version();
+        let is_pending = now.pending().is_some_and(|pending| pending.id == key.id);
+        let was_pending = before.pending().is_some_and(|pending| pending.id == key.id);
+        if !is_unchanged || (is_pending && !was_pending) {
+            let problem = "another run has moved AWSCURRENT or uses the key to retire";
+            let lost = self.conflict(problem, OTHER_RUN);
+            // This run may just have written to Braintrust what was current before.
+            return Err(if is_unchanged { lost } else { self.restore_after(lost).await });
         }
-        if !is_unchanged {
-            self.write_current(&now).await?;
+        if version.is_none() || now.stages.labelled(Label::Restoring) != version {
+            return Ok(true);
         }
-        Err(self.conflict("another run has moved AWSCURRENT or uses the key to retire", "See the report of that run"))
+        let has_ended = before.stages.labelled(Label::Restoring) == version && self.has_ended(&before.stages);
+        if has_ended {
+            self.secret.move_label(Label::Restoring, None, version).await?;
+        }
+        Ok(has_ended)
     }
 
     /// Retires the keys that are no longer needed.
     pub async fn retire(&self, snapshot: &Snapshot) -> Result<(), Error> {
         let Some(source) = self.run.target.user_based() else { return Ok(()) };
         for (retirement, key) in policy::retirements(snapshot, source) {
-            let keys = self.run.user_keys(source).await?;
             match retirement {
                 Retirement::Delete => {
-                    self.confirm_unreferenced(key, &snapshot.versions).await?;
-                    keys.delete(&key.id).await?;
-                    self.run.progress.retired(key.id.clone(), report::KeyChange::Deleted);
+                    if self.may_end(Label::Deleting, key, snapshot).await? {
+                        self.delete(key, source).await?;
+                    }
                 }
                 Retirement::ReplaceInBraintrust => {
-                    self.replace_in_braintrust(key, snapshot).await?;
+                    let presence = self.run.presence_of_orphaned(key, LONGEST_RUN).await?;
+                    self.replace_in_braintrust(key, presence).await?;
                 }
                 Retirement::Deactivate => {
                     // Gateways may cache what Braintrust held until now, so a later run deactivates it.
-                    if self.replace_in_braintrust(key, snapshot).await? != Presence::Present {
-                        keys.deactivate(&key.id).await?;
+                    let presence = self.run.presence(key).await?;
+                    self.replace_in_braintrust(key, presence).await?;
+                    if presence != Presence::Present && self.may_end(Label::Deactivating, key, snapshot).await? {
+                        self.run.user_keys(source).await?.deactivate(&key.id).await?;
                         self.run.progress.retired(key.id.clone(), report::KeyChange::Deactivated);
                     }
                 }
@@ -125,58 +191,25 @@ impl StagedRun<'_> {
         Ok(())
     }
 
-    /// Makes sure that Braintrust holds the current credentials and not a key that is to be retired, which an
-    /// interrupted rotation or rollback may have left there. Returns whether Braintrust held the key.
-    async fn replace_in_braintrust(&self, key: &Key, snapshot: &Snapshot) -> Result<Presence, Error> {
-        let presence = self.run.presence(key).await?;
-        if presence != Presence::Absent {
-            self.write_current(&snapshot.versions).await?;
+    async fn may_end(&self, label: Label, key: &Key, snapshot: &Snapshot) -> Result<bool, Error> {
+        let may_end = self.announce(label, key, &snapshot.versions).await?;
+        if !may_end {
+            let id = &key.id;
+            self.run.progress.warning(format!("another run restores {id}, so this run did not retire it"));
         }
-        self.confirm_unreferenced(key, &snapshot.versions).await?;
+        Ok(may_end)
+    }
+
+    /// Makes sure that Braintrust holds the current credentials and not a key that is to be retired, which an
+    /// interrupted rotation or rollback may have left there.
+    async fn replace_in_braintrust(&self, key: &Key, presence: Presence) -> Result<(), Error> {
+        if presence != Presence::Absent {
+            self.restore_current().await?;
+        }
         if presence == Presence::Present {
             self.run.progress.warning(format!("Braintrust held {}. This run restored the current credentials", key.id));
         }
-        Ok(presence)
-    }
-
-    /// Writes the current credentials to all destinations again, if they work and no other run has moved `AWSCURRENT`
-    /// since `versions` was read.
-    pub async fn restore_current(&self, versions: &Versions) -> Result<(), Error> {
-        if self.secret.describe().await?.current() != versions.current_version() {
-            return Err(self.conflict("another run has moved AWSCURRENT", "See the report of that run"));
-        }
-        self.write_current(versions).await
-    }
-
-    async fn write_current(&self, versions: &Versions) -> Result<(), Error> {
-        let Some(current) = versions.current() else {
-            let remedy = "Rotate now, or restore the value that AWSCURRENT should have";
-            return Err(self.conflict("AWSCURRENT holds no credentials to write to Braintrust", remedy));
-        };
-        if !policy::is_worth_writing(self.run.now(), current) {
-            return Err(self.conflict("the current credentials have expired", "The next rotation replaces them"));
-        }
-        let proven = self.run.prove(current, 1).await?;
-        let readings = self.run.read_destinations().await;
-        destinations::all_succeeded(&self.run.write_all(&readings, proven).await)
-    }
-
-    /// Ends a pending version whose credentials are dead. Braintrust may hold them already, so the current credentials
-    /// are restored first, if they work. If Braintrust fails or the error is transient, the version stays, and the next
-    /// run tries again. Returns the error with which the run or step ends.
-    pub async fn abandon_pending(&self, version: &str, versions: &Versions, remedy: &str) -> Error {
-        let restored = match self.restore_current(versions).await {
-            Ok(()) => ", and the current credentials were restored",
-            Err(error) if error.is_transient() || error.service == Service::Braintrust => return error,
-            Err(_) => "",
-        };
-        match self.secret.remove_pending(version).await {
-            Ok(()) => {
-                let problem = "the pending credentials have expired or no longer exist. Their version was abandoned";
-                self.conflict(&format!("{problem}{restored}"), remedy)
-            }
-            Err(error) => error,
-        }
+        Ok(())
     }
 
     /// Deletes a key that could not be staged. If that fails too, the key is orphaned, and a later run retires it.

@@ -22,6 +22,7 @@ pub struct Snapshot {
 /// The versions of the staged secret that have a stage, and what they hold.
 pub struct Versions {
     pub stages: Stages,
+    /// `None` during the secret's first rotation, although Secrets Manager attaches `AWSCURRENT` to its version.
     pub current: Option<Version>,
     /// The version of a rotation under way.
     pub pending: Option<Version>,
@@ -45,17 +46,28 @@ impl Version {
 }
 
 impl Versions {
-    /// Reads the stages, and then the versions side by side.
+    /// Reads the stages, and then the versions side by side. The error is a `conflict` if `AWSCURRENT` holds another
+    /// application's value, which must not be replaced.
     pub async fn read(secret: &StagedSecret<'_>) -> Result<Self, Error> {
         let stages = secret.describe().await?;
         let read = async |id: Option<&str>| match id {
             Some(id) => Ok(Some(Version { id: id.to_owned(), value: secret.read(id).await? })),
             None => Ok::<_, Error>(None),
         };
-        let (current, pending, previous) =
-            join3(read(stages.current()), read(stages.pending()), read(stages.previous())).await;
+        let current = stages.current().filter(|_| !stages.is_first_rotation());
+        let (current, pending, previous) = join3(read(current), read(stages.pending()), read(stages.previous())).await;
+        let current = current?;
+        if matches!(current, Some(Version { value: VersionValue::Foreign, .. })) {
+            let problem = format!(
+                "AWSCURRENT of the secret {:?} holds a value that this function did not write",
+                secret.id.as_str()
+            );
+            let remedy = "Give this target a secret of its own, without a value. If nothing needs the value, replace it \
+                          with {}";
+            return Err(Error::rotation_conflict(problem, remedy));
+        }
         let promoted_at = stages.promoted_at;
-        Ok(Self { current: current?, pending: pending?, previous: previous?, promoted_at, stages })
+        Ok(Self { current, pending: pending?, previous: previous?, promoted_at, stages })
     }
 
     /// The credentials that consumers read, if `AWSCURRENT` holds Bedrock credentials.
@@ -71,8 +83,16 @@ impl Versions {
         self.previous.as_ref()?.credentials()
     }
 
+    /// The version of the credentials that consumers read.
     pub fn current_version(&self) -> Option<&str> {
-        self.current.as_ref().map(|version| version.id.as_str())
+        self.current().and(self.current.as_ref()).map(|version| version.id.as_str())
+    }
+
+    /// The version with a stage that holds the key `id`, other than `AWSCURRENT`.
+    pub fn version_of(&self, id: &str) -> Option<&str> {
+        let versions = [&self.previous, &self.pending].into_iter().flatten();
+        let mut holding = versions.filter(|version| version.credentials().is_some_and(|found| found.id == id));
+        holding.next().map(|version| version.id.as_str())
     }
 
     pub fn pending_is_foreign(&self) -> bool {

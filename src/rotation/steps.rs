@@ -10,21 +10,29 @@ use crate::aws::secrets_manager::NotStaged;
 use crate::aws::staged_value::{self, VersionValue};
 use crate::config::Source;
 use crate::credentials::Credentials;
-use crate::error::Error;
+use crate::error::{Error, ErrorClass};
 
 /// The warning for role-based credentials whose staged secret has rotation turned on.
 /// <https://docs.aws.amazon.com/secretsmanager/latest/userguide/rotate-secrets_schedule.html>
 pub const TOO_SLOW_FOR_SECRETS_MANAGER: &str = "Secrets Manager rotates at most every four hours, and these credentials live an hour. Cancel the secret's rotation \
      so that the schedule rotates it";
 
+/// Credentials that createSecret created, or found in the version.
+pub enum Created {
+    Staged(Credentials),
+    /// Secrets Manager refused them for this reason. Role-based credentials can do without, because the next run makes
+    /// others.
+    NotStaged(Credentials, Error),
+}
+
 impl StagedRun<'_> {
     /// createSecret: keeps the credentials that the version holds, or creates some and stages them at once, before they
     /// are proven. Credentials that are known not to be staged are deleted.
-    pub async fn create(&self, version: &str, value: VersionValue, snapshot: &Snapshot) -> Result<Credentials, Error> {
+    pub async fn create(&self, version: &str, value: VersionValue, snapshot: &Snapshot) -> Result<Created, Error> {
         match value {
             VersionValue::Credentials(credentials) => {
                 self.run.progress.credentials(&credentials);
-                return Ok(credentials);
+                return Ok(Created::Staged(credentials));
             }
             VersionValue::Foreign => return Err(self.foreign_pending()),
             VersionValue::Empty => {}
@@ -32,46 +40,48 @@ impl StagedRun<'_> {
         let target = self.run.target;
         let credentials = match &target.source {
             Source::RoleBased(source) => self.run.issue(source).await?,
-            Source::UserBased(source) => Box::pin(self.create_key(source, snapshot)).await?,
+            Source::UserBased(source) => Box::pin(self.create_key(source, version, snapshot)).await?,
         };
         self.run.progress.credentials(&credentials);
         let staged = match staged_value::write(&credentials, &target.name, &target.region) {
             Ok(text) => self.secret.put_pending(version, self.rotation_token, &text).await,
             Err(error) => Err(NotStaged { error, may_be_staged: false }),
         };
-        let Err(not_staged) = staged else { return Ok(credentials) };
-        if not_staged.may_be_staged {
+        let Err(NotStaged { error, may_be_staged }) = staged else { return Ok(Created::Staged(credentials)) };
+        if may_be_staged {
             // If it isn't staged, it is orphaned, and a later run retires it.
             let id = &credentials.id;
-            self.run.progress.warning(format!(
-                "it is unknown whether {id} is staged. A later run resumes with it or \
-                                               retires it"
-            ));
-        } else {
+            self.run
+                .progress
+                .warning(format!("it is unknown whether {id} is staged. A later run resumes with it or retires it"));
+        } else if target.user_based().is_some() {
             self.delete_unstaged(&credentials).await;
+        } else if !error.is_transient() && error.class != ErrorClass::Conflict {
+            return Ok(Created::NotStaged(credentials, error));
         }
-        Err(not_staged.error)
+        Err(error)
     }
 
-    /// setSecret: writes to all destinations, side by side.
+    /// setSecret: writes to all destinations, side by side. If a destination shows a mixture of old and new credentials,
+    /// which doesn't work, the current credentials are restored.
     pub async fn set(&self, proven: Proven<'_>) -> Result<(), Error> {
         let readings = self.run.read_destinations().await;
         let written = self.run.write_all(&readings, proven).await;
-        self.run.report_destinations(written, &readings)
+        let result = self.run.report_destinations(written, &readings);
+        match result {
+            Err(error) if error.class == ErrorClass::VerificationFailed => Err(self.restore_after(error).await),
+            Ok(()) | Err(_) => result,
+        }
     }
 
     /// testSecret: checks that the credentials work and that all destinations show them. If not, the current
     /// credentials are restored, and the pending version stays for the retry. A lost response proves nothing, so
     /// nothing is restored.
-    pub async fn test(&self, credentials: &Credentials, snapshot: &Snapshot) -> Result<(), Error> {
-        let Err(error) = self.verify(credentials).await else { return Ok(()) };
-        let Some(current) = snapshot.versions.current().filter(|_| !error.is_transient()) else { return Err(error) };
-        let restored = match self.restore_current(&snapshot.versions).await {
-            Ok(()) => format!("The current credentials ({}) were restored", current.id),
-            Err(_) => format!("The current credentials ({}) could not be restored", current.id),
-        };
-        let remedy = format!("{restored}. {}", error.remedy);
-        Err(error.with_remedy(remedy))
+    pub async fn test(&self, credentials: &Credentials) -> Result<(), Error> {
+        match self.verify(credentials).await {
+            Err(error) if !error.is_transient() => Err(self.restore_after(error).await),
+            result @ (Ok(()) | Err(_)) => result,
+        }
     }
 
     /// Checks that credentials work and that all destinations show them.
@@ -87,9 +97,17 @@ impl StagedRun<'_> {
         self.run.report_readings(&self.run.read_destinations().await)
     }
 
-    /// finishSecret: moves `AWSCURRENT`.
+    /// finishSecret: moves `AWSCURRENT`. If another run moved it first, this run gives way.
     pub async fn finish(&self, version: &str, versions: &Versions) -> Result<(), Error> {
-        self.secret.promote(version, versions.current_version()).await
+        let stages = &versions.stages;
+        if stages.is_first_rotation() {
+            // Secrets Manager made the version current by itself. Without AWSPENDING, its rotation has ended.
+            return self.secret.remove_pending(version).await;
+        }
+        match self.secret.promote(version, stages.current()).await {
+            Err(lost) if lost.class == ErrorClass::Conflict => Err(self.give_way(version, lost).await),
+            result @ (Ok(()) | Err(_)) => result,
+        }
     }
 
     /// The pending credentials, if a step may continue with them. Dead ones are abandoned.
@@ -103,7 +121,7 @@ impl StagedRun<'_> {
                     return Ok(credentials);
                 }
                 let remedy = "The next rotation starts a new version";
-                Err(self.abandon_pending(&pending.id, &snapshot.versions, remedy).await)
+                Err(self.abandon_pending(&pending.id, remedy).await)
             }
             VersionValue::Foreign => Err(self.foreign_pending()),
             VersionValue::Empty => Err(contract::no_pending_value(&self.secret)),

@@ -7,6 +7,7 @@
 mod answers;
 mod state;
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use reqwest::Url;
+use tokio::time::Instant;
 
 pub use self::state::State;
 use super::staged_run::StagedRun;
@@ -73,9 +75,25 @@ pub struct World {
     inner: Arc<Mutex<Inner>>,
 }
 
+const LABELS: [&str; 3] = [
+    "UpdateSecretVersionStage RESTORING",
+    "UpdateSecretVersionStage DEACTIVATING",
+    "UpdateSecretVersionStage DELETING",
+];
+
 /// The time at which all tests start.
 pub fn now() -> Timestamp {
     Timestamp::from_second(1_768_478_400).unwrap()
+}
+
+thread_local! {
+    static START: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// The function's clock, which advances with tokio's.
+fn clock() -> Timestamp {
+    let waited = START.get().map_or(Duration::ZERO, |start| start.elapsed());
+    now() + SignedDuration::try_from(waited).unwrap()
 }
 
 pub fn in_hours(hours: i64) -> Timestamp {
@@ -119,17 +137,18 @@ impl World {
         for destination in &mut target.destinations {
             destination.data_plane.api_url = url.clone();
         }
+        START.set(Some(Instant::now()));
         let http = crate::http::client(None).unwrap();
         let aws = sdk::config_for_test(http.clone(), url.as_str()).await;
         let services = Services {
             sts: Sts::new(&aws),
             iam: Iam::new(&aws),
             secrets_manager: SecretsManager::new(&aws),
-            bedrock: Bedrock { http: http.clone(), endpoint: Some(url), runtime_endpoint: None, clock: now },
+            bedrock: Bedrock { http: http.clone(), endpoint: Some(url), runtime_endpoint: None, clock },
             braintrust_http: http,
             api_keys: Default::default(),
             rate_limits: Default::default(),
-            clock: now,
+            clock,
         };
         let world = Self { services, target, listener: Arc::new(listener), inner: Arc::new(Mutex::new(inner)) };
         world.add_destination_of(1);
@@ -220,8 +239,14 @@ impl World {
         self.calls().iter().filter(|made| is_of(made, call)).count()
     }
 
-    /// The calls that change something.
+    /// The calls that change something other than the labels that announce a change to other runs.
     pub fn changes(&self) -> Vec<String> {
+        let is_label = |made: &String| LABELS.iter().any(|label| is_of(made, label));
+        self.changes_and_labels().into_iter().filter(|made| !is_label(made)).collect()
+    }
+
+    /// The calls that change something.
+    pub fn changes_and_labels(&self) -> Vec<String> {
         const READ_ONLY: [&str; 7] = [
             "DescribeSecret",
             "GetSecretValue",

@@ -215,13 +215,17 @@ impl Call {
                 staged.text = value;
                 assert_eq!(body["VersionStages"], json!(["AWSPENDING"]));
                 state.move_stage("AWSPENDING", Some(version));
+                // Whatever stages were asked for, the first version becomes the current one.
+                if state.version_with("AWSCURRENT").is_none() {
+                    state.move_stage("AWSCURRENT", Some(version));
+                }
                 state.secret_changed_at = now();
                 Answer::json(&json!({}))
             }
             "UpdateSecretVersionStage" => {
                 let stage = text("VersionStage").unwrap();
                 let is_elsewhere = state.version_with(stage).as_deref() != text("RemoveFromVersionId");
-                if is_elsewhere && state.version_with(stage).as_deref() != text("MoveToVersionId") {
+                if is_elsewhere {
                     return self.refuse("InvalidParameterException");
                 }
                 state.move_stage(stage, text("MoveToVersionId"));

@@ -83,6 +83,11 @@ impl State {
         self.ai_secrets.push(StoredAiSecret { json, secret: String::new() });
     }
 
+    /// The last change of the secret is longer ago than every overlap.
+    pub fn end_the_overlap(&mut self) {
+        self.secret_changed_at = in_hours(-100);
+    }
+
     pub fn add_key(&mut self, id: &str, created: i64) {
         self.keys.push(IamKey { id: id.to_owned(), active: true, created_at: in_hours(created) });
     }
