@@ -9,7 +9,7 @@ import pytest
 from support.events import scheduled_run
 from support.kinds import KINDS, USER_BASED
 from support.side_by_side import side_by_side
-from support.stopped_run import STOPS, due_rollbacks, due_rotations, first_rotations
+from support.stopped_run import STOPS, due_rollbacks, due_rotations, first_rotations, placeholder_rotations
 
 CASES = "rotations stopped"
 
@@ -50,7 +50,7 @@ def stop_rotation(rotation, stop, position):
 @pytest.mark.parametrize("stop", STOPS)
 @pytest.mark.parametrize("trigger", ["schedule", "rotation"])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("new_rotations", [due_rotations, first_rotations])
+@pytest.mark.parametrize("new_rotations", [due_rotations, first_rotations, placeholder_rotations])
 def test_a_rotation_survives_being(world, new_rotations, kind, trigger, stop, record_property):
     calls = calls_of_rotation(world, kind, trigger, new_rotations)
 

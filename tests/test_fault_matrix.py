@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from support.disturbed_run import due_runs
+from support.disturbed_run import due_runs, first_runs, placeholder_runs
 from support.faults import Delay, DropAfter, DropBefore, Endless, Relabel, Reset, Truncate
 from support.http_messages import Reply
 from support.kinds import KINDS
@@ -30,7 +30,7 @@ ONCE = {
     "500": Reply(500, echo),
     "503": Reply(503, echo),
 }
-IN_STEPS = ["a connection dropped before", "a reset after", "a truncated answer", "an empty answer", "500"]
+FEW = ["a connection dropped before", "a reset after", "a truncated answer", "an empty answer", "500"]
 PERSISTENT = ["a reset after", "HTML", "503"]
 PERSISTENT_IN = [
     ("temporary", "memory"),
@@ -38,6 +38,7 @@ PERSISTENT_IN = [
     ("access_key", "schedule"),
     ("access_key", "rotation"),
 ]
+FIRST = [*[(first_runs, fault) for fault in FEW], (placeholder_runs, "a reset after")]
 UNTRUSTED = {
     "AWS_ENDPOINT_URL_STS": "short_term_api_key",
     "AWS_ENDPOINT_URL_IAM": "access_key",
@@ -51,21 +52,21 @@ SHORT_TIMEOUT = 6
 KNOWN_CALLS = {}
 
 
-def calls_of(world, kind, trigger):
+def calls_of(world, kind, trigger, new_runs=due_runs):
     """How often a rotation makes each call when nothing disturbs it."""
-    if (kind, trigger) not in KNOWN_CALLS:
-        [run] = due_runs(world, kind, trigger, 1)
+    if (kind, trigger, new_runs) not in KNOWN_CALLS:
+        [run] = new_runs(world, kind, trigger, 1)
         run.begin(TIMEOUT)
         assert run.run(), run.function.logs()
-        KNOWN_CALLS[kind, trigger] = Counter(run.calls())
-    return KNOWN_CALLS[kind, trigger]
+        KNOWN_CALLS[kind, trigger, new_runs] = Counter(run.calls())
+    return KNOWN_CALLS[kind, trigger, new_runs]
 
 
-def positions_of(world, kind, trigger):
-    return [(call, n) for call, number in calls_of(world, kind, trigger).items() for n in range(number)]
+def positions_of(world, kind, trigger, new_runs=due_runs):
+    return [(call, n) for call, number in calls_of(world, kind, trigger, new_runs).items() for n in range(number)]
 
 
-def go_through(world, kind, trigger, positions, fault, times):
+def go_through(world, kind, trigger, positions, fault, times, new_runs=due_runs):
     def check(run, position):
         call, skip = position
         is_short = times is None or fault == ONCE["an answer after the deadline"]
@@ -81,7 +82,7 @@ def go_through(world, kind, trigger, positions, fault, times):
 
     # Runs with a long delay only wait, so all of them run at once.
     at_once = len(positions) if fault == ONCE["an answer after the attempt"] else AT_ONCE
-    side_by_side(check, due_runs(world, kind, trigger, len(positions)), positions, at_once=at_once)
+    side_by_side(check, new_runs(world, kind, trigger, len(positions)), positions, at_once=at_once)
 
 
 @pytest.mark.parametrize(("kind", "trigger"), ROTATIONS)
@@ -93,10 +94,19 @@ def test_a_rotation_survives_at_any_call(world, fault, kind, trigger, record_pro
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("fault", IN_STEPS)
+@pytest.mark.parametrize("fault", FEW)
 def test_a_rotation_by_secrets_manager_survives_at_any_call(world, fault, kind, record_property):
     positions = positions_of(world, kind, "rotation")
     go_through(world, kind, "rotation", positions, ONCE[fault], 1)
+    record_property(CASES, len(positions))
+
+
+@pytest.mark.parametrize("trigger", ["schedule", "rotation"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("new_runs", "fault"), FIRST)
+def test_a_first_rotation_survives_at_any_call(world, fault, kind, trigger, new_runs, record_property):
+    positions = positions_of(world, kind, trigger, new_runs)
+    go_through(world, kind, trigger, positions, ONCE[fault], 1, new_runs)
     record_property(CASES, len(positions))
 
 

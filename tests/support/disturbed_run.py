@@ -8,6 +8,7 @@ from .faults import Fault
 from .invocation_result import InvocationResult
 from .kinds import USER_BASED
 from .secret_forms import forms
+from .template_placeholder import TEMPLATE_PLACEHOLDER
 from .watched_run import WatchedRun
 from .world import World
 
@@ -18,18 +19,21 @@ _SHOW_EVERYTHING = {"AWS_LAMBDA_LOG_LEVEL": "TRACE", "RUST_LOG": "trace", "RUST_
 class DisturbedRun(WatchedRun):
     """A target whose credentials are due; the IAM user of a user-based one has an orphaned key in its last slot."""
 
-    def __init__(self, world: World, kind: str, trigger: str):
-        super().__init__(world, kind, trigger)
+    def __init__(self, world: World, kind: str, trigger: str, *staged):
+        super().__init__(world, kind, trigger, *staged)
         self._not_ours = set(world.aws.issued_secrets)
         self._shown = b""
 
     def begin(self, timeout: int, **variables):
+        self.prepare()
+        self.begin_rotation()
+        self.start(timeout, **variables)
+
+    def prepare(self):
         if self.trigger != "memory":
             self.world.age_credentials(self.target)
         if self.kind in USER_BASED:
             self.world.create_key_by_hand(self.kind, self.target["user_name"])
-        self.begin_rotation()
-        self.start(timeout, **variables)
 
     def start(self, timeout: int = 300, **variables):
         self._timeout = timeout
@@ -73,7 +77,8 @@ class DisturbedRun(WatchedRun):
     def check(self, when: str):
         """The credentials in Braintrust and in the staged secret can call Bedrock."""
         self.check_braintrust(when)
-        if self.trigger != "memory" and not self.world.works(self._current_credentials()):
+        current = self._current_credentials()
+        if current and not self.world.works(current):
             self.wrong.append(f"AWSCURRENT doesn't work, {when}")
 
     def stop(self):
@@ -96,8 +101,13 @@ class DisturbedRun(WatchedRun):
             self.begin_rotation()
         return self.run()
 
-    def _current_credentials(self) -> dict:
+    def _current_credentials(self) -> dict | None:
+        """None if the secret is still empty, or if there is none."""
+        if self.trigger == "memory" or "AWSCURRENT" not in self.world.stages(self.target):
+            return None
         current = self.world.staged_value(self.target)
+        if "kind" not in current:
+            return None
         return {
             "auth_type": "api_key" if "api_key" in current else "iam_credentials",
             "access_key": current.get("aws_access_key_id"),
@@ -107,8 +117,25 @@ class DisturbedRun(WatchedRun):
         }
 
 
+class FirstRun(DisturbedRun):
+    """Nothing is staged yet, the IAM user has no keys, and Braintrust has working credentials that a person created."""
+
+    def prepare(self):
+        pass
+
+
 def due_runs(world: World, kind: str, trigger: str, number: int) -> list[DisturbedRun]:
     """Runs that have their first credentials, which one run of one function gives to all of them."""
     runs = [DisturbedRun(world, kind, trigger) for _ in range(number)]
     world.rotate(*[run.target for run in runs])
     return runs
+
+
+def first_runs(world: World, kind: str, trigger: str, number: int) -> list[DisturbedRun]:
+    return [FirstRun(world, kind, trigger, ai_secret) for ai_secret in world.ai_secrets_made_by_hand(number)]
+
+
+def placeholder_runs(world: World, kind: str, trigger: str, number: int) -> list[DisturbedRun]:
+    """As in a new stack: the staged secret holds the template's placeholder."""
+    ids = world.ai_secrets_made_by_hand(number)
+    return [FirstRun(world, kind, trigger, ai_secret, TEMPLATE_PLACEHOLDER) for ai_secret in ids]

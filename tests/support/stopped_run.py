@@ -6,7 +6,7 @@ import signal
 
 from .events import FORCED, ROLLBACK
 from .faults import DropAfter, DropBefore, Fault, Kill
-from .local_cloud import REGION
+from .template_placeholder import TEMPLATE_PLACEHOLDER
 from .watched_run import WatchedRun
 from .world import World
 
@@ -68,16 +68,15 @@ def due_rotations(world: World, kind: str, trigger: str, number: int) -> list[St
     return rotations
 
 
-def first_rotations(world: World, kind: str, trigger: str, number: int) -> list[StoppedRotation]:
+def first_rotations(world: World, kind: str, trigger: str, number: int, value=None) -> list[StoppedRotation]:
     """Nothing is staged yet, and Braintrust has working credentials that a person created."""
-    user = world.new_user()
-    key = world.client("iam").create_access_key(UserName=user)["AccessKey"]
-    metadata = {"auth_type": "iam_credentials", "access_key": key["AccessKeyId"], "region": REGION}
-    ids = [
-        world.braintrust.add_ai_secret(f"first {n}", metadata=metadata, secret=key["SecretAccessKey"])
-        for n in range(number)
-    ]
-    return [StoppedRotation(world, kind, trigger, ai_secret) for ai_secret in ids]
+    ids = world.ai_secrets_made_by_hand(number)
+    return [StoppedRotation(world, kind, trigger, ai_secret, value) for ai_secret in ids]
+
+
+def placeholder_rotations(world: World, kind: str, trigger: str, number: int) -> list[StoppedRotation]:
+    """As in a new stack: the staged secret holds the template's placeholder."""
+    return first_rotations(world, kind, trigger, number, TEMPLATE_PLACEHOLDER)
 
 
 def due_rollbacks(world: World, kind: str, number: int) -> list[StoppedRollback]:

@@ -14,10 +14,10 @@ class WatchedRun:
     """Collects violations in `wrong`.
 
     `trigger` is "schedule", "rotation" (the steps that Secrets Manager calls), or "memory": the schedule, for a target
-    without a staged secret.
+    without a staged secret. `value` is what the staged secret holds at first, if anything.
     """
 
-    def __init__(self, world: World, kind: str, trigger: str, ai_secret: str | None = None):
+    def __init__(self, world: World, kind: str, trigger: str, ai_secret: str | None = None, value: str | None = None):
         self.world, self.kind, self.trigger = world, kind, trigger
         self.interceptor = CallInterceptor(world.aws, world.braintrust).start()
         world.servers.append(self.interceptor)
@@ -26,7 +26,8 @@ class WatchedRun:
         if trigger == "memory":
             self.target = world.target(self.ai_secret, name=name)
         else:
-            self.target = world.new_staged_target(kind, self.ai_secret, name=name)
+            secret = world.new_staged_secret(value)
+            self.target = world.new_staged_target(kind, self.ai_secret, name=name, secret_id=secret)
         self.event, self.token = scheduled_run(), str(uuid.uuid4())
         self.wrong: list[str] = []
 

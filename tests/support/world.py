@@ -54,6 +54,14 @@ class World:
         metadata = dict(OLD_METADATA) if metadata is None else metadata
         return self.braintrust.add_ai_secret(name, metadata=metadata, secret="old-secret", **options)
 
+    def ai_secrets_made_by_hand(self, number: int) -> list[str]:
+        """They hold one working access key that a person created."""
+        key = self.client("iam").create_access_key(UserName=self.new_user())["AccessKey"]
+        metadata = {"auth_type": "iam_credentials", "access_key": key["AccessKeyId"], "region": REGION}
+        names = [uuid.uuid4().hex for _ in range(number)]
+        secret = key["SecretAccessKey"]
+        return [self.braintrust.add_ai_secret(name, metadata=metadata, secret=secret) for name in names]
+
     def patches(self):
         return [request for request in self.braintrust.requests if request.method == "PATCH"]
 
