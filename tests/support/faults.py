@@ -44,6 +44,13 @@ class Kill:
 
 
 @dataclass(frozen=True)
+class Hold:
+    """Waits until `wait()` returns, then acts normally."""
+
+    wait: Callable[[], None]
+
+
+@dataclass(frozen=True)
 class Reset:
     """Resets the connection, before or after acting."""
 
@@ -57,7 +64,7 @@ class Relabel:
     content_type: str
 
 
-Fault = Reply | Delay | DropBefore | DropAfter | Truncate | Endless | Kill | Reset | Relabel
+Fault = Reply | Delay | DropBefore | DropAfter | Truncate | Endless | Kill | Hold | Reset | Relabel
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import timedelta
 
 from .aws_replies import json_error, xml_error
 from .http_messages import RecordedRequest, Reply
@@ -66,6 +67,12 @@ class LocalAws(RecordingServer):
         """Whether Bedrock accepts this API key in that region. Not recorded, and not affected by faults."""
         request = RecordedRequest("GET", "/foundation-models", {}, b"", call="bedrock:ListFoundationModels")
         return self._bedrock_keys.answer(api_key, request, region).status == 200
+
+    def let_time_pass(self, passed: timedelta, user: str | None, secret_id: str):
+        """Makes this user's keys and everything that has happened to this secret that much older."""
+        if user:
+            self._iam.let_time_pass(user, passed)
+        self.secrets_manager.let_time_pass(secret_id, passed.total_seconds())
 
     def begin_rotation(self, secret_id: str, token: str, region: str = "us-east-1"):
         """Does what RotateSecret does before the first step. The caller calls the steps."""

@@ -1,10 +1,11 @@
-"""What ministack's IAM lacks: the limit of two access keys, and service-specific credentials for Bedrock."""
+"""What ministack's IAM lacks: the limit of two access keys, keys that age, and service-specific credentials for Bedrock."""
 
 import base64
 import itertools
+import re
 import secrets
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 
 from .aws_replies import AwsRefusal, xml_error, xml_result
@@ -15,6 +16,9 @@ from .upstream import Upstream, form, signer
 ACCOUNT = "000000000000"
 _BEDROCK = "bedrock.amazonaws.com"
 _LIMIT = 2
+_LISTED_KEY = re.compile(rb"<member>.*?</member>", re.DOTALL)
+_KEY_ID = re.compile(rb"<AccessKeyId>([^<]+)<")
+_CREATE_DATE = re.compile(rb"(?<=<CreateDate>)[^<]+")
 
 
 @dataclass
@@ -57,6 +61,7 @@ class LocalIam:
         self.api_keys: dict[str, LongTermKey] = {}
         self._upstream = upstream
         self._issued = issued
+        self._aged: dict[str, timedelta] = {}
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
@@ -73,6 +78,8 @@ class LocalIam:
         try:
             if action == "CreateAccessKey":
                 return self._create_access_key(request)
+            if action == "ListAccessKeys":
+                return self._list_access_keys(request)
             if call is None:
                 return None
             asked = form(request)
@@ -87,6 +94,27 @@ class LocalIam:
     def named_by(self, secret: str) -> LongTermKey | None:
         with self._lock:
             return next((key for key in self.api_keys.values() if key.secret == secret), None)
+
+    def let_time_pass(self, user: str, passed: timedelta):
+        """Makes the user's keys that much older."""
+        listed = self._upstream.root_query("iam", Action="ListAccessKeys", Version="2010-05-08", UserName=user)
+        with self._lock:
+            for id in listed.iterfind(".//AccessKeyMetadata/member/AccessKeyId"):
+                self._aged[id.text] = self._aged.get(id.text, timedelta()) + passed
+            for key in self.api_keys.values():
+                if key.user == user:
+                    key.created -= passed
+
+    def _list_access_keys(self, request: RecordedRequest) -> Reply:
+        answer = self._upstream.forward(request)
+        return replace(answer, body=_LISTED_KEY.sub(self._with_its_age, answer.body))
+
+    def _with_its_age(self, listed: re.Match) -> bytes:
+        id = _KEY_ID.search(listed[0])
+        aged = self._aged.get(id[1].decode()) if id else None
+        if aged is None:
+            return listed[0]
+        return _CREATE_DATE.sub(lambda date: _iso(datetime.fromisoformat(date[0].decode()) - aged).encode(), listed[0])
 
     def _create_access_key(self, request: RecordedRequest) -> Reply:
         if refusal := self._upstream.refusal(request):

@@ -3,7 +3,8 @@ the limit of versions, and rotation."""
 
 import json
 import threading
-from collections import Counter
+import time
+from collections import Counter, defaultdict
 
 from .aws_replies import AwsRefusal, json_error, json_result
 from .http_messages import RecordedRequest, Reply
@@ -24,6 +25,7 @@ class LocalSecretsManager:
         self._lock = threading.RLock()
         self._tidied: set[str] = set()
         self._values_put: Counter[str] = Counter()
+        self._passed: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self.rotation = LocalRotations(upstream, self._versions, self._lock)
 
     def answer(self, request: RecordedRequest) -> Reply | None:
@@ -50,6 +52,18 @@ class LocalSecretsManager:
                 return writes[action](request, asked, region)
         except AwsRefusal as refused:
             return refused.answer
+
+    def let_time_pass(self, secret_id: str, seconds: float):
+        """Makes everything that has happened to the secret that much older."""
+        self._passed[secret_id].append((time.time(), seconds))
+
+    def current_value(self, secret_id: str, region: str) -> dict:
+        """The version that is current; empty if there is none. Not recorded, and not affected by faults."""
+        with self._lock:
+            try:
+                return self._versions.read(secret_id, region)
+            except AwsRefusal:
+                return {}
 
     def _create(self, request: RecordedRequest, asked: dict, region: str) -> Reply:
         answer = self._upstream.forward(request)
@@ -80,6 +94,9 @@ class LocalSecretsManager:
         del described["RotationEnabled"]
         if not described["VersionIdsToStages"]:
             del described["VersionIdsToStages"]
+        for at, seconds in self._passed[described["ARN"]]:
+            for date in ("CreatedDate", "LastChangedDate"):
+                described[date] -= seconds if described[date] <= at else 0
         return json_result(described | self.rotation.shown(described["ARN"]))
 
     def _get(self, request: RecordedRequest, asked: dict, region: str) -> Reply:

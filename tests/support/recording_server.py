@@ -8,7 +8,7 @@ import time
 import traceback
 from dataclasses import replace
 
-from .faults import Delay, DropAfter, DropBefore, Endless, Fault, Kill, PlannedFault, Relabel, Reset, Truncate
+from .faults import Delay, DropAfter, DropBefore, Endless, Fault, Hold, Kill, PlannedFault, Relabel, Reset, Truncate
 from .http_connection import HttpConnection
 from .http_messages import RecordedRequest, Reply
 
@@ -125,6 +125,9 @@ class RecordingServer:
                     self._act(request)
                 fault.kill()
                 connection.keeps_alive = False
+            case Hold():
+                fault.wait()
+                connection.write(request, self._act(request))
             case Reset():
                 if fault.acts:
                     self._act(request)

@@ -68,14 +68,19 @@ class WatchedRun:
             self.wrong.append(f"the credentials in Braintrust don't work, {when}")
 
     def check_agreement(self):
+        self.wrong += self.disagreements()
+
+    def disagreements(self) -> list[str]:
         """AWSCURRENT, Braintrust and IAM must agree, and nothing may be pending."""
+        wrong = []
         current = self.world.staged_value(self.target)
         secret = current.get("api_key") or current["aws_secret_access_key"]
         if self.world.braintrust.credentials(self.ai_secret)["secret"] != secret:
-            self.wrong.append("AWSCURRENT and Braintrust disagree")
+            wrong.append("AWSCURRENT and Braintrust disagree")
         keys = self.world.iam_keys(self.target)
         if self.kind in USER_BASED and keys != {current["credential_id"]: True}:
-            self.wrong.append(f"IAM has {keys}, but AWSCURRENT names {current['credential_id']}")
+            wrong.append(f"IAM has {keys}, but AWSCURRENT names {current['credential_id']}")
         stages = self.world.stages(self.target)
         if stages.get("AWSPENDING") not in (None, stages["AWSCURRENT"]):
-            self.wrong.append("a pending version is left")
+            wrong.append("a pending version is left")
+        return wrong

@@ -1,0 +1,92 @@
+"""Holds one run of a target, or two, before each of its calls while another run of the target goes on.
+
+Lambda delivers events at least once, several schedules and Secrets Manager's steps may meet, and an operator may roll
+back meanwhile. `support/interleaved_runs.py` says what must be true at every moment and at the end.
+"""
+
+import itertools
+
+import pytest
+from support.interleaved_runs import (
+    FORCED_RUN,
+    ROLLED_BACK,
+    SAME_EVENT,
+    SCHEDULED,
+    STEPS,
+    TURNED_ON,
+    due_runs,
+    first_runs,
+    runs_after_two_rotations,
+)
+from support.kinds import KINDS
+from support.side_by_side import side_by_side
+
+CASES = "interleavings"
+BESIDE = {
+    SCHEDULED: [SCHEDULED, SAME_EVENT, FORCED_RUN, STEPS, TURNED_ON, ROLLED_BACK],
+    FORCED_RUN: [SCHEDULED, FORCED_RUN, STEPS, TURNED_ON, ROLLED_BACK],
+    STEPS: [SCHEDULED, FORCED_RUN, STEPS, ROLLED_BACK],
+    ROLLED_BACK: [SCHEDULED, FORCED_RUN, STEPS, TURNED_ON, ROLLED_BACK],
+}
+PAIRS = [(first, second) for first, seconds in BESIDE.items() for second in seconds]
+INTERLEAVED = [
+    (first, second, new_runs)
+    for first, second in PAIRS
+    for new_runs in ([runs_after_two_rotations] if ROLLED_BACK in (first, second) else [due_runs, first_runs])
+]
+# Every call of these kinds is held; of the others, which take the same paths, every third one.
+THOROUGH = ("temporary", "access_key")
+BOTH_HELD = 4
+GOLDEN = 0.618
+KNOWN_CALLS = {}
+
+
+def calls_of(world, kind, does, beside, new_runs):
+    """The calls of a run that nothing disturbs."""
+    key = kind, does, STEPS in (does, beside), new_runs
+    if key not in KNOWN_CALLS:
+        [runs] = new_runs(world, kind, does, beside, 1)
+        runs.begin()
+        runs.first.run()
+        KNOWN_CALLS[key] = [request.call for request in runs.first.interceptor.requests]
+        runs.first.stop()
+        runs.second.stop()
+    return KNOWN_CALLS[key]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("first", "second", "new_runs"), INTERLEAVED)
+def test_a_run_may_be_overtaken_by(world, first, second, new_runs, kind, record_property):
+    calls = calls_of(world, kind, first, second, new_runs)
+    positions = range(0, len(calls), 1 if kind in THOROUGH else 3)
+
+    def check(runs, position):
+        runs.begin()
+        runs.hold_first(position)
+        runs.recover()
+        where = f"{first} held before call {position} ({calls[position]}), {second} beside it"
+        return [f"{where}: {wrong}" for wrong in runs.wrong]
+
+    side_by_side(check, new_runs(world, kind, first, second, len(positions)), positions)
+    record_property(CASES, len(positions))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("first", "second", "new_runs"), INTERLEAVED)
+def test_two_runs_may_be_held_at_once(world, first, second, new_runs, kind, record_property):
+    calls = calls_of(world, kind, first, second, new_runs)
+    others = calls_of(world, kind, second, first, new_runs)
+    # Pairs of positions that are spread evenly over all of them.
+    positions = [
+        (n * len(calls) // BOTH_HELD, int((n + 1) * GOLDEN % 1 * len(others))) for n in range(BOTH_HELD)
+    ]
+
+    def check(runs, held):
+        runs.begin()
+        runs.hold_both(*held)
+        runs.recover()
+        where = f"{first} held before call {held[0]} ({calls[held[0]]}), {second} before {held[1]} ({others[held[1]]})"
+        return [f"{where}: {wrong}" for wrong in runs.wrong]
+
+    side_by_side(check, new_runs(world, kind, first, second, len(positions)), positions)
+    record_property(CASES, len(positions))
