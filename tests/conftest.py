@@ -45,9 +45,11 @@ def role(cloud):
 @pytest.fixture
 def world(cloud, role):
     cloud.aws.requests.clear()
+    cloud.aws.violations.clear()
     world = World(cloud, role)
     yield world
     world.stop()
+    assert world.violations() == []
 
 
 @pytest.fixture

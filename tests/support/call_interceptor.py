@@ -24,5 +24,8 @@ class CallInterceptor(RecordingServer):
         handle = self._behind(request).handle
         return self._act_on(request, handle) if self._act_on else handle(request)
 
+    def inspect(self, request: RecordedRequest, reply: Reply | None):
+        self._behind(request).inspect(request, reply)
+
     def _behind(self, request: RecordedRequest) -> RecordingServer:
         return self._braintrust if request.path.startswith("/v1/") else self._aws

@@ -4,6 +4,7 @@ import json
 import re
 from datetime import timedelta
 
+from .aws_models import AwsModels
 from .aws_replies import json_error, xml_error
 from .http_messages import RecordedRequest, Reply
 from .issued_credentials import IssuedCredentials
@@ -43,6 +44,9 @@ class LocalAws(RecordingServer):
         self._bedrock_keys = LocalBedrockKeys(self._upstream, self._iam, self.issued, self._is_unknown)
         self.secrets_manager = LocalSecretsManager(self._upstream)
         self.rotation = self.secrets_manager.rotation
+        # Checks the function's requests, whose violations of AWS's models are collected here.
+        self.models: AwsModels | None = None
+        self.violations: list[str] = []
 
     @property
     def issued_secrets(self) -> set[str]:
@@ -93,6 +97,10 @@ class LocalAws(RecordingServer):
         if action := form(request).get("Action"):
             return f"{service}:{action}"
         return f"{service} {line}"
+
+    def inspect(self, request: RecordedRequest, reply: Reply | None):
+        if reply is None and self.models:
+            self.violations += self.models.violations(request)
 
     def handle(self, request: RecordedRequest) -> Reply:
         service = request.call.partition(":")[0]

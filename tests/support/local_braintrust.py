@@ -8,6 +8,7 @@ import uuid
 from collections import deque
 from datetime import datetime, timedelta, timezone
 
+from .braintrust_openapi import openapi
 from .braintrust_rest import BraintrustKey, BraintrustRefusal, body_of, id_in, org_of, page
 from .http_messages import RecordedRequest, Reply
 from .local_service_tokens import LocalServiceTokens
@@ -31,6 +32,8 @@ class LocalBraintrust(RecordingServer):
         self._answered: deque[float] = deque()
         self._last_change = datetime.min.replace(tzinfo=timezone.utc)
         self._lock = threading.RLock()
+        # How the function's requests and the answers to them violate Braintrust's specification.
+        self.violations: list[str] = []
 
     def add_key(self, key: str, orgs=("Acme",), admin: bool = True):
         self._keys[key] = BraintrustKey(tuple(orgs), admin)
@@ -75,7 +78,8 @@ class LocalBraintrust(RecordingServer):
 
     def credentials(self, id: str) -> dict:
         """The credentials that Braintrust's gateway would use."""
-        ai_secret = self.snapshot()[id]
+        with self._lock:
+            ai_secret = copy.deepcopy(self.ai_secrets[id])
         metadata = ai_secret["metadata"] or {}
         return {
             "auth_type": metadata.get("auth_type") or "iam_credentials",
@@ -88,6 +92,10 @@ class LocalBraintrust(RecordingServer):
     def call_name(self, request: RecordedRequest) -> str:
         collection, id = id_in(request.path)
         return f"{request.method} {collection}" + ("/{id}" if id else "")
+
+    def inspect(self, request: RecordedRequest, reply: Reply | None):
+        if reply and (specification := openapi()):
+            self.violations += specification.violations(request, reply)
 
     def handle(self, request: RecordedRequest) -> Reply:
         with self._lock:

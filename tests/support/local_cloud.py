@@ -6,6 +6,7 @@ import uuid
 import boto3
 from botocore.config import Config
 
+from .aws_models import AwsModels
 from .local_aws import LocalAws
 from .local_braintrust import LocalBraintrust
 from .ministack import Ministack
@@ -125,6 +126,7 @@ class LocalCloud:
             "AWS_SESSION_TOKEN": session["SessionToken"],
         }
         self.aws.requests.clear()
+        self.aws.models = AwsModels(lambda service: self.client(service).meta.service_model)
 
 
 def _policy(statement: dict) -> dict:

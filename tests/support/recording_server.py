@@ -40,6 +40,9 @@ class RecordingServer:
     def handle(self, request: RecordedRequest) -> Reply:
         raise NotImplementedError
 
+    def inspect(self, request: RecordedRequest, reply: Reply | None):
+        """Gets each request as it arrives, and again with its reply if it was acted on."""
+
     @property
     def port(self) -> int:
         return self._port
@@ -109,6 +112,7 @@ class RecordingServer:
     def _answer(self, connection: HttpConnection, request: RecordedRequest):
         request.call = self.call_name(request)
         self.requests.append(request)
+        self.inspect(request, None)
         if self.latency:
             time.sleep(self.latency)
         match fault := self._fault_for(request):
@@ -153,7 +157,9 @@ class RecordingServer:
 
     def _act(self, request: RecordedRequest) -> Reply:
         try:
-            return self.handle(request)
+            reply = self.handle(request)
+            self.inspect(request, reply)
+            return reply
         except OSError:
             # The server behind this one is being stopped.
             return Reply(503, "the local server is stopping", content_type="text/plain")

@@ -42,6 +42,12 @@ class World:
         self.aws.new_credentials_unknown_for = 0
         self.aws.secrets_manager.max_versions = MAX_VERSIONS
 
+    def violations(self) -> list[str]:
+        """How the function's requests violate AWS's models and Braintrust's specification; without repetitions."""
+        braintrusts = [server for server in self.servers if isinstance(server, LocalBraintrust)]
+        found = [violation for server in (self.aws, *braintrusts) for violation in server.violations]
+        return list(dict.fromkeys(found))
+
     # Braintrust
 
     def new_braintrust(self, tls=None) -> LocalBraintrust:
