@@ -9,7 +9,7 @@ use super::target_run::TargetRun;
 use crate::aws::bedrock::Proven;
 use crate::aws::iam_keys::Key;
 use crate::braintrust::ai_secret::AiSecret;
-use crate::braintrust::arrival::{self, Presence};
+use crate::braintrust::arrival::{self, NotArrived, Presence};
 use crate::braintrust::client::Braintrust;
 use crate::braintrust::layout::{self, Layout, PATCH};
 use crate::config::{Destination, RoleBased};
@@ -30,6 +30,8 @@ pub struct Reading<'a> {
 pub struct Writable {
     pub ai_secret: AiSecret,
     pub layout: Layout,
+    /// What the operator should know about it.
+    warnings: Vec<String>,
     read_at: Instant,
 }
 
@@ -62,8 +64,7 @@ impl Reading<'_> {
 
 /// What the operator should know about the `ai_secret`s.
 pub fn warnings(readings: &[Reading<'_>]) -> Vec<String> {
-    let found = readings.iter().filter_map(Reading::writable);
-    found.filter_map(|found| layout::warning(found.layout, &found.ai_secret)).collect()
+    readings.iter().filter_map(Reading::writable).flat_map(|found| found.warnings.iter().cloned()).collect()
 }
 
 pub fn all_succeeded(reports: &[DestinationReport]) -> Result<(), Error> {
@@ -75,7 +76,7 @@ pub fn verify_all(readings: &[Reading<'_>], credentials: &Credentials) -> Vec<De
     let verify = |reading: &Reading<'_>| {
         let found = reading.writable()?;
         let arrived = arrival::arrived(found.layout, credentials, None, &found.ai_secret);
-        Some(arrived.map_err(|problem| not_arrived(found, problem)))
+        Some(arrived.map_err(|NotArrived { problem, .. }| not_arrived(found, problem)))
     };
     readings.iter().map(|reading| reading.report_update(verify(reading))).collect()
 }
@@ -116,7 +117,8 @@ impl<'a> TargetRun<'a> {
         let find = async |api: Braintrust<'_>| api.find(&destination.lookup).await;
         let ai_secret = self.services.braintrust(&destination.data_plane, self.deadline, find).await?;
         let layout = layout::choose(destination.layout, self.target.kind(), &ai_secret)?;
-        Ok(Writable { ai_secret, layout, read_at: Instant::now() })
+        let warnings = layout::warnings(layout, self.target.kind(), &ai_secret);
+        Ok(Writable { ai_secret, layout, warnings, read_at: Instant::now() })
     }
 
     /// Whether Braintrust holds a key of the IAM user, as far as it shows.
@@ -169,7 +171,7 @@ impl<'a> TargetRun<'a> {
         let after = self.services.braintrust(&destination.data_plane, self.deadline, get).await;
         match (lost, after) {
             (None, after) => arrival::arrived(found.layout, credentials, Some(before), &after?)
-                .map_err(|problem| not_arrived(found, problem)),
+                .map_err(|NotArrived { problem, .. }| not_arrived(found, problem)),
             (Some(lost), Ok(after)) => {
                 arrival::arrived_unconfirmed(found.layout, credentials, before, &after).map_err(|_| lost)
             }
