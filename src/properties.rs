@@ -62,7 +62,7 @@ pub fn of_an_ai_secret(answer: &[u8]) {
             let Ok(layout) = layout::choose(choice, kind, &before) else { continue };
             assert_eq!(before.provider.as_deref(), Some("bedrock"));
             assert_ne!(before.metadata.auth_type, AuthType::AssumeRole);
-            let _ = (layout::warnings(layout, kind, &before), arrival::access_key_id(layout, &before.metadata));
+            let _ = (layout::warning(layout, &before), arrival::access_key_id(layout, &before.metadata));
             let credentials = credentials(kind);
             let Ok(region) = Region::try_from("eu-west-1".to_owned()) else { unreachable!("it is a region") };
             let body = layout::patch_body(layout, Proven::assume(&credentials), &region, &before.metadata);

@@ -111,12 +111,12 @@ fn documented_fields(metadata: &Metadata) -> Vec<&'static str> {
 }
 
 /// What the operator should know about an `ai_secret` that is written in this layout.
-pub fn warnings(layout: Layout, kind: Kind, ai_secret: &AiSecret) -> Vec<String> {
+pub fn warning(layout: Layout, ai_secret: &AiSecret) -> Option<String> {
     const IRREMOVABLE: &str = "A PATCH can't remove them, everybody who may list ai_secrets can read them, and some \
                                versions of Braintrust's proxy refuse an ai_secret with them";
     let (id, metadata) = (ai_secret.id, &ai_secret.metadata);
     let fields = documented_fields(metadata).join(", ");
-    let of_layout = match layout {
+    match layout {
         Layout::Gateway if fields.is_empty() => None,
         Layout::Gateway => Some(format!(
             "the ai_secret {id} still has the fields {fields} in its metadata, which are not rotated. {IRREMOVABLE}. \
@@ -131,18 +131,7 @@ pub fn warnings(layout: Layout, kind: Kind, ai_secret: &AiSecret) -> Vec<String>
              everybody who may list ai_secrets can read the secret access key. Remove \"layout\" from the target, or \
              name an ai_secret that is created in Braintrust's UI"
         )),
-    };
-    let empties_token = match kind {
-        Kind::AccessKey => layout.has_gateway_fields() && metadata.has_session_token,
-        Kind::Temporary | Kind::ShortTermApiKey | Kind::LongTermApiKey => false,
-    };
-    let of_token = empties_token.then(|| {
-        format!(
-            "the ai_secret {id} had a session token, which a PATCH can empty and not remove. If calls through \
-             Braintrust's gateway fail with an invalid security token, replace the ai_secret with a new one"
-        )
-    });
-    of_layout.into_iter().chain(of_token).collect()
+    }
 }
 
 impl Braintrust<'_> {
@@ -288,7 +277,7 @@ mod tests {
         let documented = ai_secret(&json!({"aws_access_key_id": "AKIA"}));
         for kind in [Kind::ShortTermApiKey, Kind::LongTermApiKey] {
             assert_eq!(choose(LayoutChoice::Auto, kind, &documented).unwrap(), Layout::Gateway);
-            assert_eq!(warnings(Layout::Gateway, kind, &documented).len(), 1);
+            assert!(warning(Layout::Gateway, &documented).is_some());
         }
     }
 
@@ -417,18 +406,13 @@ mod tests {
 
     #[test]
     fn what_a_patch_cannot_mend_is_warned_of() {
-        let warned = |layout, kind, metadata: Value| warnings(layout, kind, &ai_secret(&metadata)).join("\n");
+        let warned = |layout, metadata: Value| warning(layout, &ai_secret(&metadata)).unwrap_or_default();
         let stale = json!({"access_key": "AKIA", "aws_secret_access_key": "hidden"});
-        let gateway = warned(Layout::Gateway, Kind::Temporary, stale.clone());
+        let gateway = warned(Layout::Gateway, stale.clone());
         assert!(gateway.contains("aws_secret_access_key") && !gateway.contains("hidden"));
-        assert_eq!(warned(Layout::Gateway, Kind::Temporary, json!({"aws_secret_access_key": ""})), "");
-        assert!(warned(Layout::Both, Kind::Temporary, stale.clone()).contains("both layouts"));
-        assert!(warned(Layout::Documented, Kind::Temporary, stale).contains("no known gateway reads"));
-        let token = json!({"session_token": "hidden"});
-        assert!(warned(Layout::Gateway, Kind::AccessKey, token.clone()).contains("had a session token"));
-        for kind in [Kind::Temporary, Kind::ShortTermApiKey, Kind::LongTermApiKey] {
-            assert_eq!(warned(Layout::Gateway, kind, token.clone()), "", "{kind:?}");
-        }
+        assert_eq!(warned(Layout::Gateway, json!({"aws_secret_access_key": ""})), "");
+        assert!(warned(Layout::Both, stale.clone()).contains("both layouts"));
+        assert!(warned(Layout::Documented, stale).contains("no known gateway reads"));
     }
 
     fn stored() -> Answer {

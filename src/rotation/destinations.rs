@@ -30,8 +30,6 @@ pub struct Reading<'a> {
 pub struct Writable {
     pub ai_secret: AiSecret,
     pub layout: Layout,
-    /// What the operator should know about it.
-    warnings: Vec<String>,
     read_at: Instant,
 }
 
@@ -64,7 +62,8 @@ impl Reading<'_> {
 
 /// What the operator should know about the `ai_secret`s.
 pub fn warnings(readings: &[Reading<'_>]) -> Vec<String> {
-    readings.iter().filter_map(Reading::writable).flat_map(|found| found.warnings.iter().cloned()).collect()
+    let found = readings.iter().filter_map(Reading::writable);
+    found.filter_map(|found| layout::warning(found.layout, &found.ai_secret)).collect()
 }
 
 pub fn all_succeeded(reports: &[DestinationReport]) -> Result<(), Error> {
@@ -117,8 +116,7 @@ impl<'a> TargetRun<'a> {
         let find = async |api: Braintrust<'_>| api.find(&destination.lookup).await;
         let ai_secret = self.services.braintrust(&destination.data_plane, self.deadline, find).await?;
         let layout = layout::choose(destination.layout, self.target.kind(), &ai_secret)?;
-        let warnings = layout::warnings(layout, self.target.kind(), &ai_secret);
-        Ok(Writable { ai_secret, layout, warnings, read_at: Instant::now() })
+        Ok(Writable { ai_secret, layout, read_at: Instant::now() })
     }
 
     /// Whether Braintrust holds a key of the IAM user, as far as it shows.
