@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::aws::bedrock::Proven;
-use crate::braintrust::ai_secret::AiSecret;
+use crate::braintrust::ai_secret::{AiSecret, AuthType};
 use crate::braintrust::{arrival, layout};
 use crate::config::{Config, LayoutChoice, Region};
 use crate::credentials::{Credentials, Kind, Secret};
@@ -61,7 +61,7 @@ pub fn of_an_ai_secret(answer: &[u8]) {
         for choice in [LayoutChoice::Auto, LayoutChoice::Gateway, LayoutChoice::Documented] {
             let Ok(layout) = layout::choose(choice, kind, &before) else { continue };
             assert_eq!(before.provider.as_deref(), Some("bedrock"));
-            assert_ne!(before.metadata.auth_type.as_deref(), Some("assume_role"));
+            assert_ne!(before.metadata.auth_type, AuthType::AssumeRole);
             let _ = (layout::warning(layout, &before), arrival::access_key_id(layout, &before.metadata));
             let credentials = credentials(kind);
             let Ok(region) = Region::try_from("eu-west-1".to_owned()) else { unreachable!("it is a region") };
@@ -189,7 +189,7 @@ mod tests {
         fn ai_secret()(
             provider in proptest::sample::select(&["bedrock", "bedrock", "openai"][..]),
             auth_type in proptest::sample::select(vec![
-                json!(null), json!("api_key"), json!("iam_credentials"), json!("assume_role"), json!(7),
+                json!(null), json!(""), json!("api_key"), json!("iam_credentials"), json!("assume_role"), json!(7),
             ]),
             metadata in any_json(
                 &["access_key", "session_token", "region", "aws_access_key_id", "supported_models", "nested"],

@@ -6,31 +6,55 @@ import pytest
 from support.http_messages import Reply
 from support.kinds import ROLE_BASED
 from support.local_cloud import REGION
+from support.reports import failed_error
 
 
-def test_the_documented_layout_is_kept_where_it_is_used(world):
-    ai_secret = world.new_ai_secret(metadata={"aws_access_key_id": "AKIAOLD", "aws_secret_access_key": "old"})
-    report = world.rotate(world.target(ai_secret))
-    metadata = world.braintrust.ai_secrets[ai_secret]["metadata"]
-    assert set(metadata) == {"aws_access_key_id", "aws_secret_access_key", "aws_session_token"}
-    assert world.aws.works(
-        metadata["aws_access_key_id"], metadata["aws_secret_access_key"], metadata["aws_session_token"], REGION
-    )
-    assert world.braintrust.ai_secrets[ai_secret]["secret"] == "old-secret"
+ARTICLE = {"aws_access_key_id": "AKIAOLD", "aws_secret_access_key": "old"}
+
+
+def test_where_only_the_documented_layout_is_there_both_are_written_and_kept(world):
+    ai_secret = world.new_ai_secret(metadata=ARTICLE)
+    function = world.new_function(world.target(ai_secret))
+    for _ in range(2):
+        result = function.invoke({"action": "rotate"})
+        assert result.ok, result.body
+        [target] = result.body["targets"]
+        metadata = world.braintrust.ai_secrets[ai_secret]["metadata"]
+        assert metadata["aws_access_key_id"] == target["credential_id"]
+        assert world.aws.works(
+            metadata["aws_access_key_id"], metadata["aws_secret_access_key"], metadata["aws_session_token"], REGION
+        )
+        assert world.has_working_credentials(ai_secret)
+        assert target["ai_secrets"][0]["layout"] == "both"
+        assert ai_secret in target["warnings"][0]
+    assert len(world.patches()) == 2
+
+
+@pytest.mark.parametrize(
+    ("layout", "before", "written"),
+    [
+        ("gateway", ARTICLE, {"access_key", "session_token", "region"}),
+        ("documented", ARTICLE, {"aws_access_key_id", "aws_secret_access_key", "aws_session_token", "region"}),
+        ("documented", {}, {"aws_access_key_id", "aws_secret_access_key", "aws_session_token", "region"}),
+    ],
+)
+def test_a_configured_layout_wins_over_the_metadata(world, layout, before, written):
+    ai_secret = world.new_ai_secret(metadata=before)
+    report = world.rotate(world.target({"id": ai_secret, "layout": layout}))
     [target] = report["targets"]
-    assert target["ai_secrets"][0]["layout"] == "documented"
+    assert target["ai_secrets"][0]["layout"] == layout
+    [patch] = world.patches()
+    assert set(patch.json()["metadata"]) == written
     assert ai_secret in target["warnings"][0]
 
 
-@pytest.mark.parametrize("layout", ["gateway", "documented"])
-def test_a_configured_layout_wins_over_the_metadata(world, layout):
-    metadata = {"gateway": {"aws_access_key_id": "AKIAOLD"}, "documented": {"access_key": "AKIAOLD"}}[layout]
-    ai_secret = world.new_ai_secret(metadata=metadata)
-    report = world.rotate(world.target({"id": ai_secret, "layout": layout}))
-    assert report["targets"][0]["ai_secrets"][0]["layout"] == layout
-    written = world.braintrust.ai_secrets[ai_secret]["metadata"]
-    key = {"gateway": "access_key", "documented": "aws_access_key_id"}[layout]
-    assert written[key] == report["targets"][0]["credential_id"]
+def test_the_documented_layout_is_refused_over_credentials_that_gateways_read(world, unchanged):
+    target = world.target({"id": world.new_ai_secret(), "layout": "documented"})
+    unchanged()
+    report = world.fail_to_rotate(target)
+    failed_error(report, "conflict", "braintrust")
+    [checked] = world.new_function(target).invoke({"action": "check"}).body["targets"]
+    assert [line["error"]["class"] for line in checked["lines"] if line["result"] == "failed"] == ["conflict"]
 
 
 def test_a_secret_key_in_stale_fields_of_the_metadata_is_warned_of(world):

@@ -38,7 +38,7 @@ def test_all_parts_are_written_in_one_patch_and_nothing_else_is_added(world):
     world.rotate(world.target(ai_secret))
     [patch] = world.patches()
     assert set(patch.json()) == {"secret", "metadata"}
-    assert set(patch.json()["metadata"]) == {"auth_type", "access_key", "session_token", "region"}
+    assert set(patch.json()["metadata"]) == {"access_key", "session_token", "region"}
     metadata = world.braintrust.ai_secrets[ai_secret]["metadata"]
     assert metadata["models"] == ["anthropic.claude"]
     assert metadata["region"] == REGION

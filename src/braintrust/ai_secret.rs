@@ -12,6 +12,8 @@ use crate::error::{Error, ErrorClass, Service, shortened};
 
 const LIST: &str = "GET /v1/ai_secret";
 const GET: &str = "GET /v1/ai_secret/{id}";
+pub(super) const API_KEY: &str = "api_key";
+pub(super) const IAM_CREDENTIALS: &str = "iam_credentials";
 /// How many candidates an error lists. Reading stops after one more.
 const MAX_CANDIDATES: usize = 10;
 
@@ -39,12 +41,11 @@ impl AiSecret {
 
 /// The fields that Braintrust stores in clear text beside the encrypted value.
 ///
-/// Security: the documented layout has secrets here, of which only the presence is kept.
+/// Security: both layouts have secrets here, of which only the presence is kept.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Metadata {
-    /// `iam_credentials` (also when absent), `api_key` or `assume_role`.
     #[serde(default, deserialize_with = "auth_type")]
-    pub auth_type: Option<String>,
+    pub auth_type: AuthType,
     /// The access key ID of the gateway layout.
     #[serde(default, deserialize_with = "text")]
     pub access_key: Option<String>,
@@ -62,6 +63,22 @@ pub struct Metadata {
     pub has_aws_session_token: bool,
 }
 
+/// The field `auth_type`. A PATCH can't remove a field, and gateways treat an empty one and an absent one differently.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AuthType {
+    /// Means `iam_credentials`.
+    #[default]
+    Absent,
+    /// Null or an empty string.
+    Empty,
+    IamCredentials,
+    ApiKey,
+    /// Braintrust assumes a role by itself.
+    AssumeRole,
+    /// This function doesn't know it.
+    Other(String),
+}
+
 fn null_is_default<'de, D: Deserializer<'de>>(from: D) -> Result<Metadata, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or_default())
 }
@@ -71,15 +88,26 @@ fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> 
     Ok(Value::deserialize(from)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned))
 }
 
-/// A value that is not a string counts as unknown, not as absent, because absent means `iam_credentials`.
-fn auth_type<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
-    let found = Option::<Value>::deserialize(from)?;
-    let text = found.as_ref().map(|value| value.as_str().unwrap_or("not a string"));
-    Ok(text.filter(|text| !text.is_empty()).map(str::to_owned))
+fn auth_type<'de, D: Deserializer<'de>>(from: D) -> Result<AuthType, D::Error> {
+    Ok(match Value::deserialize(from)? {
+        Value::Null => AuthType::Empty,
+        Value::String(text) => match text.as_str() {
+            "" => AuthType::Empty,
+            IAM_CREDENTIALS => AuthType::IamCredentials,
+            API_KEY => AuthType::ApiKey,
+            "assume_role" => AuthType::AssumeRole,
+            _ => AuthType::Other(text),
+        },
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            AuthType::Other("not a string".to_owned())
+        }
+    })
 }
 
+/// Whether there is a value, even one of the wrong type.
 fn is_set<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
-    Ok(text(from)?.is_some())
+    let value = Value::deserialize(from)?;
+    Ok(!value.is_null() && value != "")
 }
 
 impl Braintrust<'_> {
@@ -178,10 +206,37 @@ mod tests {
 
     #[test]
     fn metadata_of_the_wrong_type_counts_as_absent() {
-        let odd = json!({"auth_type": "", "access_key": {"a": 1}, "region": "", "aws_secret_access_key": ""});
+        let odd = json!({"access_key": {"a": 1}, "region": "", "aws_secret_access_key": ""});
         let metadata: Metadata = serde_json::from_value(odd).unwrap();
-        assert!(metadata.auth_type.is_none() && metadata.access_key.is_none() && metadata.region.is_none());
+        assert!(metadata.access_key.is_none() && metadata.region.is_none());
         assert!(!metadata.has_aws_secret_access_key);
+    }
+
+    #[test]
+    fn an_empty_auth_type_differs_from_an_absent_one_and_an_unknown_one_is_kept() {
+        let other = |name: &str| AuthType::Other(name.to_owned());
+        for (metadata, expected) in [
+            (json!({}), AuthType::Absent),
+            (json!({"auth_type": null}), AuthType::Empty),
+            (json!({"auth_type": ""}), AuthType::Empty),
+            (json!({"auth_type": "iam_credentials"}), AuthType::IamCredentials),
+            (json!({"auth_type": "api_key"}), AuthType::ApiKey),
+            (json!({"auth_type": "assume_role"}), AuthType::AssumeRole),
+            (json!({"auth_type": "web_identity"}), other("web_identity")),
+            (json!({"auth_type": 5}), other("not a string")),
+        ] {
+            let found: Metadata = serde_json::from_value(metadata.clone()).unwrap();
+            assert_eq!(found.auth_type, expected, "{metadata}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_there_unless_it_is_null_or_empty() {
+        for (token, is_there) in [(json!(null), false), (json!(""), false), (json!("x"), true), (json!({}), true)] {
+            let found: Metadata = serde_json::from_value(json!({"session_token": token})).unwrap();
+            assert_eq!(found.has_session_token, is_there, "{token}");
+        }
+        assert!(!Metadata::default().has_session_token);
     }
 
     #[test]
@@ -189,7 +244,7 @@ mod tests {
         let documented =
             json!({"aws_secret_access_key": "hidden", "aws_session_token": "hidden", "session_token": "hidden"});
         let metadata: Metadata = serde_json::from_value(documented).unwrap();
-        assert!(metadata.has_aws_secret_access_key && metadata.has_aws_session_token);
+        assert!(metadata.has_aws_secret_access_key && metadata.has_aws_session_token && metadata.has_session_token);
         assert!(!format!("{metadata:?}").contains("hidden"));
     }
 

@@ -2,52 +2,92 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::ai_secret::{AiSecret, Metadata};
-use super::layout::{API_KEY, IAM_CREDENTIALS, Layout};
+use super::ai_secret::{AiSecret, AuthType, Metadata};
+use super::layout::Layout;
 use crate::config::Region;
 use crate::credentials::{Authentication, Credentials, Kind};
 
 /// Clocks differ: a change this long before the credentials were created still counts as theirs.
 const LEEWAY: SignedDuration = SignedDuration::from_mins(5);
 
-/// The problem completes the sentence "Braintrust accepted the PATCH, but …".
-type Arrival = Result<(), &'static str>;
+/// Why an `ai_secret` doesn't show the credentials that were sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotArrived {
+    /// Completes the sentence "Braintrust accepted the PATCH, but …".
+    pub problem: &'static str,
+    /// Whether it shows some of the new parts beside some of the old ones, which don't work together.
+    pub is_mixture: bool,
+}
 
-/// Checks that `after` holds what was sent: the access key ID (for an API key, the `auth_type`) reads back, and the
-/// secret has changed, if the data plane says when. `before` is the `ai_secret` before the PATCH; without it, the
-/// change must not be older than the credentials.
-pub fn arrived(layout: Layout, credentials: &Credentials, before: Option<&AiSecret>, after: &AiSecret) -> Arrival {
+/// Checks that `after` holds what was sent: the access key ID of each layout (for an API key, the `auth_type`) reads
+/// back, and the secret has changed, if the data plane says when. `before` is the `ai_secret` before the PATCH; without
+/// it, the change must not be older than the credentials.
+pub fn arrived(
+    layout: Layout,
+    credentials: &Credentials,
+    before: Option<&AiSecret>,
+    after: &AiSecret,
+) -> Result<(), NotArrived> {
+    let not_arrived = |problem| {
+        let is_mixture = before.is_some_and(|before| is_mixture(layout, credentials, before, after));
+        Err(NotArrived { problem, is_mixture })
+    };
     if before.is_some_and(|before| before.id != after.id) {
-        return Err("the response shows another ai_secret");
+        return Err(NotArrived { problem: "the response shows another ai_secret", is_mixture: false });
     }
     if !reads_back(layout, credentials, after) {
-        return Err("what reads back is not what was sent");
+        return not_arrived("what reads back is not what was sent");
     }
     // The documented layout does not change the encrypted value.
-    if layout == Layout::Gateway && !has_changed(credentials, before, after) {
-        return Err("secret_updated_at shows no change of the secret");
+    if layout.has_gateway_fields() && !has_changed(layout, credentials, before, after) {
+        return not_arrived("secret_updated_at shows no change of the secret");
     }
     Ok(())
 }
 
 /// [`arrived`], after a PATCH whose response was lost. An API key does not read back, so only a change of the secret or
 /// of the `auth_type` shows that it arrived. An older data plane may show neither.
-pub fn arrived_unconfirmed(layout: Layout, credentials: &Credentials, before: &AiSecret, after: &AiSecret) -> Arrival {
+pub fn arrived_unconfirmed(
+    layout: Layout,
+    credentials: &Credentials,
+    before: &AiSecret,
+    after: &AiSecret,
+) -> Result<(), NotArrived> {
     let is_same_time = before.secret_updated_at == after.secret_updated_at;
     if credentials.kind().is_api_key() && is_same_time && reads_back(layout, credentials, before) {
-        return Err("nothing shows that the secret changed");
+        return Err(NotArrived { problem: "nothing shows that the secret changed", is_mixture: false });
     }
     arrived(layout, credentials, Some(before), after)
 }
 
+/// Whether credentials that have not arrived did so in part: their metadata is there, or the secret has changed while
+/// the metadata is as it was. Metadata that is neither the old nor the new one is another writer's.
+fn is_mixture(layout: Layout, credentials: &Credentials, before: &AiSecret, after: &AiSecret) -> bool {
+    let (was, is) = (&before.metadata, &after.metadata);
+    let (has_new_metadata, has_old_metadata) = match credentials.authentication() {
+        Authentication::ApiKey(_) => {
+            (is.holds_api_key() && !was.holds_api_key(), !is.holds_api_key() && is.auth_type == was.auth_type)
+        }
+        Authentication::AccessKey { access_key_id, .. } => {
+            (is.ids_in(layout).any(|id| id == Some(access_key_id)), is.ids_in(layout).eq(was.ids_in(layout)))
+        }
+    };
+    let secret_has_moved = changed_at(before).zip(changed_at(after)).is_some_and(|(was, is)| is > was);
+    has_new_metadata || (secret_has_moved && has_old_metadata)
+}
+
 fn reads_back(layout: Layout, credentials: &Credentials, ai_secret: &AiSecret) -> bool {
+    let metadata = &ai_secret.metadata;
     match credentials.authentication() {
-        Authentication::ApiKey(_) => ai_secret.metadata.holds_api_key(),
-        Authentication::AccessKey { access_key_id, .. } => ai_secret.metadata.id_in(layout) == Some(access_key_id),
+        Authentication::ApiKey(_) => metadata.holds_api_key(),
+        Authentication::AccessKey { access_key_id, session_token, .. } => {
+            let has_ids = metadata.ids_in(layout).all(|id| id == Some(access_key_id));
+            has_ids && !metadata.holds_api_key() && (session_token.is_some() || !metadata.has_token_in(layout))
+        }
     }
 }
 
-fn has_changed(credentials: &Credentials, before: Option<&AiSecret>, after: &AiSecret) -> bool {
+fn has_changed(layout: Layout, credentials: &Credentials, before: Option<&AiSecret>, after: &AiSecret) -> bool {
     // An API key does not read back, so its time must be exact after a PATCH.
     let is_exact = before.is_some() && credentials.kind().is_api_key();
     let leeway = if is_exact { SignedDuration::ZERO } else { LEEWAY };
@@ -56,9 +96,7 @@ fn has_changed(credentials: &Credentials, before: Option<&AiSecret>, after: &AiS
     let Some(before) = before else { return changed_at(after).is_none_or(is_since_creation) };
     match (changed_at(before), changed_at(after)) {
         // The same value again changes no time, and an interrupted run may have written it before.
-        (Some(was), Some(is)) => {
-            is > was || (reads_back(Layout::Gateway, credentials, before) && is_since_creation(is))
-        }
+        (Some(was), Some(is)) => is > was || (reads_back(layout, credentials, before) && is_since_creation(is)),
         (Some(_), None) => false,
         // With an older data plane or a first secret, there is nothing to compare with.
         (None, _) => true,
@@ -80,20 +118,21 @@ pub fn differs(
         return Some("its auth_type was that of other credentials");
     }
     match current.authentication() {
+        Authentication::AccessKey { access_key_id, session_token, .. } => {
+            if metadata.ids_in(layout).any(|id| id != Some(access_key_id)) {
+                return Some("it showed another access key ID");
+            }
+            if session_token.is_none() && metadata.has_token_in(layout) {
+                return Some("its session token belonged to other credentials");
+            }
+        }
         Authentication::ApiKey(_) => {}
-        Authentication::AccessKey { .. } if !reads_back(layout, current, ai_secret) => {
-            return Some("it showed another access key ID");
-        }
-        Authentication::AccessKey { session_token, .. } if metadata.has_token_in(layout) != session_token.is_some() => {
-            return Some("its session token belonged to other credentials");
-        }
-        Authentication::AccessKey { .. } => {}
     }
     if metadata.region.as_deref() != Some(region.as_str()) {
         return Some("its region was not the target's");
     }
     // The documented layout does not change the encrypted value.
-    let changed = changed_at(ai_secret).filter(|_| layout == Layout::Gateway);
+    let changed = changed_at(ai_secret).filter(|_| layout.has_gateway_fields());
     // Not `written_at + LEEWAY`, which may overflow.
     let is_later = changed.zip(written_at).is_some_and(|(changed, written)| changed.duration_since(written) > LEEWAY);
     is_later.then_some("its secret was changed after this function had written it")
@@ -106,30 +145,31 @@ pub fn changed_at(ai_secret: &AiSecret) -> Option<Timestamp> {
 
 /// The access key ID that an `ai_secret` shows. Beside an API key, an ID is stale and does not count.
 pub fn access_key_id(layout: Layout, metadata: &Metadata) -> Option<&str> {
-    metadata.id_in(layout).filter(|_| !metadata.holds_api_key())
+    metadata.ids_in(layout).find_map(|id| id).filter(|_| !metadata.holds_api_key())
 }
 
 impl Metadata {
-    fn id_in(&self, layout: Layout) -> Option<&str> {
-        match layout {
-            Layout::Gateway => self.access_key.as_deref(),
-            Layout::Documented => self.aws_access_key_id.as_deref(),
-        }
+    /// The access key IDs where the layout has them: one, or one for each layout that is written.
+    fn ids_in(&self, layout: Layout) -> impl Iterator<Item = Option<&str>> {
+        let gateway = layout.has_gateway_fields().then_some(self.access_key.as_deref());
+        let documented = layout.has_documented_fields().then_some(self.aws_access_key_id.as_deref());
+        gateway.into_iter().chain(documented)
     }
 
     fn has_token_in(&self, layout: Layout) -> bool {
-        match layout {
-            Layout::Gateway => self.has_session_token,
-            Layout::Documented => self.has_aws_session_token,
-        }
+        (layout.has_gateway_fields() && self.has_session_token)
+            || (layout.has_documented_fields() && self.has_aws_session_token)
     }
 
     fn holds_api_key(&self) -> bool {
-        self.auth_type.as_deref() == Some(API_KEY)
+        self.auth_type == AuthType::ApiKey
     }
 
     fn auth_type_is_known(&self) -> bool {
-        matches!(self.auth_type.as_deref(), None | Some(IAM_CREDENTIALS | API_KEY))
+        match self.auth_type {
+            AuthType::Absent | AuthType::Empty | AuthType::IamCredentials | AuthType::ApiKey => true,
+            AuthType::AssumeRole | AuthType::Other(_) => false,
+        }
     }
 }
 
@@ -152,7 +192,9 @@ pub fn presence(layout: Layout, kind: Kind, id: &str, created_at: Option<Timesta
     let is_newer = times.is_some_and(|(changed, created)| created.duration_since(changed) > LEEWAY);
     match kind.is_api_key() {
         true if metadata.holds_api_key() && !is_newer => Presence::Unknown,
-        false if access_key_id(layout, metadata) == Some(id) => Presence::Present,
+        false if !metadata.holds_api_key() && metadata.ids_in(layout).any(|shown| shown == Some(id)) => {
+            Presence::Present
+        }
         true | false => Presence::Absent,
     }
 }
@@ -220,6 +262,57 @@ mod tests {
         ] {
             let result = arrived(Layout::Gateway, &temporary(), Some(&before), &after);
             assert_eq!(result.is_ok(), has_arrived, "{before:?} {after:?}");
+        }
+    }
+
+    #[test]
+    fn parts_of_two_credentials_are_a_mixture_and_anything_else_is_not() {
+        let (new, old, other) = (|| shows("ASIANEW"), || shows("ASIAOLD"), || shows("ASIAOTHER"));
+        let (key, pair) = (|| of_type("api_key"), || of_type("iam_credentials"));
+        let documented = |gateway: &str, documented: &str| json!({"access_key": gateway, "aws_access_key_id": documented, "session_token": "x"});
+        for (case, layout, credentials, before, after, expected) in [
+            ("nothing arrived", Layout::Gateway, temporary(), at(old(), EARLY), at(old(), EARLY), false),
+            ("the secret alone", Layout::Gateway, temporary(), at(old(), EARLY), at(old(), LATE), true),
+            ("the metadata alone", Layout::Gateway, temporary(), at(old(), EARLY), at(new(), EARLY), true),
+            ("another writer", Layout::Gateway, temporary(), at(old(), EARLY), at(other(), LATE), false),
+            ("without a time", Layout::Gateway, temporary(), at(old(), None), at(old(), None), false),
+            ("over an empty one", Layout::Gateway, temporary(), at(json!({}), EARLY), at(json!({}), LATE), true),
+            ("nothing of a key", Layout::Gateway, api_key(), at(pair(), EARLY), at(pair(), EARLY), false),
+            ("a key's secret", Layout::Gateway, api_key(), at(pair(), EARLY), at(pair(), LATE), true),
+            ("a key's auth_type", Layout::Gateway, api_key(), at(pair(), EARLY), at(key(), EARLY), true),
+            ("no key over a key", Layout::Gateway, api_key(), at(key(), LATE), at(key(), LATE), false),
+            (
+                "one layout of both",
+                Layout::Both,
+                temporary(),
+                at(documented("ASIAOLD", "ASIAOLD"), EARLY),
+                at(documented("ASIANEW", "ASIAOLD"), LATE),
+                true,
+            ),
+        ] {
+            // An API key that was written earlier than it was created is an old one.
+            let credentials = Credentials { created_at: "2026-02-01T00:00:00Z".parse().unwrap(), ..credentials };
+            let error = arrived(layout, &credentials, Some(&before), &after).unwrap_err();
+            assert_eq!(error.is_mixture, expected, "{case}");
+        }
+        let twice = at(documented("ASIANEW", "ASIANEW"), LATE);
+        assert_eq!(arrived(Layout::Both, &temporary(), Some(&at(json!({}), EARLY)), &twice), Ok(()));
+    }
+
+    #[test]
+    fn an_access_key_has_not_arrived_while_a_token_or_an_api_key_would_be_used_with_it() {
+        let long_term = created_early(Secret::AccessKey { secret_access_key: "key".into() });
+        for (more, has_arrived) in [
+            (json!({}), true),
+            (json!({"session_token": "", "aws_session_token": "stale"}), true),
+            (json!({"session_token": "stale"}), false),
+            (json!({"auth_type": "api_key"}), false),
+        ] {
+            let mut metadata = shows("ASIANEW");
+            metadata.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let after = at(metadata, LATE);
+            let result = arrived(Layout::Gateway, &long_term, Some(&at(shows("ASIAOLD"), EARLY)), &after);
+            assert_eq!(result.is_ok(), has_arrived, "{more}");
         }
     }
 
@@ -343,7 +436,6 @@ mod tests {
             (long_term(), pair(json!({"auth_type": "assume_role"})), WRITTEN, auth_type),
             (long_term(), pair(json!({"auth_type": 5})), WRITTEN, auth_type),
             (long_term(), pair(json!({"session_token": "stale"})), WRITTEN, token),
-            (temporary(), pair(same.clone()), WRITTEN, token),
             (temporary(), pair(json!({"session_token": "token"})), WRITTEN, None),
             (long_term(), pair(json!({"region": "eu-west-1"})), WRITTEN, region),
             (long_term(), pair(json!({"region": ""})), WRITTEN, region),

@@ -7,7 +7,7 @@ use secrecy::ExposeSecret;
 use secrecy::zeroize::Zeroizing;
 use serde::Serialize;
 
-use super::ai_secret::{AiSecret, Metadata};
+use super::ai_secret::{API_KEY, AiSecret, AuthType, IAM_CREDENTIALS, Metadata};
 use super::client::{Braintrust, Request};
 use crate::aws::bedrock::Proven;
 use crate::config::{LayoutChoice, Region};
@@ -15,76 +15,121 @@ use crate::credentials::{Authentication, Kind};
 use crate::error::{Error, ErrorClass, Service, shortened};
 
 pub const PATCH: &str = "PATCH /v1/ai_secret/{id}";
-pub(super) const API_KEY: &str = "api_key";
-pub(super) const IAM_CREDENTIALS: &str = "iam_credentials";
 
 /// The two known ways to store AWS credentials in an `ai_secret`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Layout {
-    /// What the gateway reads: `secret`, `metadata.access_key`, `metadata.session_token`, `metadata.region`.
+    /// What gateways read: `secret`, `metadata.access_key`, `metadata.session_token`, `metadata.region`.
     Gateway,
     /// What Braintrust's help article shows: `metadata.aws_access_key_id` and its siblings.
     Documented,
+    /// Both in one PATCH, where somebody followed the article, so that every reader gets the new credentials.
+    Both,
+}
+
+impl Layout {
+    pub fn has_gateway_fields(self) -> bool {
+        match self {
+            Self::Gateway | Self::Both => true,
+            Self::Documented => false,
+        }
+    }
+
+    pub fn has_documented_fields(self) -> bool {
+        match self {
+            Self::Documented | Self::Both => true,
+            Self::Gateway => false,
+        }
+    }
 }
 
 /// # Errors
 /// `conflict` if the `ai_secret` must not be written: it has another type, or an `auth_type` that is `assume_role` or
-/// unknown.
+/// unknown, or the documented layout was asked for where gateways would go on reading the other credentials.
 pub fn choose(choice: LayoutChoice, kind: Kind, ai_secret: &AiSecret) -> Result<Layout, Error> {
     refuse_others(ai_secret)?;
-    let metadata = &ai_secret.metadata;
-    let has_documented_keys =
-        metadata.aws_access_key_id.is_some() || metadata.has_aws_secret_access_key || metadata.has_aws_session_token;
-    Ok(match choice {
-        _ if kind.is_api_key() => Layout::Gateway,
-        LayoutChoice::Auto if has_documented_keys && !has_gateway_keys(metadata) => Layout::Documented,
-        LayoutChoice::Gateway | LayoutChoice::Auto => Layout::Gateway,
-        LayoutChoice::Documented => Layout::Documented,
-    })
+    match choice {
+        _ if kind.is_api_key() => Ok(Layout::Gateway),
+        LayoutChoice::Auto if needs_both(&ai_secret.metadata) => Ok(Layout::Both),
+        LayoutChoice::Gateway | LayoutChoice::Auto => Ok(Layout::Gateway),
+        LayoutChoice::Documented if has_gateway_credentials(&ai_secret.metadata) => Err(untouched(
+            ai_secret,
+            "holds credentials in the gateway layout, which gateways would go on using".to_owned(),
+            "Remove \"layout\": \"documented\" from the target, or name an ai_secret without those credentials",
+        )),
+        LayoutChoice::Documented => Ok(Layout::Documented),
+    }
 }
 
 fn refuse_others(ai_secret: &AiSecret) -> Result<(), Error> {
-    let (problem, remedy) = match (ai_secret.is_bedrock(), ai_secret.metadata.auth_type.as_deref()) {
-        (true, None | Some(IAM_CREDENTIALS | API_KEY)) => return Ok(()),
-        (true, Some("assume_role")) => (
+    if !ai_secret.is_bedrock() {
+        let (name, found) = (&ai_secret.name, ai_secret.provider.as_deref().unwrap_or("none"));
+        let problem = format!("({:?}) has type {:?}, not \"bedrock\"", shortened(name), shortened(found));
+        return Err(untouched(ai_secret, problem, "Name an ai_secret of type bedrock in the target's ai_secrets"));
+    }
+    match &ai_secret.metadata.auth_type {
+        AuthType::Absent | AuthType::Empty | AuthType::IamCredentials | AuthType::ApiKey => Ok(()),
+        AuthType::AssumeRole => Err(untouched(
+            ai_secret,
             "has auth_type \"assume_role\"".to_owned(),
             "Braintrust assumes the role itself, so this ai_secret needs no rotation: remove it from the targets, or \
              create another one for this function",
-        ),
-        (true, Some(other)) => (
+        )),
+        AuthType::Other(other) => Err(untouched(
+            ai_secret,
             format!("has auth_type {:?}", shortened(other)),
             "This function knows \"iam_credentials\" and \"api_key\": name another ai_secret, or change this one in \
              Braintrust",
-        ),
-        (false, _) => {
-            let (name, found) = (&ai_secret.name, ai_secret.provider.as_deref().unwrap_or("none"));
-            let problem = format!("({:?}) has type {:?}, not \"bedrock\"", shortened(name), shortened(found));
-            (problem, "Name an ai_secret of type bedrock in the target's ai_secrets")
-        }
-    };
-    let problem = format!("the ai_secret {} {problem}; it was not touched", ai_secret.id);
-    Err(Error::new(ErrorClass::Conflict, Service::Braintrust, PATCH, problem, remedy))
+        )),
+    }
 }
 
-fn has_gateway_keys(metadata: &Metadata) -> bool {
-    metadata.access_key.is_some() || metadata.auth_type.is_some()
+fn untouched(ai_secret: &AiSecret, problem: String, remedy: &str) -> Error {
+    let problem = format!("the ai_secret {} {problem}; it was not touched", ai_secret.id);
+    Error::new(ErrorClass::Conflict, Service::Braintrust, PATCH, problem, remedy)
+}
+
+fn has_gateway_credentials(metadata: &Metadata) -> bool {
+    metadata.access_key.is_some() || metadata.auth_type == AuthType::ApiKey
+}
+
+/// Whether only the documented layout is there, or both with the same credentials: then an earlier run wrote both, and
+/// whoever reads the documented fields still needs them. Where the credentials differ, the documented ones are stale.
+fn needs_both(metadata: &Metadata) -> bool {
+    let is_in_step = metadata.auth_type != AuthType::ApiKey && metadata.access_key == metadata.aws_access_key_id;
+    !documented_fields(metadata).is_empty() && (is_in_step || !has_gateway_credentials(metadata))
+}
+
+fn documented_fields(metadata: &Metadata) -> Vec<&'static str> {
+    let fields = [
+        ("aws_access_key_id", metadata.aws_access_key_id.is_some()),
+        ("aws_secret_access_key", metadata.has_aws_secret_access_key),
+        ("aws_session_token", metadata.has_aws_session_token),
+    ];
+    fields.into_iter().filter_map(|(name, is_there)| is_there.then_some(name)).collect()
 }
 
 /// What the operator should know about an `ai_secret` that is written in this layout.
 pub fn warning(layout: Layout, ai_secret: &AiSecret) -> Option<String> {
+    const IRREMOVABLE: &str = "A PATCH can't remove them, everybody who may list ai_secrets can read them, and some \
+                               versions of Braintrust's proxy refuse an ai_secret with them";
     let (id, metadata) = (ai_secret.id, &ai_secret.metadata);
-    let and = if has_gateway_keys(metadata) { ". The gateway keeps reading the other layout's fields" } else { "" };
+    let fields = documented_fields(metadata).join(", ");
     match layout {
-        Layout::Gateway => metadata.has_aws_secret_access_key.then(|| {
-            format!(
-                "the ai_secret {id} still has metadata.aws_secret_access_key, which everybody who may list ai_secrets \
-                 can read and PATCH can't remove. Retire that key, and replace the ai_secret with a new one"
-            )
-        }),
+        Layout::Gateway if fields.is_empty() => None,
+        Layout::Gateway => Some(format!(
+            "the ai_secret {id} still has the fields {fields} in its metadata, which are not rotated. {IRREMOVABLE}. \
+             Retire those credentials, and replace the ai_secret with a new one"
+        )),
+        Layout::Both => Some(format!(
+            "the ai_secret {id} has the fields {fields} in its metadata, so both layouts are written. {IRREMOVABLE}. \
+             Replace the ai_secret with a new one that is created in Braintrust's UI"
+        )),
         Layout::Documented => Some(format!(
-            "the ai_secret {id} has the documented layout, in which everybody who may list ai_secrets can read the \
-             secret access key{and}. A new ai_secret that is created in Braintrust's UI has the gateway layout"
+            "the ai_secret {id} is written in the documented layout, which no known gateway reads, and in which \
+             everybody who may list ai_secrets can read the secret access key. Remove \"layout\" from the target, or \
+             name an ai_secret that is created in Braintrust's UI"
         )),
     }
 }
@@ -120,26 +165,35 @@ struct Body<'a> {
 
 /// The body that writes `proven` over an `ai_secret` with the metadata `current`.
 ///
-/// All parts go into one request, because between two requests they would not match. No other field is added, because
-/// some gateways parse the metadata strictly. Credentials without a session token send an empty one, because leaving it
-/// out would keep a stale token.
+/// All parts go into one request, because between two requests they would not match. A field that is not needed is left
+/// out, because older gateways refuse the metadata if they don't know a field, `auth_type` included, and because some
+/// sign an empty session token. A token that is there has to be emptied, because leaving it out would keep it.
 pub fn patch_body(layout: Layout, proven: Proven<'_>, region: &Region, current: &Metadata) -> Result<Bytes, Error> {
+    let mut metadata = BTreeMap::new();
     // Security: the parts are exposed into the request's body, which is zeroized after the request.
-    let (secret, mut metadata) = match (proven.credentials().authentication(), layout) {
-        (Authentication::ApiKey(key), _) => (Some(key.expose_secret()), BTreeMap::from([("auth_type", API_KEY)])),
-        (Authentication::AccessKey { access_key_id: id, secret_access_key, session_token }, Layout::Gateway) => {
-            let token = session_token.map_or("", ExposeSecret::expose_secret);
-            let parts = [("auth_type", IAM_CREDENTIALS), ("access_key", id), ("session_token", token)];
-            (Some(secret_access_key.expose_secret()), parts.into())
+    let secret = match proven.credentials().authentication() {
+        Authentication::ApiKey(key) => {
+            metadata.insert("auth_type", API_KEY);
+            Some(key.expose_secret())
         }
-        (Authentication::AccessKey { access_key_id: id, secret_access_key, session_token }, Layout::Documented) => {
-            let token = session_token.map_or("", ExposeSecret::expose_secret);
+        Authentication::AccessKey { access_key_id: id, secret_access_key, session_token } => {
             let secret = secret_access_key.expose_secret();
-            let parts = [("aws_access_key_id", id), ("aws_secret_access_key", secret), ("aws_session_token", token)];
-            (None, parts.into())
+            let token_over = |is_there: bool| session_token.map(ExposeSecret::expose_secret).or(is_there.then_some(""));
+            if current.auth_type != AuthType::Absent {
+                metadata.insert("auth_type", IAM_CREDENTIALS);
+            }
+            if layout.has_gateway_fields() {
+                metadata.insert("access_key", id);
+                metadata.extend(token_over(current.has_session_token).map(|token| ("session_token", token)));
+            }
+            if layout.has_documented_fields() {
+                metadata.extend([("aws_access_key_id", id), ("aws_secret_access_key", secret)]);
+                metadata.extend(token_over(current.has_aws_session_token).map(|token| ("aws_session_token", token)));
+            }
+            layout.has_gateway_fields().then_some(secret)
         }
     };
-    if layout == Layout::Gateway && current.region.as_deref() != Some(region.as_str()) {
+    if current.region.as_deref() != Some(region.as_str()) {
         metadata.insert("region", region.as_str());
     }
     // Room for the longest parts: STS's session tokens have a kilobyte. Growing the buffer would leave a copy behind.
@@ -167,19 +221,28 @@ mod tests {
         AiSecret::for_test(metadata.clone(), None)
     }
 
+    /// The states of an `ai_secret` that were found, and the layout in which `auto` writes an IAM pair over each.
     #[test]
-    fn auto_follows_the_metadata() {
+    fn auto_writes_what_gateways_read_and_both_layouts_where_only_the_documented_one_is_there() {
+        let stale = json!({"aws_access_key_id": "AKIASTALE", "access_key": "AKIA"});
         for (metadata, layout) in [
             (json!(null), Layout::Gateway),
             (json!({}), Layout::Gateway),
             (json!({"region": "us-east-1", "models": ["a"]}), Layout::Gateway),
             (json!({"access_key": "AKIA"}), Layout::Gateway),
             (json!({"auth_type": "api_key"}), Layout::Gateway),
-            (json!({"aws_access_key_id": "AKIA", "access_key": "AKIA"}), Layout::Gateway),
-            (json!({"aws_access_key_id": "AKIA"}), Layout::Documented),
-            (json!({"aws_access_key_id": "AKIA", "region": "us-east-1"}), Layout::Documented),
-            (json!({"aws_secret_access_key": "x"}), Layout::Documented),
-            (json!({"aws_session_token": "x"}), Layout::Documented),
+            (json!({"auth_type": "api_key", "aws_access_key_id": "AKIA"}), Layout::Gateway),
+            (json!({"auth_type": "api_key", "aws_access_key_id": "AKIA", "access_key": "AKIA"}), Layout::Gateway),
+            (stale, Layout::Gateway),
+            (json!({"access_key": "AKIA", "aws_secret_access_key": "x"}), Layout::Gateway),
+            (json!({"aws_access_key_id": "AKIA"}), Layout::Both),
+            (json!({"aws_access_key_id": "AKIA", "region": "us-east-1"}), Layout::Both),
+            (json!({"aws_access_key_id": "AKIA", "auth_type": "iam_credentials"}), Layout::Both),
+            (json!({"aws_access_key_id": "AKIA", "access_key": ""}), Layout::Both),
+            (json!({"aws_secret_access_key": "x"}), Layout::Both),
+            (json!({"aws_session_token": "x"}), Layout::Both),
+            // As the first rotation leaves it.
+            (json!({"aws_access_key_id": "AKIA", "access_key": "AKIA"}), Layout::Both),
         ] {
             let chosen = choose(LayoutChoice::Auto, Kind::Temporary, &ai_secret(&metadata)).unwrap();
             assert_eq!(chosen, layout, "{metadata}");
@@ -190,8 +253,23 @@ mod tests {
     fn an_explicit_layout_wins_over_the_metadata() {
         let documented = ai_secret(&json!({"aws_access_key_id": "AKIA"}));
         assert_eq!(choose(LayoutChoice::Gateway, Kind::Temporary, &documented).unwrap(), Layout::Gateway);
-        let gateway = ai_secret(&json!({"access_key": "AKIA"}));
-        assert_eq!(choose(LayoutChoice::Documented, Kind::Temporary, &gateway).unwrap(), Layout::Documented);
+        for metadata in [json!({}), json!({"aws_access_key_id": "AKIA", "auth_type": null})] {
+            let chosen = choose(LayoutChoice::Documented, Kind::Temporary, &ai_secret(&metadata)).unwrap();
+            assert_eq!(chosen, Layout::Documented, "{metadata}");
+        }
+    }
+
+    #[test]
+    fn the_documented_layout_is_refused_over_credentials_that_gateways_read() {
+        for metadata in [
+            json!({"access_key": "AKIA"}),
+            json!({"auth_type": "api_key"}),
+            json!({"access_key": "AKIA", "aws_access_key_id": "AKIA"}),
+        ] {
+            let error = choose(LayoutChoice::Documented, Kind::Temporary, &ai_secret(&metadata)).unwrap_err();
+            assert_eq!(error.class, ErrorClass::Conflict, "{metadata}");
+            assert!(error.problem.contains("was not touched") && error.remedy.contains("layout"), "{error}");
+        }
     }
 
     #[test]
@@ -199,6 +277,7 @@ mod tests {
         let documented = ai_secret(&json!({"aws_access_key_id": "AKIA"}));
         for kind in [Kind::ShortTermApiKey, Kind::LongTermApiKey] {
             assert_eq!(choose(LayoutChoice::Auto, kind, &documented).unwrap(), Layout::Gateway);
+            assert!(warning(Layout::Gateway, &documented).is_some());
         }
     }
 
@@ -230,50 +309,110 @@ mod tests {
         serde_json::from_slice(&body).unwrap()
     }
 
+    fn temporary() -> Secret {
+        Secret::Temporary { secret_access_key: "key".into(), session_token: "token".into() }
+    }
+
+    fn access_key() -> Secret {
+        Secret::AccessKey { secret_access_key: "key".into() }
+    }
+
+    /// Each state of an `ai_secret` that readers treat in their own way: what is written over it.
     #[test]
-    fn the_body_has_all_parts_and_no_other_field() {
-        let temporary = || Secret::Temporary { secret_access_key: "key".into(), session_token: "token".into() };
-        let same_region = &json!({"region": "us-east-1"});
-        let parts = json!({"auth_type": "iam_credentials", "access_key": "ASIANEW", "session_token": "token"});
-        let expected = json!({"secret": "key", "metadata": parts});
-        assert_eq!(body(Layout::Gateway, temporary(), same_region), expected);
-        let parts = json!({
-            "aws_access_key_id": "ASIANEW", "aws_secret_access_key": "key", "aws_session_token": "token",
-        });
-        assert_eq!(body(Layout::Documented, temporary(), &json!({})), json!({"metadata": parts}));
-        let expected = json!({"secret": "key", "metadata": {"auth_type": "api_key"}});
+    fn a_pair_is_written_so_that_every_reader_accepts_it() {
+        use Layout::{Both, Documented, Gateway};
+        let documented = |token: Value| {
+            let mut fields = json!({"aws_access_key_id": "ASIANEW", "aws_secret_access_key": "key"});
+            fields.as_object_mut().unwrap().extend(token.as_object().unwrap().clone());
+            fields
+        };
+        let with = |mut fields: Value, more: Value| {
+            fields.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            fields
+        };
+        let (id, iam, region) =
+            (json!({"access_key": "ASIANEW"}), json!({"auth_type": "iam_credentials"}), json!({"region": "us-east-1"}));
+        let (token, aws_token) = (json!({"session_token": "token"}), json!({"aws_session_token": "token"}));
+        for (state, layout, before, of_access_key, more_of_temporary) in [
+            ("made in the UI", Gateway, json!({"access_key": "AKIA"}), id.clone(), token.clone()),
+            ("new", Gateway, json!({}), id.clone(), token.clone()),
+            ("auth_type", Gateway, iam.clone(), with(id.clone(), iam.clone()), token.clone()),
+            ("auth_type null", Gateway, json!({"auth_type": null}), with(id.clone(), iam.clone()), token.clone()),
+            ("auth_type empty", Gateway, json!({"auth_type": ""}), with(id.clone(), iam.clone()), token.clone()),
+            ("an API key", Gateway, json!({"auth_type": "api_key"}), with(id.clone(), iam.clone()), token.clone()),
+            (
+                "a stale token",
+                Gateway,
+                json!({"session_token": "stale"}),
+                with(id.clone(), json!({"session_token": ""})),
+                token.clone(),
+            ),
+            ("an empty token", Gateway, json!({"session_token": ""}), id.clone(), token.clone()),
+            ("a null token", Gateway, json!({"session_token": null}), id.clone(), token.clone()),
+            ("stale aws_* fields", Gateway, json!({"aws_session_token": "stale"}), id.clone(), token.clone()),
+            ("documented", Documented, json!({}), documented(json!({})), aws_token.clone()),
+            (
+                "documented, with a stale token",
+                Documented,
+                json!({"aws_session_token": "stale", "session_token": "stale"}),
+                documented(json!({"aws_session_token": ""})),
+                aws_token.clone(),
+            ),
+            ("documented, with auth_type", Documented, iam.clone(), documented(iam.clone()), aws_token.clone()),
+            (
+                "both",
+                Both,
+                json!({"aws_access_key_id": "AKIA"}),
+                documented(id.clone()),
+                with(token.clone(), aws_token.clone()),
+            ),
+            (
+                "both, with a stale token",
+                Both,
+                json!({"aws_session_token": "stale"}),
+                documented(with(id.clone(), json!({"aws_session_token": ""}))),
+                with(token.clone(), aws_token.clone()),
+            ),
+        ] {
+            let with_secret = |metadata: Value| match layout {
+                Gateway | Both => json!({"secret": "key", "metadata": metadata}),
+                Documented => json!({"metadata": metadata}),
+            };
+            let same_region = with(before.clone(), region.clone());
+            let of_temporary = with(of_access_key.clone(), more_of_temporary);
+            for (secret, expected) in [(access_key as fn() -> Secret, &of_access_key), (temporary, &of_temporary)] {
+                assert_eq!(body(layout, secret(), &same_region), with_secret(expected.clone()), "{state}");
+                for other in [json!({}), json!({"region": ""}), json!({"region": null}), json!({"region": "eu-west-1"})]
+                {
+                    let expected = with_secret(with(expected.clone(), region.clone()));
+                    assert_eq!(body(layout, secret(), &with(before.clone(), other)), expected, "{state}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_api_key_is_written_with_its_auth_type_whatever_was_there() {
+        let (same_region, auth_type) = (json!({"region": "us-east-1"}), json!({"auth_type": "api_key"}));
         for key in [Secret::ShortTermApiKey("key".into()), Secret::LongTermApiKey("key".into())] {
-            assert_eq!(body(Layout::Gateway, key, same_region), expected);
+            let expected = json!({"secret": "key", "metadata": auth_type});
+            assert_eq!(body(Layout::Gateway, key, &same_region), expected);
+        }
+        for before in [json!({}), json!({"region": ""}), json!({"region": "eu-west-1", "access_key": "AKIA"})] {
+            let body = body(Layout::Gateway, Secret::LongTermApiKey("key".into()), &before);
+            assert_eq!(body["metadata"], json!({"auth_type": "api_key", "region": "us-east-1"}));
         }
     }
 
     #[test]
-    fn a_region_is_written_where_it_differs() {
-        for metadata in [json!({}), json!({"region": ""}), json!({"region": "eu-west-1"})] {
-            let key = body(Layout::Gateway, Secret::LongTermApiKey("key".into()), &metadata);
-            let pair = body(Layout::Gateway, Secret::AccessKey { secret_access_key: "key".into() }, &metadata);
-            assert_eq!(
-                (&key["metadata"]["region"], &pair["metadata"]["region"]),
-                (&json!("us-east-1"), &json!("us-east-1"))
-            );
-        }
-    }
-
-    #[test]
-    fn an_access_key_sends_an_empty_session_token_over_a_stale_one() {
-        for (layout, field) in [(Layout::Gateway, "session_token"), (Layout::Documented, "aws_session_token")] {
-            let body = body(layout, Secret::AccessKey { secret_access_key: "key".into() }, &json!({}));
-            assert_eq!(body["metadata"][field], "");
-        }
-    }
-
-    #[test]
-    fn secrets_that_everybody_may_read_are_warned_of() {
-        let stale = ai_secret(&json!({"access_key": "AKIA", "aws_secret_access_key": "hidden"}));
-        let gateway = warning(Layout::Gateway, &stale).unwrap();
-        assert!(gateway.contains("metadata.aws_secret_access_key") && !gateway.contains("hidden"));
-        assert!(warning(Layout::Gateway, &ai_secret(&json!({"aws_secret_access_key": ""}))).is_none());
-        assert!(warning(Layout::Documented, &stale).unwrap().contains("The gateway keeps reading"));
+    fn what_a_patch_cannot_mend_is_warned_of() {
+        let warned = |layout, metadata: Value| warning(layout, &ai_secret(&metadata)).unwrap_or_default();
+        let stale = json!({"access_key": "AKIA", "aws_secret_access_key": "hidden"});
+        let gateway = warned(Layout::Gateway, stale.clone());
+        assert!(gateway.contains("aws_secret_access_key") && !gateway.contains("hidden"));
+        assert_eq!(warned(Layout::Gateway, json!({"aws_secret_access_key": ""})), "");
+        assert!(warned(Layout::Both, stale.clone()).contains("both layouts"));
+        assert!(warned(Layout::Documented, stale).contains("no known gateway reads"));
     }
 
     fn stored() -> Answer {

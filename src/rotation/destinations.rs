@@ -10,7 +10,7 @@ use super::target_run::TargetRun;
 use crate::aws::bedrock::Proven;
 use crate::aws::iam_keys::Key;
 use crate::braintrust::ai_secret::AiSecret;
-use crate::braintrust::arrival::{self, Presence};
+use crate::braintrust::arrival::{self, NotArrived, Presence};
 use crate::braintrust::client::Braintrust;
 use crate::braintrust::layout::{self, Layout, PATCH};
 use crate::config::{Destination, Region, RoleBased};
@@ -91,7 +91,7 @@ pub fn verify_all(readings: &[Reading<'_>], credentials: &Credentials) -> Vec<De
     let verify = |reading: &Reading<'_>| {
         let found = reading.writable()?;
         let arrived = arrival::arrived(found.layout, credentials, None, &found.ai_secret);
-        Some(arrived.map_err(|problem| not_arrived(found, problem)))
+        Some(arrived.map_err(|NotArrived { problem, .. }| not_arrived(found, problem)))
     };
     readings.iter().map(|reading| reading.report_update(verify(reading))).collect()
 }
@@ -197,7 +197,7 @@ impl<'a> TargetRun<'a> {
         let after = self.services.braintrust(&destination.data_plane, self.deadline, get).await;
         match (lost, after) {
             (None, after) => arrival::arrived(found.layout, credentials, Some(before), &after?)
-                .map_err(|problem| not_arrived(found, problem)),
+                .map_err(|NotArrived { problem, .. }| not_arrived(found, problem)),
             (Some(lost), Ok(after)) => {
                 arrival::arrived_unconfirmed(found.layout, credentials, before, &after).map_err(|_| lost)
             }

@@ -11,6 +11,7 @@ from .local_braintrust import LocalBraintrust
 from .local_cloud import REGION, LocalCloud
 from .local_secrets_manager import MAX_VERSIONS
 from .paths import BOOTSTRAP
+from .readers import READERS, ROUTES, Unreadable
 
 OLD_METADATA = {
     "auth_type": "iam_credentials",
@@ -72,8 +73,14 @@ class World:
         return [request for request in self.braintrust.requests if request.method == "PATCH"]
 
     def has_working_credentials(self, ai_secret, server=None) -> bool:
-        """Whether a gateway that reads this ai_secret could call Bedrock."""
-        return self.works((server or self.braintrust).credentials(ai_secret))
+        """Whether today's proxy, reading this ai_secret, could call Bedrock."""
+        return self.can_call_bedrock(ai_secret, "todays_proxy", ROUTES[0], server)
+
+    def can_call_bedrock(self, ai_secret, reader, route, server=None) -> bool:
+        try:
+            return self.works(READERS[reader]((server or self.braintrust).snapshot()[ai_secret], route))
+        except Unreadable:
+            return False
 
     def works(self, credentials) -> bool:
         """Whether Bedrock accepts these credentials."""
