@@ -82,7 +82,7 @@ def test_the_message_of_another_error_is_not_shown(world):
                 "InvalidRequestException",
                 "You can't perform this operation on the secret because it was marked for deletion.",
             ),
-            "conflict",
+            "configuration",
         ),
         (
             json_error(400, "InvalidParameterException", "Operation not permitted on a replica secret."),

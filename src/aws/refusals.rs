@@ -79,13 +79,12 @@ fn meaning(refusal: &Refusal<'_>) -> (ErrorClass, Option<&'static str>) {
         | "SignatureDoesNotMatch"
         | "UnrecognizedClientException" => (InvalidCredentials, None),
         "NoSuchEntity" | "ResourceNotFoundException" => (NotFound, None),
-        "LimitExceededException" if refusal.call == "PutSecretValue" => (Conflict, Some(TOO_MANY_VERSIONS)),
-        // IAM's limit of two keys, and a version of a secret that has another value.
-        "LimitExceeded" | "LimitExceededException" | "ResourceExistsException" | "UnmodifiableEntity" => {
-            (Conflict, None)
-        }
+        "LimitExceededException" if refusal.call == "PutSecretValue" => (Configuration, Some(TOO_MANY_VERSIONS)),
+        // IAM's limit of two keys, and a version of a secret that has another value. Of the codes of Secrets Manager,
+        // only this one shows that another run was there.
+        "LimitExceeded" | "ResourceExistsException" | "UnmodifiableEntity" => (Conflict, None),
         "InvalidRequestException" if says("marked for deletion") || says("scheduled for deletion") => {
-            (Conflict, Some(DELETED_SECRET))
+            (Configuration, Some(DELETED_SECRET))
         }
         "InvalidParameterException" if says("replica secret") => (Configuration, Some(REPLICA)),
         "DecryptionFailure" | "EncryptionFailure" => (Configuration, Some(KMS)),
