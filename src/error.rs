@@ -55,7 +55,7 @@ impl fmt::Display for Service {
 
 /// One failed call.
 #[derive(Clone, Debug, Serialize, thiserror::Error)]
-#[error("{service} {call}: {problem}. {remedy}")]
+#[error("{service} {call}: {problem}. {remedy}{}", AwsDetails::suffix(.aws.as_deref()))]
 pub struct Error {
     pub class: ErrorClass,
     pub service: Service,
@@ -64,6 +64,11 @@ pub struct Error {
     /// What happened, with codes, names and IDs.
     pub problem: String,
     pub remedy: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aws: Option<Box<AwsDetails>>,
+    /// Whether the remedy is for this very cause, so that a remedy for the class must not replace it.
+    #[serde(skip)]
+    pub names_cause: bool,
     /// The wait that the service asked for (`Retry-After`).
     #[serde(skip)]
     pub retry_after: Option<Duration>,
@@ -81,7 +86,17 @@ impl Error {
         remedy: impl Into<String>,
     ) -> Self {
         let (problem, remedy) = (problem.into(), remedy.into());
-        Self { class, service, call, problem, remedy, retry_after: None, is_final: false }
+        Self {
+            class,
+            service,
+            call,
+            problem,
+            remedy,
+            aws: None,
+            names_cause: false,
+            retry_after: None,
+            is_final: false,
+        }
     }
 
     /// A wrong configuration or event. `subject` is the variable, or `event`.
@@ -120,9 +135,34 @@ impl Error {
         Self { remedy: remedy.into(), ..self }
     }
 
-    /// Replaces the remedy if the error is of this class.
+    /// Replaces the remedy if the error is of this class and its remedy doesn't name the cause.
     pub fn with_remedy_for(self, class: ErrorClass, remedy: impl Into<String>) -> Self {
-        if self.class == class { self.with_remedy(remedy) } else { self }
+        if self.class == class && !self.names_cause { self.with_remedy(remedy) } else { self }
+    }
+
+    pub fn with_aws(self, details: AwsDetails) -> Self {
+        let is_empty = details.message.is_none() && details.request_id.is_none();
+        Self { aws: (!is_empty).then(|| Box::new(details)), ..self }
+    }
+}
+
+/// What AWS adds to a failed call.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct AwsDetails {
+    /// AWS's own message of a denied call, which names the principal, the action and the resource.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// AWS Support asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+impl AwsDetails {
+    fn suffix(details: Option<&Self>) -> String {
+        let Some(Self { message, request_id }) = details else { return String::new() };
+        let message = message.as_ref().map(|message| format!(". AWS says: {message}"));
+        let request_id = request_id.as_ref().map(|id| format!(" (request ID {id})"));
+        [message, request_id].into_iter().flatten().collect()
     }
 }
 
@@ -143,6 +183,25 @@ mod tests {
     fn an_error_names_the_service_the_call_and_what_to_do() {
         let error = Error::new(ErrorClass::Permission, Service::Sts, "AssumeRole", "answered AccessDenied", "Do this");
         assert_eq!(error.to_string(), "STS AssumeRole: answered AccessDenied. Do this");
+    }
+
+    #[test]
+    fn an_error_of_aws_ends_with_its_message_and_request_id() {
+        let text = |message: Option<&str>, request_id: Option<&str>| {
+            let details = AwsDetails { message: message.map(str::to_owned), request_id: request_id.map(str::to_owned) };
+            Error::new(ErrorClass::Permission, Service::Sts, "AssumeRole", "a", "b").with_aws(details).to_string()
+        };
+        assert_eq!(text(Some("c"), Some("d")), "STS AssumeRole: a. b. AWS says: c (request ID d)");
+        assert_eq!(text(None, Some("d")), "STS AssumeRole: a. b (request ID d)");
+        assert_eq!(text(None, None), "STS AssumeRole: a. b");
+    }
+
+    #[test]
+    fn a_remedy_for_a_class_does_not_replace_one_that_names_the_cause() {
+        let error = Error::new(ErrorClass::Permission, Service::Sts, "AssumeRole", "a", "b");
+        let remedy = |error: Error| error.with_remedy_for(ErrorClass::Permission, "c").remedy;
+        assert_eq!(remedy(error.clone()), "c");
+        assert_eq!(remedy(Error { names_cause: true, ..error }), "b");
     }
 
     #[test]

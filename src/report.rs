@@ -133,12 +133,14 @@ pub struct DestinationReport {
 pub struct Progress {
     report: RefCell<TargetReport>,
     destination_warnings: RefCell<Vec<String>>,
+    probe_warnings: RefCell<Vec<String>>,
     started: Instant,
 }
 
 impl Progress {
     pub fn new(report: TargetReport) -> Self {
-        Self { report: report.into(), destination_warnings: RefCell::default(), started: Instant::now() }
+        let (destination_warnings, probe_warnings) = Default::default();
+        Self { report: report.into(), destination_warnings, probe_warnings, started: Instant::now() }
     }
 
     pub fn credentials(&self, credentials: &Credentials) {
@@ -162,6 +164,11 @@ impl Progress {
         self.destination_warnings.replace(warnings);
     }
 
+    /// Replaces the warnings of the probe, which runs several times.
+    pub fn probe_warnings(&self, warnings: Vec<String>) {
+        self.probe_warnings.replace(warnings);
+    }
+
     pub fn retired(&self, credential_id: String, how: KeyChange) {
         self.report.borrow_mut().retired.push(Retired { credential_id, how });
     }
@@ -176,7 +183,9 @@ impl Progress {
             Err(error) => (Outcome::Failed, Some(error)),
         };
         let report = self.report.into_inner();
-        let warnings = self.destination_warnings.into_inner().into_iter().chain(report.warnings).collect();
+        let of_probe = self.probe_warnings.into_inner();
+        let warnings = self.destination_warnings.into_inner().into_iter().chain(of_probe).chain(report.warnings);
+        let warnings = warnings.collect();
         TargetReport { outcome, error, warnings, duration_ms: self.started.elapsed().as_millis() as u64, ..report }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
 
-use crate::aws::bedrock::Bedrock;
+use crate::aws::bedrock::{Bedrock, Endpoints};
 use crate::aws::iam_keys::Iam;
 use crate::aws::sdk;
 use crate::aws::secrets_manager::SecretsManager;
@@ -41,12 +41,17 @@ pub async fn start(variable: impl Fn(&str) -> Option<String>, clock: fn() -> Tim
             config.read_targets(json.expose_secret())?
         }
     };
-    let (endpoint, runtime_endpoint) = (config.bedrock_endpoint, config.bedrock_runtime_endpoint);
+    let endpoints = Endpoints {
+        control: config.bedrock_endpoint,
+        runtime: config.bedrock_runtime_endpoint,
+        fips: aws.use_fips().unwrap_or_default(),
+        dual_stack: aws.use_dual_stack().unwrap_or_default(),
+    };
     let services = Services {
         sts: Sts::new(&aws),
         iam: Iam::new(&aws),
         secrets_manager,
-        bedrock: Bedrock { http, endpoint, runtime_endpoint, clock },
+        bedrock: Bedrock { http, endpoints, clock },
         braintrust_http,
         api_keys: ApiKeys::default(),
         rate_limits: RateLimits::default(),

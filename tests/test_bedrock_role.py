@@ -41,6 +41,16 @@ def test_a_short_term_api_key_needs_allow_api_keys(world, deployed):
     assert role.policy()["CallWithApiKeys"]["Condition"] == condition
 
 
+@pytest.mark.parametrize("api_keys", ["false", "true"])
+def test_a_role_may_call_the_second_endpoint_of_bedrock_if_that_is_allowed(bedrock_role, api_keys):
+    policy = bedrock_role(AllowMantle="true", AllowApiKeys=api_keys, Regions=REGION).policy()
+    inference = policy["InvokeModelsOfMantle"]
+    assert inference["Action"] == "bedrock-mantle:CreateInference"
+    assert inference["Resource"] == "arn:aws:bedrock-mantle:*:000000000000:project/*"
+    assert inference["Condition"]["StringEquals"] == {"aws:RequestedRegion": [REGION]}
+    assert ("CallMantleWithApiKeys" in policy) == (api_keys == "true")
+
+
 def test_the_role_is_assumed_only_with_the_external_id_and_for_an_hour(bedrock_role):
     role = bedrock_role()
     assert role.assume(ExternalId="from-us")

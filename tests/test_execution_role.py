@@ -116,6 +116,15 @@ def test_the_credentials_in_braintrust_need_every_statement_of_their_policy(worl
         assert policy.statements["CallWithApiKeys"]["Condition"] == condition
 
 
+@pytest.mark.parametrize("kind", ["temporary", "long_term_api_key"])
+def test_the_credentials_may_call_the_second_endpoint_of_bedrock_if_that_is_allowed(world, deployed, kind):
+    allowed = CredentialsPolicy(world, deployed(world.new_ai_secret(), Kind=kind, AllowMantle="true")).statements
+    inference = allowed["InvokeModelsOfMantle"]
+    assert inference["Action"] == "bedrock-mantle:CreateInference"
+    assert inference["Resource"] == "arn:aws:bedrock-mantle:*:000000000000:project/*"
+    assert ("CallMantleWithApiKeys" in allowed) == (kind == "long_term_api_key")
+
+
 class CredentialsPolicy:
     """The policy of the role or user whose credentials Braintrust receives."""
 

@@ -42,6 +42,21 @@ def test_a_user_has_at_most_two_long_term_keys_whose_secrets_are_shown_once(worl
     assert listed == [made[0] | {"Status": "Inactive"}, made[1]]
 
 
+def test_a_new_key_can_be_missing_from_the_lists_for_a_while_though_not_from_roots(world, cloud):
+    iam, user = cloud.client("iam"), world.new_user()
+    new_access_key(cloud, user)
+    new_long_term_key(cloud, user)
+    reader = client_of(cloud, "iam", session_of(cloud, allow("iam:List*")))
+
+    def listed(iam):
+        api_keys = iam.list_service_specific_credentials(UserName=user)["ServiceSpecificCredentials"]
+        return len(iam.list_access_keys(UserName=user)["AccessKeyMetadata"]), len(api_keys)
+
+    assert listed(reader) == (1, 1)
+    cloud.aws.new_keys_unlisted_for = 60
+    assert (listed(reader), listed(iam)) == ((0, 0), (1, 1))
+
+
 @pytest.mark.parametrize(
     ("call", "parameters", "code", "status"),
     [

@@ -6,7 +6,7 @@ import urllib.parse
 import pytest
 from support.faults import DropAfter, Truncate
 from support.http_messages import Reply
-from support.secret_forms import echo, forms
+from support.secret_forms import denied_with_echo, echo, forms
 
 PATCH = "PATCH /v1/ai_secret/{id}"
 
@@ -21,6 +21,12 @@ SCENARIOS = {
     "a truncated answer": lambda world: world.braintrust.fail(PATCH, Truncate(), times=None),
     "a refused probe": lambda world: world.aws.fail(
         "bedrock:ListFoundationModels", Reply(403, echo, headers={"x-amzn-ErrorType": "AccessDeniedException"})
+    ),
+    "a probe denied with an echo": lambda world: world.aws.fail(
+        "bedrock:ListFoundationModels", denied_with_echo("bedrock"), times=None
+    ),
+    "an AssumeRole denied with an echo": lambda world: world.aws.fail(
+        "sts:AssumeRole", denied_with_echo("sts"), times=None, skip=1
     ),
     "a truncated AssumeRole": lambda world: world.aws.fail("sts:AssumeRole", Truncate(), times=2),
     "a truncated GetSecretValue": lambda world: world.aws.fail("secretsmanager:GetSecretValue", Truncate(), times=2),

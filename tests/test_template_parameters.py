@@ -130,6 +130,10 @@ def test_a_customer_managed_key_encrypts_both_secrets(world, deployed):
             "With Targets.* Kind, BedrockRegion",
         ),
         (
+            {"Targets": "[{}]", "AiSecretId": None, "RoleArns": SOME_ROLE, "AllowMantle": "true"},
+            "With Targets.* AllowMantle",
+        ),
+        (
             {"Targets": "[{}]", "AiSecretId": None, "RoleArns": SOME_ROLE, "StagedSecretArn": SOME_SECRET},
             "With Targets.* StagedSecretArns",
         ),

@@ -1,5 +1,9 @@
-//! Proves that credentials work, with a request to Amazon Bedrock that is signed with them.
+//! Proves that credentials work, with requests to Amazon Bedrock that are signed with them.
 
+mod answers;
+mod endpoints;
+
+use std::cell::{Cell, RefCell};
 use std::error::Error as StdError;
 use std::time::Duration;
 
@@ -7,14 +11,17 @@ use aws_credential_types::Credentials as SigningCredentials;
 use aws_sigv4::http_request::{self, SignableBody, SignableRequest, SigningInstructions, SigningSettings};
 use aws_sigv4::sign::v4::SigningParams;
 use backon::ExponentialBuilder;
+use futures_util::future::join_all;
 use jiff::Timestamp;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, Method, Url};
 use secrecy::ExposeSecret;
-use serde_json::Value;
 
-use super::sdk;
-use crate::config::{Probe, Region, Target};
+use self::answers::{Evidence, Refusal};
+use self::endpoints::Api;
+pub use self::endpoints::Endpoints;
+use super::{refusals, sdk};
+use crate::config::{ModelId, Probe, Region, Target};
 use crate::credentials::{Authentication, Credentials};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorClass, Service};
@@ -29,11 +36,14 @@ const UNTIL_RECOGNIZED: ExponentialBuilder = ExponentialBuilder::new()
     .without_max_times()
     .with_jitter();
 const BETWEEN_CONFIRMATIONS: Duration = Duration::from_millis(500);
+/// How often a model that is busy is asked, before its answer counts as proof of the credentials alone.
+const MAX_BUSY_ANSWERS: u32 = 3;
 /// The smallest request that a model answers.
 const ONE_TOKEN: &str = r#"{"messages":[{"role":"user","content":[{"text":"."}]}],"inferenceConfig":{"maxTokens":1}}"#;
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// A refusal is a line of text.
 const MAX_REFUSAL_MEGABYTES: usize = 1;
-const RETRIED: &str = "The call was retried. The next scheduled run tries again";
+const AGAIN: &str = "The next scheduled run tries again";
 const NOT_RECOGNIZED: &str = "Bedrock doesn't recognize the credentials. The next scheduled run tries again or creates \
                               others. If this continues, check that their account may use this region";
 
@@ -52,73 +62,126 @@ impl<'a> Proven<'a> {
     }
 }
 
+/// Proven credentials, and a warning for each model that was not proven.
+pub struct Proof<'a> {
+    pub proven: Proven<'a>,
+    pub warnings: Vec<String>,
+}
+
 pub struct Bedrock {
     pub http: Client,
-    /// The endpoints replace `https://bedrock.<region>.amazonaws.com` and `https://bedrock-runtime.…`.
-    pub endpoint: Option<Url>,
-    pub runtime_endpoint: Option<Url>,
+    pub endpoints: Endpoints,
     pub clock: fn() -> Timestamp,
 }
 
-/// `ListFoundationModels`, or `Converse` for one token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operation {
+    ListFoundationModels,
+    Converse,
+}
+
+impl Operation {
+    fn name(self) -> &'static str {
+        match self {
+            Self::ListFoundationModels => "ListFoundationModels",
+            Self::Converse => "Converse",
+        }
+    }
+}
+
+/// `ListFoundationModels`, or `Converse` for one token of a model.
 struct Call<'a> {
-    name: &'static str,
-    /// What a policy has to allow.
-    permission: String,
+    operation: Operation,
+    model: Option<&'a ModelId>,
     region: &'a Region,
     url: Url,
     body: &'static str,
 }
 
+/// What an answer proves.
+#[derive(Debug, PartialEq, Eq)]
+enum Accepted {
+    Everything,
+    /// Bedrock recognizes the credentials, but this answer of the model's doesn't show that they can use it.
+    CredentialsOnly(String),
+}
+
+/// What a call proved.
+type Outcome<'a> = (Option<&'a ModelId>, Result<Accepted, Error>);
+
 impl Bedrock {
     /// Calls Bedrock in the target's region until as many calls in a row have succeeded as `confirmations` says. New
     /// IAM credentials reach one host after another, so a failure may follow a success. A refusal of credentials that
-    /// Bedrock recognizes (`permission`) is not retried.
+    /// Bedrock recognizes (`permission`) is not retried. If the target names several models, they are asked side by
+    /// side, and one that works is enough.
     pub async fn prove<'a>(
         &self,
         credentials: &'a Credentials,
         target: &Target,
         confirmations: u32,
         deadline: Deadline,
-    ) -> Result<Proven<'a>, Error> {
-        let call = self.call(target)?;
-        let may_succeed = |error: &Error| error.is_retryable() || error.class == ErrorClass::InvalidCredentials;
-        let attempt = || async {
-            self.send(&call, credentials).await?;
-            for _ in 1..confirmations {
-                tokio::time::sleep(BETWEEN_CONFIRMATIONS).await;
-                self.send(&call, credentials).await?;
-            }
-            Ok(Proven(credentials))
-        };
-        let deadline = deadline.at_most(MAX_WAIT);
-        deadline.retry_while(Service::Bedrock, call.name, UNTIL_RECOGNIZED, may_succeed, attempt).await
+    ) -> Result<Proof<'a>, Error> {
+        let outcomes = self.calls(target).await?.into_iter().map(async |call| {
+            let outcome = Box::pin(self.prove_one(&call, credentials, confirmations, deadline)).await;
+            (call.model, outcome)
+        });
+        let warnings = weigh(join_all(outcomes).await)?;
+        Ok(Proof { proven: Proven(credentials), warnings })
     }
 
-    fn call<'a>(&self, target: &'a Target) -> Result<Call<'a>, Error> {
-        let region = &target.region;
-        let (name, permission, endpoint, host, path, body) = match &target.probe {
-            Probe::Models => {
-                let permission = "bedrock:ListFoundationModels".to_owned();
-                ("ListFoundationModels", permission, &self.endpoint, "bedrock", vec!["foundation-models"], "")
+    async fn prove_one(
+        &self,
+        call: &Call<'_>,
+        credentials: &Credentials,
+        confirmations: u32,
+        deadline: Deadline,
+    ) -> Result<Accepted, Error> {
+        let busy_answers = Cell::new(0);
+        let attempt = || async {
+            let mut accepted = self.send(call, credentials, &busy_answers).await?;
+            for _ in 1..confirmations {
+                tokio::time::sleep(BETWEEN_CONFIRMATIONS).await;
+                accepted = self.send(call, credentials, &busy_answers).await?;
             }
-            Probe::Converse(model) => {
-                let permission = format!("bedrock:InvokeModel on {model}");
-                let path = vec!["model", model.as_str(), "converse"];
-                ("Converse", permission, &self.runtime_endpoint, "bedrock-runtime", path, ONE_TOKEN)
-            }
+            Ok(accepted)
         };
+        until_recognized(call.operation.name(), deadline, attempt).await
+    }
+
+    async fn calls<'a>(&self, target: &'a Target) -> Result<Vec<Call<'a>>, Error> {
+        let region = &target.region;
         let refuse = || {
             let problem = format!("{:?} can't be part of a URL", region.as_str());
             Error::configuration("region", problem, "Use the name of a region")
         };
-        let public = || Url::parse(&format!("https://{host}.{region}.amazonaws.com")).ok();
-        let mut url = endpoint.clone().or_else(public).ok_or_else(refuse)?;
-        url.path_segments_mut().map_err(|()| refuse())?.pop_if_empty().extend(path);
-        Ok(Call { name, permission, region, url, body })
+        let url = async |api, path: &[&str]| {
+            let mut url = self.endpoints.of(api, region).await.ok_or_else(refuse)?;
+            url.path_segments_mut().map_err(|()| refuse())?.pop_if_empty().extend(path);
+            Ok(url)
+        };
+        match &target.probe {
+            Probe::Models => {
+                let url = url(Api::Control, &["foundation-models"]).await?;
+                Ok(vec![Call { operation: Operation::ListFoundationModels, model: None, region, url, body: "" }])
+            }
+            Probe::Converse(models) => {
+                let mut calls = Vec::new();
+                for model in models.as_slice() {
+                    let url = url(Api::Runtime, &["model", model.as_str(), "converse"]).await?;
+                    let operation = Operation::Converse;
+                    calls.push(Call { operation, model: Some(model), region, url, body: ONE_TOKEN });
+                }
+                Ok(calls)
+            }
+        }
     }
 
-    async fn send(&self, call: &Call<'_>, credentials: &Credentials) -> Result<(), Error> {
+    async fn send(
+        &self,
+        call: &Call<'_>,
+        credentials: &Credentials,
+        busy_answers: &Cell<u32>,
+    ) -> Result<Accepted, Error> {
         let request = self.request(call, credentials).map_err(|problem| {
             let problem = format!("the request can't be signed: {problem}");
             call.error(ErrorClass::Configuration, problem, "Report this as a bug")
@@ -131,11 +194,11 @@ impl Bedrock {
         })?;
         if !response.status().is_success() {
             let body = http::read_body(&mut response, MAX_REFUSAL_MEGABYTES).await.unwrap_or_default();
-            let (status, name) = (response.status().as_u16(), response.headers().get("x-amzn-errortype"));
-            return Err(call.refusal(status, name, &body, credentials.kind().is_api_key()));
+            let refusal = Refusal::read(response.status().as_u16(), response.headers(), &body);
+            return call.judge(&refusal, credentials.kind().is_api_key(), busy_answers);
         }
         match http::media_type(response.headers()).as_str() {
-            "application/json" => Ok(()),
+            "application/json" => Ok(Accepted::Everything),
             other => Err(call.error(
                 ErrorClass::Unavailable,
                 format!("answered {other} where JSON was expected"),
@@ -145,10 +208,10 @@ impl Bedrock {
     }
 
     fn request(&self, call: &Call<'_>, credentials: &Credentials) -> Result<reqwest::Request, Box<dyn StdError>> {
-        let mut request = ::http::Request::builder().uri(call.url.as_str()).body(call.body)?;
+        let mut request = ::http::Request::builder().uri(call.url.as_str()).header(ACCEPT, JSON).body(call.body)?;
         if !call.body.is_empty() {
             *request.method_mut() = Method::POST;
-            request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            request.headers_mut().insert(CONTENT_TYPE, JSON);
         }
         match credentials.authentication() {
             Authentication::ApiKey(key) => {
@@ -173,6 +236,27 @@ impl Bedrock {
     }
 }
 
+/// Repeats an attempt until Bedrock recognizes the credentials, for at most [`MAX_WAIT`]. An attempt that this limit cuts
+/// off says less than the one before it, whose error is returned.
+async fn until_recognized<T, F: Future<Output = Result<T, Error>>>(
+    call: &'static str,
+    deadline: Deadline,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, Error> {
+    let last_error = RefCell::new(None);
+    let may_succeed = |error: &Error| error.is_retryable() || error.class == ErrorClass::InvalidCredentials;
+    let attempt = || {
+        let attempt = attempt();
+        async { attempt.await.inspect_err(|error| drop(last_error.replace(Some(error.clone())))) }
+    };
+    let wait = deadline.at_most(MAX_WAIT);
+    let result = wait.retry_while(Service::Bedrock, call, UNTIL_RECOGNIZED, may_succeed, attempt).await;
+    match last_error.take() {
+        Some(error) if result.is_err() && deadline.allows(Duration::ZERO) => Err(error),
+        Some(_) | None => result,
+    }
+}
+
 /// Signs a request to Bedrock with Signature Version 4.
 pub(super) fn sign(
     request: SignableRequest<'_>,
@@ -189,47 +273,82 @@ pub(super) fn sign(
 
 impl Call<'_> {
     fn error(&self, class: ErrorClass, problem: impl Into<String>, remedy: impl Into<String>) -> Error {
-        Error::new(class, Service::Bedrock, self.name, problem, remedy)
+        Error::new(class, Service::Bedrock, self.operation.name(), problem, remedy)
     }
 
-    /// What Bedrock means when it refuses the call with this status, error name and body.
-    fn refusal(&self, status: u16, name: Option<&HeaderValue>, body: &[u8], is_api_key: bool) -> Error {
-        let body: Value = serde_json::from_slice(body).unwrap_or_default();
-        let text = |field: &str| body.get(field).and_then(Value::as_str).unwrap_or_default();
-        let name = name.and_then(|name| name.to_str().ok()).unwrap_or_else(|| text("__type"));
-        // Seen: "AccessDeniedException:http://…" and "com.amazon.coral.service#AccessDeniedException".
-        let name = name.split(':').next().unwrap_or_default();
-        let name = name.rsplit('#').next().unwrap_or_default();
-        let code: String = name.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
-        // A message that names the denied action shows that Bedrock knows the caller. Some services capitalize the
-        // field.
-        let names_an_action = [text("message"), text("Message")].concat().contains("not authorized to perform");
-        let (class, remedy) = match (code.as_str(), status) {
-            ("UnrecognizedClientException" | "InvalidClientTokenId", _)
-            | ("InvalidSignatureException" | "ExpiredTokenException", _)
-            | (_, 401) => (ErrorClass::InvalidCredentials, NOT_RECOGNIZED.to_owned()),
-            // Bedrock answers AccessDeniedException for an API key that it doesn't know, too: "Authentication failed:
-            // Please make sure your API Key is valid."
-            ("AccessDeniedException", _) | (_, 403) if is_api_key && !names_an_action => {
-                (ErrorClass::InvalidCredentials, NOT_RECOGNIZED.to_owned())
+    /// What a refusal proves, or the error that it is.
+    fn judge(&self, refusal: &Refusal, is_api_key: bool, busy_answers: &Cell<u32>) -> Result<Accepted, Error> {
+        let evidence = refusal.evidence(self.operation, is_api_key);
+        let answer = format!("{} {}", refusal.status, refusal.code).trim_end().to_owned();
+        let (class, remedy) = match evidence {
+            Evidence::ModelUnproven { may_pass } => {
+                let count = busy_answers.replace(busy_answers.get() + 1) + 1;
+                if !may_pass || count >= MAX_BUSY_ANSWERS {
+                    return Ok(Accepted::CredentialsOnly(answer));
+                }
+                (ErrorClass::Throttled, AGAIN.to_owned())
             }
-            ("AccessDeniedException", _) | (_, 403) => {
-                let also = if is_api_key { "bedrock:CallWithBearerToken and " } else { "" };
-                let remedy = format!(
-                    "Bedrock recognizes the credentials; allow {also}{} in the policy of their role or user, and look \
-                     for a session policy, a permissions boundary or a service control policy that denies it",
-                    self.permission
-                );
-                (ErrorClass::Permission, remedy)
+            Evidence::NotRecognized => (ErrorClass::InvalidCredentials, NOT_RECOGNIZED.to_owned()),
+            Evidence::Stale => (ErrorClass::Unavailable, refusals::CLOCK.to_owned()),
+            Evidence::DeniedByPolicy => (ErrorClass::Permission, self.policy_remedy(is_api_key)),
+            Evidence::NoAccessToModel => (ErrorClass::Permission, self.access_remedy()),
+            Evidence::Nothing(class) if class == ErrorClass::Configuration => {
+                (class, format!("Check the target's region ({}) and probe", self.region))
             }
-            ("ThrottlingException", _) | (_, 429) => (ErrorClass::Throttled, RETRIED.to_owned()),
-            ("ModelTimeoutException" | "ModelErrorException", _) | (_, 500..) => {
-                (ErrorClass::Unavailable, RETRIED.to_owned())
-            }
-            _ => (ErrorClass::Configuration, format!("Check the target's region ({}) and probe", self.region)),
+            Evidence::Nothing(class) => (class, AGAIN.to_owned()),
         };
-        self.error(class, format!("answered {status} {code}").trim_end(), remedy)
+        let problem = match self.model {
+            Some(model) => format!("answered {answer} for {model}"),
+            None => format!("answered {answer}"),
+        };
+        let details = refusals::details(class, &refusal.message, refusal.request_id.as_deref());
+        Err(self.error(class, problem, remedy).with_aws(details))
     }
+
+    fn policy_remedy(&self, is_api_key: bool) -> String {
+        let also = if is_api_key { "bedrock:CallWithBearerToken and " } else { "" };
+        let permission = match self.model {
+            Some(model) => format!("bedrock:InvokeModel on {model}"),
+            None => "bedrock:ListFoundationModels".to_owned(),
+        };
+        format!(
+            "Bedrock recognizes the credentials; allow {also}{permission} in the policy of their role or user, and look \
+             for a session policy, a permissions boundary or a service control policy that denies it"
+        )
+    }
+
+    fn access_remedy(&self) -> String {
+        let model = self.model.map_or("the model", ModelId::as_str);
+        format!(
+            "Bedrock recognizes the credentials; request access to the model {model} for their account in {}, in the \
+             Bedrock console, or name another model in the target's probe",
+            self.region
+        )
+    }
+}
+
+/// Decides about all calls: a warning for each model that was not proven, or the error. A model that works proves the
+/// credentials, whatever the others say. If none works, a refused one is only a warning beside one that is busy.
+fn weigh(outcomes: Vec<Outcome<'_>>) -> Result<Vec<String>, Error> {
+    let works = outcomes.iter().any(|(_, outcome)| matches!(outcome, Ok(Accepted::Everything)));
+    let is_recognized = outcomes.iter().any(|(_, outcome)| outcome.is_ok());
+    let (mut warnings, mut failure) = (Vec::new(), None);
+    for (model, outcome) in outcomes {
+        let model = model.map_or("the model", ModelId::as_str);
+        match outcome {
+            Ok(Accepted::Everything) => {}
+            Ok(Accepted::CredentialsOnly(answer)) => warnings.push(format!(
+                "Bedrock recognizes the credentials, but the probe didn't prove that they can use {model}: it answered \
+                 {answer}. Check the quotas, the lifecycle and the inference profiles of the model, or name another \
+                 one in the target's probe"
+            )),
+            Err(error) if works || (is_recognized && error.class == ErrorClass::Permission) => {
+                warnings.push(format!("The probe didn't prove that the credentials can use {model}: {error}"));
+            }
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    failure.map_or(Ok(warnings), Err)
 }
 
 #[cfg(test)]
@@ -237,6 +356,8 @@ mod tests {
     use std::io::{BufRead, BufReader, Write};
     use std::net::TcpListener;
     use std::thread::JoinHandle;
+
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::config::{AssumeRole, RoleBased, RoleBasedKind, Source};
@@ -277,7 +398,8 @@ mod tests {
 
     fn bedrock(endpoint: Option<Url>) -> Bedrock {
         let (http, clock) = (http::client(None).unwrap(), || Timestamp::UNIX_EPOCH);
-        Bedrock { http, endpoint, runtime_endpoint: None, clock }
+        let endpoints = Endpoints { control: endpoint.clone(), runtime: endpoint, ..Endpoints::default() };
+        Bedrock { http, endpoints, clock }
     }
 
     fn credentials() -> Credentials {
@@ -325,32 +447,99 @@ mod tests {
         assert_eq!(proven.unwrap_err().class, ErrorClass::Permission);
     }
 
-    #[test]
-    fn a_new_api_key_that_bedrock_does_not_know_yet_is_not_taken_for_a_forbidden_one() {
-        const DENIED: &str = "AccessDeniedException";
-        let unknown = r#"{"Message":"Authentication failed: Please make sure your API Key is valid."}"#;
-        let forbidden = r#"{"message":"User: arn:… is not authorized to perform: bedrock:CallWithBearerToken on …"}"#;
-        let (bedrock, target) = (bedrock(None), target());
-        let call = bedrock.call(&target).unwrap();
-        for (is_api_key, code, body, class) in [
-            (true, DENIED, unknown, ErrorClass::InvalidCredentials),
-            (true, DENIED, "<html>", ErrorClass::InvalidCredentials),
-            (true, DENIED, forbidden, ErrorClass::Permission),
-            (false, DENIED, unknown, ErrorClass::Permission),
-            (false, "UnrecognizedClientException", forbidden, ErrorClass::InvalidCredentials),
-        ] {
-            let name = format!("{code}:http://internal.amazon.com/").try_into().unwrap();
-            let error = call.refusal(403, Some(&name), body.as_bytes(), is_api_key);
-            assert_eq!((error.problem, error.class), (format!("answered 403 {code}"), class), "{body}");
-        }
+    fn outcome(model: &ModelId, found: Result<Accepted, ErrorClass>) -> Outcome<'_> {
+        let error = |class| Error::new(class, Service::Bedrock, "Converse", "answered", "Do this");
+        (Some(model), found.map_err(error))
     }
 
     #[test]
-    fn an_error_is_named_by_the_header_or_by_the_body() {
-        let (bedrock, target) = (bedrock(None), target());
-        let problem = |body: &[u8]| bedrock.call(&target).unwrap().refusal(403, None, body, false).problem;
-        let named = br#"{"__type":"com.amazon.coral.service#AccessDeniedException"}"#;
-        assert_eq!(problem(named), "answered 403 AccessDeniedException");
-        assert_eq!(problem(b"not JSON"), "answered 403");
+    fn one_model_that_works_is_enough_and_all_others_are_named() {
+        use ErrorClass::{InvalidCredentials, Permission, Throttled, Unavailable};
+        let (a, b): (ModelId, ModelId) =
+            ("model-a".to_owned().try_into().unwrap(), "model-b".to_owned().try_into().unwrap());
+        let works = || Ok(Accepted::Everything);
+        let busy = || Ok(Accepted::CredentialsOnly("429 ThrottlingException".to_owned()));
+        for (first, second, expected) in [
+            (works(), works(), Ok(vec![])),
+            (works(), busy(), Ok(vec!["model-b"])),
+            (busy(), works(), Ok(vec!["model-a"])),
+            (busy(), busy(), Ok(vec!["model-a", "model-b"])),
+            (works(), Err(Permission), Ok(vec!["model-b"])),
+            (works(), Err(Unavailable), Ok(vec!["model-b"])),
+            (works(), Err(InvalidCredentials), Ok(vec!["model-b"])),
+            (busy(), Err(Permission), Ok(vec!["model-a", "model-b"])),
+            (busy(), Err(InvalidCredentials), Err(InvalidCredentials)),
+            (busy(), Err(Unavailable), Err(Unavailable)),
+            (Err(Permission), Err(Permission), Err(Permission)),
+            (Err(Throttled), Err(Permission), Err(Throttled)),
+        ] {
+            let case = format!("{first:?} {second:?}");
+            match (weigh(vec![outcome(&a, first), outcome(&b, second)]), expected) {
+                (Ok(warnings), Ok(models)) => {
+                    assert_eq!(warnings.len(), models.len(), "{case}");
+                    assert!(warnings.iter().zip(models).all(|(it, model)| it.contains(model)), "{case}: {warnings:?}");
+                }
+                (Err(error), Err(class)) => assert_eq!(error.class, class, "{case}"),
+                (found, _) => panic!("{case}: {found:?}"),
+            }
+        }
+    }
+
+    /// The answers to a `Converse` for each of these models, one after another.
+    async fn converse(models: Value, answers: &'static [&'static str]) -> (Result<Vec<String>, Error>, Vec<String>) {
+        let (url, server) = serve(answers);
+        let target = Target { probe: Probe::Converse(serde_json::from_value(models).unwrap()), ..target() };
+        let credentials = credentials();
+        let proof = bedrock(Some(url)).prove(&credentials, &target, 1, Deadline::after(MAX_WAIT)).await;
+        let warnings = proof.map(|proof| proof.warnings);
+        (warnings, server.join().unwrap())
+    }
+
+    const BUSY: &str =
+        "HTTP/1.1 429 Too Many Requests\r\nx-amzn-errortype: ThrottlingException\r\ncontent-length: 0\r\n\r\n";
+    const LEGACY: &str =
+        "HTTP/1.1 404 Not Found\r\nx-amzn-errortype: ResourceNotFoundException\r\ncontent-length: 0\r\n\r\n";
+
+    #[tokio::test]
+    async fn a_busy_model_proves_the_credentials_after_a_few_attempts_with_a_warning() {
+        let (warnings, heads) = converse(json!("a"), &[BUSY, BUSY, BUSY]).await;
+        assert!(warnings.as_ref().unwrap()[0].contains("429 ThrottlingException"), "{warnings:?}");
+        assert_eq!(heads.len(), 3);
+        let (warnings, heads) = converse(json!("a"), &[BUSY, ACCEPTED]).await;
+        assert_eq!((warnings.unwrap().len(), heads.len()), (0, 2));
+    }
+
+    #[tokio::test]
+    async fn a_model_that_is_gone_proves_the_credentials_at_once_with_a_warning() {
+        let (warnings, heads) = converse(json!("a"), &[LEGACY]).await;
+        assert!(warnings.as_ref().unwrap()[0].contains("404 ResourceNotFoundException"), "{warnings:?}");
+        assert!(
+            heads[0].starts_with("POST /model/a/converse") && heads[0].contains("\naccept: application/json"),
+            "{heads:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn each_of_several_models_is_asked() {
+        let (warnings, heads) = converse(json!(["a", "b"]), &[ACCEPTED, ACCEPTED]).await;
+        assert_eq!(warnings.unwrap().len(), 0);
+        for model in ["a", "b"] {
+            assert!(heads.iter().any(|head| head.starts_with(&format!("POST /model/{model}/converse"))), "{heads:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_the_probes_own_limit_cuts_off_ends_with_the_error_before_it() {
+        for (remaining, class) in [(300, ErrorClass::InvalidCredentials), (30, ErrorClass::Timeout)] {
+            let count = Cell::new(0);
+            let attempt = || async {
+                if count.replace(count.get() + 1) > 4 {
+                    std::future::pending::<()>().await;
+                }
+                Err::<(), _>(Error::new(ErrorClass::InvalidCredentials, Service::Bedrock, "test", "a", "b"))
+            };
+            let deadline = Deadline::after(Duration::from_secs(remaining));
+            assert_eq!(until_recognized("test", deadline, attempt).await.unwrap_err().class, class, "{remaining}");
+        }
     }
 }

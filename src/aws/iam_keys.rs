@@ -4,6 +4,7 @@
 use aws_config::SdkConfig;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_iam::Client;
+use aws_sdk_iam::config::Builder;
 use aws_sdk_iam::config::retry::RetryConfig;
 use aws_sdk_iam::types::{
     ContextEntry, ContextKeyTypeEnum, EvaluationResult, PolicyEvaluationDecisionType, StatusType,
@@ -11,6 +12,7 @@ use aws_sdk_iam::types::{
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use jiff::Timestamp;
 
+use super::retries::{CountAttempts, RepeatRefused, RepeatStaleOnly};
 use super::sdk::{self, SdkResult};
 use crate::config::{RoleArn, UserBased, UserBasedKind, UserName};
 use crate::credentials::{Credentials, Secret, SessionCredentials};
@@ -29,7 +31,8 @@ pub struct Iam(Client);
 
 impl Iam {
     pub fn new(config: &SdkConfig) -> Self {
-        Self(Client::new(config))
+        let config = Builder::from(config).interceptor(CountAttempts).retry_classifier(RepeatRefused);
+        Self(Client::from_conf(config.build()))
     }
 
     /// The keys of the source's user. They are managed in `session`, or else by the function's own role.
@@ -84,11 +87,12 @@ pub struct Key {
 
 impl UserKeys {
     /// Creates a key. Neither the SDK nor this function retries a failed attempt, because the lost response to a
-    /// successful one leaves a key whose secret nobody has. The caller must list the keys before it tries again.
+    /// successful one leaves a key whose secret nobody has. The caller must list the keys before it tries again. Only
+    /// a request whose signature was refused for its time is sent once more.
     /// The error is a `conflict` if the user has [`MAX_KEYS`] keys.
     pub async fn create(&self, now: Timestamp) -> Result<Credentials, Error> {
-        let config = self.client.config().to_builder().retry_config(RetryConfig::disabled());
-        let iam = Client::from_conf(config.build());
+        let config = self.client.config().to_builder().retry_classifier(RepeatStaleOnly);
+        let iam = Client::from_conf(config.retry_config(RetryConfig::standard().with_max_attempts(2)).build());
         let created = match self.kind {
             UserBasedKind::AccessKey => self.create_access_key(&iam, now).await,
             UserBasedKind::LongTermApiKey { credential_age_days: days } => self.create_api_key(&iam, days, now).await,
@@ -212,12 +216,15 @@ impl UserKeys {
             "Allow iam:{call} on the IAM user {user_name} in the policy of the function's role (or of the target's \
              role_arn), and look for a service control policy that denies it"
         );
-        let conflict = format!("The IAM user {user_name} has two keys. Delete the one that nothing uses");
         let not_found = format!("Check user_name ({user_name}) and the user's account");
-        error
-            .with_remedy_for(ErrorClass::Permission, permission)
-            .with_remedy_for(ErrorClass::Conflict, conflict)
-            .with_remedy_for(ErrorClass::NotFound, not_found)
+        let error =
+            error.with_remedy_for(ErrorClass::Permission, permission).with_remedy_for(ErrorClass::NotFound, not_found);
+        if call.starts_with("Create") {
+            let conflict = format!("The IAM user {user_name} has two keys. Delete the one that nothing uses");
+            error.with_remedy_for(ErrorClass::Conflict, conflict)
+        } else {
+            error
+        }
     }
 }
 

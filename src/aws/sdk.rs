@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use reqwest::Client;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::refusals::{self, Refusal};
 use crate::credentials::SessionCredentials;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorClass, Service};
@@ -103,69 +104,30 @@ pub(super) fn send<T, E: ProvideErrorMetadata>(
     async move { deadline.bound(service, call, response).await.map_err(Error::into_final) }
 }
 
-/// Classifies an error of the SDK by AWS's error code. AWS's message is left out, because it can repeat the request.
+/// Explains an error of the SDK.
 #[expect(clippy::wildcard_enum_match_arm, reason = "SdkError is non-exhaustive")]
 fn explain(service: Service, call: &'static str, error: &SdkError<ErrorMetadata, HttpResponse>) -> Error {
     let status = error.raw_response().map_or(0, |response| response.status().as_u16());
+    let request_id = error.raw_response().and_then(|response| response.headers().get("x-amzn-requestid"));
     let no_answer = || "did not answer in time".to_owned();
     let (class, problem) = match error {
-        SdkError::ServiceError(_) => match error.code() {
-            Some(code) => (class_of(code, status), format!("answered {code}")),
-            None => (ErrorClass::Unavailable, format!("answered {status}")),
-        },
+        SdkError::ServiceError(_) => {
+            let (code, message) = (error.code().unwrap_or_default(), error.message().unwrap_or_default());
+            return refusals::explain(Refusal { service, call, status, code, message, request_id });
+        }
         SdkError::ResponseError(_) => (ErrorClass::Unavailable, format!("answered {status} with an unreadable body")),
         SdkError::TimeoutError(_) => (ErrorClass::Timeout, no_answer()),
         SdkError::DispatchFailure(cause) if cause.is_timeout() => (ErrorClass::Timeout, no_answer()),
         SdkError::DispatchFailure(cause) if cause.is_io() => (ErrorClass::Unavailable, "could not be reached".into()),
         // The SDK found no region or no credentials.
-        _ => (ErrorClass::Configuration, "the request could not be made".into()),
+        _ => {
+            let remedy = "Check AWS_REGION, AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_<SERVICE>, and that the function has \
+                          credentials";
+            return Error::new(ErrorClass::Configuration, service, call, "the request could not be made", remedy);
+        }
     };
-    Error::new(class, service, call, problem, remedy(class, error.code()))
-}
-
-/// The class of an AWS error code, or of the status where the code is not listed.
-fn class_of(code: &str, status: u16) -> ErrorClass {
-    match code {
-        "AccessDenied" | "AccessDeniedException" => ErrorClass::Permission,
-        "Throttling" | "ThrottlingException" | "RequestLimitExceeded" => ErrorClass::Throttled,
-        "ResourceNotFoundException" | "NoSuchEntity" => ErrorClass::NotFound,
-        // IAM's limit of two keys, and a version of a secret that has another value.
-        "LimitExceeded" | "ResourceExistsException" => ErrorClass::Conflict,
-        "ExpiredToken"
-        | "ExpiredTokenException"
-        | "InvalidClientTokenId"
-        | "InvalidSignatureException"
-        | "SignatureDoesNotMatch"
-        | "UnrecognizedClientException" => ErrorClass::InvalidCredentials,
-        _ if status == 403 => ErrorClass::Permission,
-        _ if status == 429 => ErrorClass::Throttled,
-        _ if status >= 500 => ErrorClass::Unavailable,
-        _ => ErrorClass::Configuration,
-    }
-}
-
-fn remedy(class: ErrorClass, code: Option<&str>) -> &'static str {
-    match (class, code) {
-        (_, Some("NotSupportedService")) => {
-            "IAM has no Bedrock API keys in this partition. Use another kind of credentials"
-        }
-        (ErrorClass::Permission, _) => {
-            "Allow the call in the policy of the function's role, and look for another policy that denies it"
-        }
-        (ErrorClass::NotFound, _) => "Check the name or ARN in the configuration, and its region",
-        (ErrorClass::Throttled, _) => "The call was retried. The next scheduled run tries again",
-        (ErrorClass::Unavailable | ErrorClass::Timeout, _) => {
-            "The call was retried. The next scheduled run tries again. If this continues, check the network path and \
-             the health of the service"
-        }
-        (ErrorClass::InvalidCredentials, _) => "Check that the function runs with the credentials of its own role",
-        (ErrorClass::Configuration, None) => {
-            "Check AWS_REGION, AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_<SERVICE>, and that the function has credentials"
-        }
-        (ErrorClass::Configuration | ErrorClass::Conflict | ErrorClass::VerificationFailed, _) => {
-            "Compare the configuration with the tables in the README"
-        }
-    }
+    Error::new(class, service, call, problem, refusals::remedy(class))
+        .with_aws(refusals::details(class, "", request_id))
 }
 
 /// The error for a successful response that lacks `what`.
@@ -177,26 +139,4 @@ pub(super) fn missing(service: Service, call: &'static str, what: &str) -> Error
 /// The SDK reads a missing time as 1970.
 pub(super) fn timestamp(time: &aws_smithy_types::DateTime) -> Option<Timestamp> {
     Timestamp::from_second(time.secs()).ok().filter(|time| *time > Timestamp::UNIX_EPOCH)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_aws_error_code_has_a_class_and_otherwise_its_status_has_one() {
-        for (code, status, class) in [
-            ("AccessDenied", 403, ErrorClass::Permission),
-            ("ThrottlingException", 400, ErrorClass::Throttled),
-            ("ResourceNotFoundException", 400, ErrorClass::NotFound),
-            ("LimitExceeded", 409, ErrorClass::Conflict),
-            ("ExpiredTokenException", 403, ErrorClass::InvalidCredentials),
-            ("ValidationError", 400, ErrorClass::Configuration),
-            ("InternalFailure", 500, ErrorClass::Unavailable),
-            ("RegionDisabledException", 403, ErrorClass::Permission),
-            ("SlowDown", 429, ErrorClass::Throttled),
-        ] {
-            assert_eq!(class_of(code, status), class, "{code}");
-        }
-    }
 }

@@ -4,12 +4,14 @@
 
 use aws_config::SdkConfig;
 use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::config::Builder;
 use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::sdk;
+use super::retries::{CountAttempts, RepeatRefused};
 use super::staged_value::{self, VersionValue};
+use super::{refusals, sdk};
 use crate::config::SecretId;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorClass, Service};
@@ -49,7 +51,8 @@ pub struct SecretsManager(Client);
 
 impl SecretsManager {
     pub fn new(config: &SdkConfig) -> Self {
-        Self(Client::new(config))
+        let config = Builder::from(config).interceptor(CountAttempts).retry_classifier(RepeatRefused);
+        Self(Client::from_conf(config.build()))
     }
 
     /// Reads the current text of a secret. A binary secret is a wrong configuration.
@@ -182,7 +185,7 @@ impl StagedSecret<'_> {
 
     fn explain(self, error: Error) -> Error {
         let problem = format!("{} for the secret {:?}", error.problem, self.id.as_str());
-        Error { problem, ..error }
+        refusals::about_secret(Error { problem, ..error }, self.id.as_str())
     }
 }
 

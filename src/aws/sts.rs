@@ -2,8 +2,10 @@
 
 use aws_config::SdkConfig;
 use aws_sdk_sts::Client;
+use aws_sdk_sts::config::Builder;
 use jiff::Timestamp;
 
+use super::retries::{CountAttempts, RepeatRefused};
 use super::sdk;
 use crate::config::{AssumeRole, RoleArn, TargetName};
 use crate::credentials::SessionCredentials;
@@ -14,7 +16,8 @@ pub struct Sts(Client);
 
 impl Sts {
     pub fn new(config: &SdkConfig) -> Self {
-        Self(Client::new(config))
+        let config = Builder::from(config).interceptor(CountAttempts).retry_classifier(RepeatRefused);
+        Self(Client::from_conf(config.build()))
     }
 
     /// Assumes `role` in a session that is named after the target, so that CloudTrail shows which target calls Bedrock.
@@ -73,14 +76,7 @@ fn explain(error: Error, role: &AssumeRole) -> Error {
         "Check that the role {arn} exists, that its trust policy names the function's role and {external_id}, and that \
          the policy of the function's role allows sts:AssumeRole on it"
     );
-    let policy = format!(
-        "Check the session_policy that is used with {arn}: it may be malformed, or too large after STS packs it"
-    );
-    let error = error.with_remedy_for(ErrorClass::Permission, trust);
-    match role.session_policy {
-        Some(_) => error.with_remedy_for(ErrorClass::Configuration, policy),
-        None => error,
-    }
+    error.with_remedy_for(ErrorClass::Permission, trust)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use futures_util::future::{join, join3};
 use serde::Serialize;
 
+use crate::aws::bedrock::Proof;
 use crate::aws::iam_keys::{Key, MAX_KEYS};
 use crate::config::{RoleBased, Source, Target, UserBased};
 use crate::credentials::Credentials;
@@ -75,8 +76,8 @@ async fn check_role(run: &TargetRun<'_>, source: &RoleBased) -> Vec<Line> {
     let issued = run.issue(source).await;
     let mut lines = vec![Line::tried(format!("assume the role {}", source.role.role_arn), issued.as_ref().err())];
     if let Ok(credentials) = &issued {
-        let proven = run.prove(credentials, 1).await;
-        lines.push(Line::tried(calls_bedrock(run.target, "new", credentials), proven.err().as_ref()));
+        let proof = run.probe(credentials, 1).await;
+        lines.extend(probed(calls_bedrock(run.target, "new", credentials), proof));
     }
     lines
 }
@@ -97,21 +98,30 @@ async fn check_user(run: &TargetRun<'_>, source: &UserBased, versions: Option<Ve
     if let (Ok(keys), Some(versions)) = (keys, versions) {
         lines.push(check_room(run, source, versions, keys));
     }
-    lines.push(bedrock);
+    lines.extend(bedrock);
     lines.extend(permissions);
     lines
 }
 
-async fn check_current(run: &TargetRun<'_>, current: Option<&Credentials>) -> Line {
+async fn check_current(run: &TargetRun<'_>, current: Option<&Credentials>) -> Vec<Line> {
     let Some(current) = current else {
         let what = "the current credentials call Bedrock";
-        return Line::noted(what, LineResult::Unknown, "there are none before the first rotation");
+        return vec![Line::noted(what, LineResult::Unknown, "there are none before the first rotation")];
     };
     let remedy =
         "Rotate now. If Secrets Manager rotates the secret: aws secretsmanager rotate-secret --secret-id <secret>";
-    let error = run.prove(current, 1).await.err();
-    let error = error.map(|error| error.with_remedy_for(ErrorClass::InvalidCredentials, remedy));
-    Line::tried(calls_bedrock(run.target, "current", current), error.as_ref())
+    let proof = run.probe(current, 1).await;
+    let proof = proof.map_err(|error| error.with_remedy_for(ErrorClass::InvalidCredentials, remedy));
+    probed(calls_bedrock(run.target, "current", current), proof)
+}
+
+/// What the probe found, and a line for each model that it didn't prove.
+fn probed(what: String, proof: Result<Proof<'_>, Error>) -> Vec<Line> {
+    match proof {
+        Err(error) => vec![Line::tried(what, Some(&error))],
+        Ok(proof) if proof.warnings.is_empty() => vec![Line::tried(what, None)],
+        Ok(proof) => proof.warnings.into_iter().map(|note| Line::noted(&what, LineResult::Warning, note)).collect(),
+    }
 }
 
 fn calls_bedrock(target: &Target, which: &str, credentials: &Credentials) -> String {

@@ -186,8 +186,6 @@ fn generate() -> Value {
     target["description"] =
         json!("One set of Bedrock credentials to keep fresh, and the destinations that receive it.");
     target["allOf"] = rules_of_a_target();
-    let model_id = &mut target["properties"]["probe"]["anyOf"][0]["oneOf"][1]["properties"]["converse"];
-    model_id["pattern"] = json!(r"\S");
     let destination = &mut target["properties"]["ai_secrets"]["items"];
     extend(destination, &keywords_of_a_destination());
     destination["oneOf"] = ways_to_find_a_destination();

@@ -120,8 +120,54 @@ pub enum Probe {
     /// `ListFoundationModels`, which is free.
     #[default]
     Models,
-    /// A `Converse` call that generates one token with this model, at its price.
-    Converse(ModelId),
+    /// A `Converse` call that generates one token with this model, at its price. Of several models, one that works is
+    /// enough.
+    Converse(ModelIds),
+}
+
+/// One model or several, at least one. They are asked side by side.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Value")]
+pub struct ModelIds(Vec<ModelId>);
+
+const MAX_MODELS: usize = 10;
+
+impl ModelIds {
+    pub fn as_slice(&self) -> &[ModelId] {
+        &self.0
+    }
+}
+
+impl TryFrom<Value> for ModelIds {
+    type Error = String;
+
+    fn try_from(found: Value) -> Result<Self, String> {
+        let expected = || "expected a model ID, or an array of 1 to 10 different ones".to_owned();
+        let found = match found {
+            Value::Array(models) => models,
+            Value::String(_) => vec![found],
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => return Err(expected()),
+        };
+        let model = |found| serde_json::from_value(found).map_err(|_| expected());
+        let models = found.into_iter().map(model).collect::<Result<Vec<ModelId>, _>>()?;
+        let is_new = |(index, model)| !models.iter().take(index).any(|before| before == model);
+        let is_accepted = (1..=MAX_MODELS).contains(&models.len()) && models.iter().enumerate().all(is_new);
+        if is_accepted { Ok(Self(models)) } else { Err(expected()) }
+    }
+}
+
+#[cfg(test)]
+impl schemars::JsonSchema for ModelIds {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ModelIds".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let model = serde_json::json!({"type": "string", "pattern": r"\S"});
+        schemars::json_schema!({
+            "anyOf": [model, {"type": "array", "items": model, "minItems": 1, "maxItems": MAX_MODELS, "uniqueItems": true}],
+        })
+    }
 }
 
 /// Which metadata fields of an `ai_secret` hold the credentials.

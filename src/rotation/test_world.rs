@@ -20,7 +20,7 @@ use tokio::time::Instant;
 pub use self::state::State;
 use super::staged_run::StagedRun;
 use super::target_run::TargetRun;
-use crate::aws::bedrock::Bedrock;
+use crate::aws::bedrock::{Bedrock, Endpoints};
 use crate::aws::iam_keys::Iam;
 use crate::aws::sdk;
 use crate::aws::secrets_manager::SecretsManager;
@@ -144,7 +144,11 @@ impl World {
             sts: Sts::new(&aws),
             iam: Iam::new(&aws),
             secrets_manager: SecretsManager::new(&aws),
-            bedrock: Bedrock { http: http.clone(), endpoint: Some(url), runtime_endpoint: None, clock },
+            bedrock: Bedrock {
+                http: http.clone(),
+                endpoints: Endpoints { control: Some(url), ..Endpoints::default() },
+                clock,
+            },
             braintrust_http: http,
             api_keys: Default::default(),
             rate_limits: Default::default(),

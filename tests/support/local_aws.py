@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from datetime import timedelta
 
 from .aws_models import AwsModels
@@ -13,9 +14,13 @@ from .local_iam import LocalIam, LongTermKey
 from .local_rotation import CalledStep
 from .local_secrets_manager import LocalSecretsManager
 from .recording_server import RecordingServer
-from .upstream import Upstream, form, signer
+from .upstream import Upstream, form, is_from_root, signer
 
 _HANDS_OUT_CREDENTIALS = ("sts:AssumeRole", "iam:CreateAccessKey")
+_LISTS_KEYS = ("iam:ListAccessKeys", "iam:ListServiceSpecificCredentials")
+_LISTED_KEY = re.compile(
+    rb"<member>(?:(?!</member>).)*<(?:AccessKeyId|ServiceSpecificCredentialId)>([^<]+)<.*?</member>", re.DOTALL
+)
 _REST_CALLS = [
     (re.compile(r"GET /foundation-models"), "bedrock:ListFoundationModels"),
     (re.compile(r"POST /model/[^/]+/converse"), "bedrock:Converse"),
@@ -36,6 +41,8 @@ class LocalAws(RecordingServer):
     def __init__(self, ministack_port: int, tls: tuple[str, str] | None = None):
         super().__init__(tls)
         self.new_credentials_unknown_for = 0.0
+        # For how many seconds IAM's lists leave out a new key. Root's lists are always complete.
+        self.new_keys_unlisted_for = 0.0
         # The region of requests with an API key whose Host names none; None means the key's own region.
         self.bedrock_region: str | None = None
         self._upstream = Upstream(ministack_port)
@@ -115,7 +122,16 @@ class LocalAws(RecordingServer):
         answer = answer or self._upstream.forward(request)
         if request.call in _HANDS_OUT_CREDENTIALS and answer.status == 200:
             self.issued.read(answer)
+        if request.call in _LISTS_KEYS and answer.status == 200 and not is_from_root(request):
+            return self._without_young_keys(answer)
         return answer
+
+    def _without_young_keys(self, answer: Reply) -> Reply:
+        def listed(key: re.Match) -> bytes:
+            return b"" if self.issued.age(key[1].decode()) < self.new_keys_unlisted_for else key[0]
+
+        body = answer.body.encode() if isinstance(answer.body, str) else answer.body
+        return replace(answer, body=_LISTED_KEY.sub(listed, body))
 
     def _bedrock(self, request: RecordedRequest) -> Reply:
         api_key = bearer(request)

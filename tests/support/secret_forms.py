@@ -5,7 +5,8 @@ import json
 import urllib.parse
 from collections.abc import Iterator
 
-from .http_messages import RecordedRequest
+from .aws_replies import json_error, xml_error
+from .http_messages import RecordedRequest, Reply
 
 
 def forms(secret: str) -> Iterator[bytes]:
@@ -24,3 +25,19 @@ def forms(secret: str) -> Iterator[bytes]:
 def echo(request: RecordedRequest) -> bytes:
     """An error's body that repeats the request, as Braintrust's can."""
     return request.body + request.headers.get("authorization", "").encode()
+
+
+def denied_with_echo(service: str) -> Reply:
+    """A denial whose message repeats the request, in the format of the service."""
+
+    def body(request: RecordedRequest) -> bytes:
+        headers = "\n".join(f"{name}: {value}" for name, value in request.headers.items())
+        message = f"User: x is not authorized to perform: x on {headers} {request.body.decode()}"
+        denial = (
+            json_error(403, "AccessDeniedException", message)
+            if service == "bedrock"
+            else xml_error(service, 403, "AccessDenied", message)
+        )
+        return denial.body.encode()
+
+    return Reply(403, body)

@@ -17,6 +17,8 @@ _ONLY_AUTHORIZE = "x-local-only-authorize"
 _CONDITION_KEYS = "x-local-condition-keys"
 _WITHOUT_BODY = ("204", "304")
 _RESERVED = (_ONLY_AUTHORIZE, _CONDITION_KEYS)
+# ministack accepts root's key without a signature.
+_ROOT_KEY_ID = "test"
 _CREDENTIAL = re.compile(r"Credential=([^/,\s]+)/\d+/([^/]+)/([^/]+)/aws4_request")
 
 
@@ -24,6 +26,10 @@ def signer(request: RecordedRequest) -> tuple[str, str, str]:
     """The access key ID, region and service of the request's signature, or three empty strings."""
     found = _CREDENTIAL.search(request.headers.get("authorization", ""))
     return (found[1], found[2], found[3]) if found else ("", "", "")
+
+
+def is_from_root(request: RecordedRequest) -> bool:
+    return signer(request)[0] == _ROOT_KEY_ID
 
 
 def form(request: RecordedRequest) -> dict[str, str]:
@@ -63,8 +69,7 @@ class Upstream:
         return RecordedRequest(method, target, {"host": self.host, **headers}, body)
 
     def as_root(self, service: str, region: str, method="POST", target="/", body=b"", keys=None, **headers) -> Reply:
-        # ministack accepts root's key without a signature.
-        scope = f"Credential=test/20260101/{region}/{service}/aws4_request"
+        scope = f"Credential={_ROOT_KEY_ID}/20260101/{region}/{service}/aws4_request"
         authorization = f"AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=0"
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
         request = RecordedRequest(method, target, {"host": self.host, "authorization": authorization, **headers}, body)

@@ -12,6 +12,7 @@ from .local_cloud import REGION, LocalCloud
 from .local_secrets_manager import MAX_VERSIONS
 from .paths import BOOTSTRAP
 from .readers import READERS, ROUTES, Unreadable
+from .upstream import is_from_root
 
 OLD_METADATA = {
     "auth_type": "iam_credentials",
@@ -42,6 +43,7 @@ class World:
         self.aws.latency = 0
         self.aws.new_credentials_unknown_for = 0
         self.aws.secrets_manager.max_versions = MAX_VERSIONS
+        self.aws.new_keys_unlisted_for = 0
 
     def violations(self) -> list[str]:
         """How the function's requests violate AWS's models and Braintrust's specification; without repetitions."""
@@ -231,9 +233,5 @@ class World:
 
     def aws_requests(self, call=None):
         """The function's requests; those that the test makes as root don't count."""
-        requests = [request for request in self.aws.requests if not self.is_from_root(request)]
+        requests = [request for request in self.aws.requests if not is_from_root(request)]
         return [request for request in requests if call in (None, request.call)]
-
-    def is_from_root(self, request) -> bool:
-        root = f"Credential={self.cloud.ministack.root['AWS_ACCESS_KEY_ID']}/"
-        return root in request.headers.get("authorization", "")

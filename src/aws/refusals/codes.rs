@@ -1,0 +1,50 @@
+//! The error codes of AWS that tests walk, with what each must become. `tests/test_aws_error_codes.py` compares them with
+//! the models of AWS's own SDK.
+
+use serde::Deserialize;
+
+use crate::error::Service;
+
+#[derive(Deserialize)]
+struct Codes {
+    declared: Vec<Code>,
+    common: Vec<Code>,
+}
+
+#[derive(Deserialize)]
+pub struct Code {
+    /// The name of the service's model.
+    pub service: String,
+    pub code: String,
+    pub status: u16,
+    #[serde(default)]
+    pub operations: Vec<String>,
+    #[serde(default)]
+    pub message: String,
+    /// The class, or `recognized` if Bedrock's answer proves the credentials and not the model.
+    pub class: String,
+    /// How often a call that may be repeated is sent. Bedrock is called without the SDK.
+    pub attempts: Option<usize>,
+    /// What the remedy says.
+    #[serde(default)]
+    pub remedy: String,
+}
+
+impl Code {
+    /// `None` for Bedrock.
+    pub fn service(&self) -> Option<Service> {
+        match self.service.as_str() {
+            "sts" => Some(Service::Sts),
+            "iam" => Some(Service::Iam),
+            "secretsmanager" => Some(Service::SecretsManager),
+            _ => None,
+        }
+    }
+}
+
+pub fn all() -> Vec<Code> {
+    let json = include_str!("../../../tests/vectors/aws_error_codes.json");
+    let Codes { mut declared, common } = serde_json::from_str(json).unwrap();
+    declared.extend(common);
+    declared
+}
