@@ -197,7 +197,7 @@ impl RawDestination {
             (Some(_), None, Some(_)) => Err(Invalid::new(".org_name", "it goes with name; an ID needs none")),
             (None, None, _) => Err(Invalid::new("", "neither id nor name is given; expected one of them")),
         }?;
-        let api_url = checked(".api_url", self.api_url.as_deref(), defaults.api_url.clone(), values::api_url)?;
+        let api_url = checked(".api_url", self.api_url.as_deref(), defaults.api_url.clone(), values::service_url)?;
         let api_key_secret_id =
             self.api_key_secret_id.or_else(|| defaults.api_key_secret_id.clone()).ok_or_else(|| {
                 let problem = "it is not given and BRAINTRUST_API_KEY_SECRET_ID, its default, is not set";

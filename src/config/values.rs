@@ -163,8 +163,8 @@ pub(super) fn whole_number(found: &Value, accepted: RangeInclusive<u16>) -> Resu
     })
 }
 
-/// The URL of a Braintrust data plane. It receives the API key, so only a loopback address may do without TLS.
-pub(super) fn api_url(text: &str) -> Result<Url, String> {
+/// The URL of a service. It receives credentials, so only a loopback address may do without TLS.
+pub(super) fn service_url(text: &str) -> Result<Url, String> {
     // Security: the text is not repeated, because it may hold a password.
     let expected = "Expected: an https:// URL, or http:// to a loopback address; no user, query or fragment";
     let refuse = |found: &str| Err::<Url, _>(format!("found {found}. {expected}"));
@@ -175,7 +175,7 @@ pub(super) fn api_url(text: &str) -> Result<Url, String> {
     match url.scheme() {
         "https" => Ok(url),
         "http" if is_loopback(&url) => Ok(url),
-        "http" => refuse("a URL with http:// to a host that is not loopback, which would send the API key unencrypted"),
+        "http" => refuse("a URL with http:// to a host that is not loopback, which would send credentials unencrypted"),
         scheme => refuse(&format!("a URL with {scheme}://")),
     }
 }

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from .kinds import USER_BASED
 from .lambda_function import LambdaFunction
+from .local_aws import LocalAws
 from .local_braintrust import LocalBraintrust
 from .local_cloud import REGION, LocalCloud
 from .local_secrets_manager import MAX_VERSIONS
@@ -41,6 +42,12 @@ class World:
         self.aws.latency = 0
         self.aws.new_credentials_unknown_for = 0
         self.aws.secrets_manager.max_versions = MAX_VERSIONS
+
+    def new_aws(self, tls) -> LocalAws:
+        """Another server in front of the same AWS."""
+        server = LocalAws(self.cloud.ministack.port, tls)
+        self.servers.append(server.start())
+        return server
 
     # Braintrust
 
