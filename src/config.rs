@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn an_api_key_instead_of_its_secrets_id_is_refused_and_not_repeated() {
-        for key in ["sk-live", "bt-st-live"] {
+        for key in ["sk-live", "bt-st-live", " sk-live"] {
             for variables in
                 [vec![("TARGETS", "[]"), ("BRAINTRUST_API_KEY_SECRET_ID", key)], vec![(TARGETS_SECRET_ID, key)]]
             {
