@@ -208,8 +208,8 @@ impl RawDestination {
     fn check(self, kind: Kind, defaults: &Defaults) -> Result<Destination, Invalid> {
         let lookup = match (self.id, self.name, self.org_name) {
             (None, Some(name), org_name) => {
-                let org_name = org_name.map(|name| name.to_string());
-                Ok(Lookup::Name { name: name.to_string(), org_name })
+                let org_name = org_name.map(|name| name.as_str().to_owned());
+                Ok(Lookup::Name { name: name.as_str().to_owned(), org_name })
             }
             (Some(AiSecretId(id)), None, None) => Ok(Lookup::Id(id)),
             (Some(_), Some(_), _) => Err(Invalid::new("", "both id and name are given; expected one of them")),
