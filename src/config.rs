@@ -6,6 +6,7 @@
 mod examples;
 #[cfg(test)]
 pub mod for_test;
+mod network;
 mod parse;
 #[cfg(test)]
 mod schema;
@@ -15,6 +16,7 @@ mod values;
 use reqwest::Url;
 
 use crate::error::Error;
+pub use network::{CaBundle, HttpsProxy};
 pub use target::*;
 pub use values::{LayoutChoice, ModelId, Probe, Region, RoleArn, SecretId, TargetName, UserName};
 
@@ -28,8 +30,11 @@ pub struct Config {
     pub metrics_namespace: String,
     pub targets: TargetsSource,
     pub defaults: Defaults,
-    /// PEM certificates that are trusted for Braintrust besides the public roots.
-    pub ca_bundle: Option<Vec<u8>>,
+    /// For AWS's services.
+    pub aws_ca_bundle: Option<CaBundle>,
+    /// For Braintrust.
+    pub braintrust_ca_bundle: Option<CaBundle>,
+    pub proxy: Option<HttpsProxy>,
     /// Where the probe's `ListFoundationModels` goes instead of the region's endpoint.
     pub bedrock_endpoint: Option<Url>,
     /// Where the probe's `Converse` goes instead of the region's endpoint.
@@ -50,7 +55,7 @@ struct Variable {
 }
 
 impl Variable {
-    fn parse<T>(self, parse: fn(String) -> Result<T, String>) -> Result<T, Error> {
+    fn parse<T>(self, parse: impl FnOnce(String) -> Result<T, String>) -> Result<T, Error> {
         let refuse = |problem| Error::configuration(self.name, problem, "The README describes every variable");
         parse(self.text).map_err(refuse)
     }
@@ -59,13 +64,19 @@ impl Variable {
 impl Config {
     /// Reads the environment variables. An empty one counts as absent, because CloudFormation can't leave one out.
     pub fn read(variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, Error> {
-        let set = |name: &'static str| {
+        let raw = |name: &'static str| {
             let text = variable(name).filter(|text| !text.trim().is_empty())?;
             Some(Variable { name, text })
         };
+        let set = |name| raw(name).map(|set| Variable { text: set.text.trim().to_owned(), ..set });
         let set_or = |name, default: &str| set(name).unwrap_or_else(|| Variable { name, text: default.to_owned() });
-        let endpoint_of =
-            |name| set(name).or_else(|| set("AWS_ENDPOINT_URL")).map(|url| url.parse(endpoint)).transpose();
+        let endpoint = |name| raw(name).map(|url| url.parse(|url| network::endpoint(&url))).transpose();
+        let ca_bundle = |name| set(name).map(|set| set.parse(|text| CaBundle::read(name, text))).transpose();
+        let general_endpoint = endpoint("AWS_ENDPOINT_URL")?;
+        // Only the SDK uses these.
+        for name in ["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL_IAM", "AWS_ENDPOINT_URL_SECRETS_MANAGER"] {
+            endpoint(name)?;
+        }
         let api_key = set("BRAINTRUST_API_KEY_SECRET_ID");
         Ok(Self {
             schedule: set("SCHEDULE_EXPRESSION").map(|schedule| schedule.text),
@@ -73,12 +84,14 @@ impl Config {
             targets: targets_source(set(TARGETS), set(TARGETS_SECRET_ID))?,
             defaults: Defaults {
                 api_url: set_or("BRAINTRUST_API_URL", "https://api.braintrust.dev")
-                    .parse(|url| values::api_url(&url))?,
+                    .parse(|url| values::service_url(&url))?,
                 api_key_secret_id: api_key.map(|id| id.parse(SecretId::try_from)).transpose()?,
             },
-            ca_bundle: set("BRAINTRUST_CA_BUNDLE").map(|bundle| bundle.parse(ca_bundle)).transpose()?,
-            bedrock_endpoint: endpoint_of("AWS_ENDPOINT_URL_BEDROCK")?,
-            bedrock_runtime_endpoint: endpoint_of("AWS_ENDPOINT_URL_BEDROCK_RUNTIME")?,
+            aws_ca_bundle: ca_bundle("AWS_CA_BUNDLE")?,
+            braintrust_ca_bundle: ca_bundle("BRAINTRUST_CA_BUNDLE")?,
+            proxy: https_proxy(&set)?,
+            bedrock_endpoint: endpoint("AWS_ENDPOINT_URL_BEDROCK")?.or_else(|| general_endpoint.clone()),
+            bedrock_runtime_endpoint: endpoint("AWS_ENDPOINT_URL_BEDROCK_RUNTIME")?.or(general_endpoint),
         })
     }
 
@@ -115,19 +128,13 @@ fn metrics_namespace(text: String) -> Result<String, String> {
     Err(format!("found {text:?}; expected 1 to 255 letters, digits and . - _ / # :, not beginning with AWS/"))
 }
 
-fn endpoint(text: String) -> Result<Url, String> {
-    let url = Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-    url.ok_or_else(|| format!("found {text:?}; expected an http:// or https:// URL"))
-}
-
-fn ca_bundle(text: String) -> Result<Vec<u8>, String> {
-    if text.contains("-----BEGIN") {
-        return Ok(text.into_bytes());
-    }
-    std::fs::read(&text).map_err(|error| {
-        let expected = "certificates in PEM, or the path of a file inside the function's package or a layer";
-        format!("the file {text:?} can't be read ({error}); expected {expected}")
-    })
+/// As in AWS's own tools, the lowercase names take precedence. `HTTP_PROXY` is for `http://`, and `ALL_PROXY` is not
+/// theirs.
+fn https_proxy(set: &dyn Fn(&'static str) -> Option<Variable>) -> Result<Option<HttpsProxy>, Error> {
+    let Some(url) = set("https_proxy").or_else(|| set("HTTPS_PROXY")) else { return Ok(None) };
+    let bypassed = set("no_proxy").or_else(|| set("NO_PROXY"));
+    let url = url.parse(network::proxy_url)?;
+    Ok(Some(HttpsProxy::new(url, bypassed.as_ref().map(|hosts| hosts.text.as_str()))))
 }
 
 #[cfg(test)]
@@ -162,16 +169,55 @@ mod tests {
             (vec![("TARGETS", "[]"), ("BRAINTRUST_API_URL", "https://api.braintrust.dev?org=x")], "a query"),
             (vec![("TARGETS", "[]"), ("BRAINTRUST_API_URL", "https://api.braintrust.dev#x")], "a fragment"),
             (vec![("TARGETS", "[]"), ("BRAINTRUST_CA_BUNDLE", "/no/such/file.pem")], "BRAINTRUST_CA_BUNDLE: the file"),
-            (vec![("TARGETS", "[]"), ("AWS_ENDPOINT_URL_BEDROCK", "nowhere")], "AWS_ENDPOINT_URL_BEDROCK: found"),
-            (
-                vec![("TARGETS", "[]"), ("AWS_ENDPOINT_URL_BEDROCK", "ftp://127.0.0.1")],
-                "AWS_ENDPOINT_URL_BEDROCK: found",
-            ),
+            (vec![("TARGETS", "[]"), ("AWS_CA_BUNDLE", "/no/such/file.pem")], "AWS_CA_BUNDLE: the file"),
+            (vec![("TARGETS", "[]"), ("HTTPS_PROXY", "socks5://proxy:1080")], "HTTPS_PROXY: found a URL that begins"),
+            (vec![("TARGETS", "[]"), ("https_proxy", "http://")], "https_proxy: found what is not a URL"),
         ] {
             let error = read(&variables).unwrap_err();
             assert_eq!(error.class, crate::error::ErrorClass::Configuration);
             assert!(error.to_string().contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn an_endpoint_that_would_receive_credentials_in_clear_text_is_refused_and_not_repeated() {
+        for name in ["", "_STS", "_IAM", "_SECRETS_MANAGER", "_BEDROCK", "_BEDROCK_RUNTIME"] {
+            let name = format!("AWS_ENDPOINT_URL{name}");
+            for (url, problem) in [
+                ("nowhere", "found what is not a URL"),
+                ("ftp://127.0.0.1", "found a URL with ftp://"),
+                ("http://aws.example", "found a URL with http:// to a host that is not loopback"),
+                ("https://me:pa55@aws.example", "found a URL with a user"),
+                ("https://aws.example?key=pa55", "found a URL with a user, a query"),
+                (" https://aws.example", "found white space"),
+            ] {
+                let error = read(&[("TARGETS", "[]"), (&name, url)]).unwrap_err();
+                assert!(error.to_string().contains(&format!("{name}: {problem}")), "{error}");
+                assert!(!format!("{error} {error:?}").contains("pa55"));
+            }
+            for url in ["https://aws.example/path", "http://localhost:4566", "http://[::1]:1"] {
+                assert!(read(&[("TARGETS", "[]"), (&name, url)]).is_ok(), "{name} {url}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_proxy_in_lowercase_takes_precedence_and_an_empty_one_is_absent() {
+        let proxy = |variables: &[(&str, &str)]| {
+            let config = read(&[&[("TARGETS", "[]")], variables].concat()).unwrap();
+            config.proxy.map(|proxy| format!("{:?}", proxy.to_reqwest().unwrap()))
+        };
+        for (variables, expected) in [
+            (vec![("HTTPS_PROXY", "http://upper:1"), ("https_proxy", "http://lower:1")], "lower"),
+            (vec![("HTTPS_PROXY", "http://upper:1"), ("https_proxy", "")], "upper"),
+            (vec![("HTTPS_PROXY", " http://upper:1\n")], "upper"),
+        ] {
+            assert!(proxy(&variables).is_some_and(|proxy| proxy.contains(expected)), "{variables:?}");
+        }
+        for name in ["HTTP_PROXY", "ALL_PROXY", "NO_PROXY"] {
+            assert_eq!(proxy(&[(name, "http://proxy:1")]), None, "{name}");
+        }
+        assert_eq!(proxy(&[("HTTPS_PROXY", " ")]), None);
     }
 
     #[test]
@@ -199,7 +245,7 @@ mod tests {
 
     #[test]
     fn an_api_key_instead_of_its_secrets_id_is_refused_and_not_repeated() {
-        for key in ["sk-live", "bt-st-live"] {
+        for key in ["sk-live", "bt-st-live", " sk-live"] {
             for variables in
                 [vec![("TARGETS", "[]"), ("BRAINTRUST_API_KEY_SECRET_ID", key)], vec![(TARGETS_SECRET_ID, key)]]
             {

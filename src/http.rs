@@ -6,9 +6,10 @@ use std::time::Duration;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Client, Response};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 
-use crate::error::Error;
+use crate::config::{CaBundle, HttpsProxy};
+use crate::error::{Error, shortened};
 
 /// A handshake on Lambda's throttled CPU takes a few tenths of a second. An unreachable host should not cost much more.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -18,22 +19,23 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// After Lambda freezes and thaws the function, its idle connections are dead, so they are dropped early.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Makes a client that trusts the public roots and the certificates of `ca_bundle` (PEM). The client follows no
-/// redirects, because a redirect could take the API key to another host.
-pub fn client(ca_bundle: Option<&[u8]>) -> Result<Client, Error> {
+/// Makes a client that trusts the public roots and the certificates of `ca_bundle`. The client follows no redirects,
+/// because a redirect could take the API key to another host.
+pub fn client(ca_bundle: Option<&CaBundle>, proxy: Option<&HttpsProxy>) -> Result<Client, Error> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    trust(&mut roots, ca_bundle).map_err(|problem| {
-        let remedy = "Provide one or more certificates in PEM format, or the path of such a file";
-        Error::configuration("BRAINTRUST_CA_BUNDLE", problem, remedy)
-    })?;
-    client_with(roots).map_err(|error| {
+    if let Some(CaBundle { variable, pem }) = ca_bundle {
+        trust(&mut roots, pem).map_err(|problem| {
+            let remedy = "Provide one or more certificates in PEM format, or the path of such a file";
+            Error::configuration(variable, problem, remedy)
+        })?;
+    }
+    client_with(roots, proxy).map_err(|error| {
         let problem = format!("the HTTPS client can't be created: {error}");
         Error::configuration("TLS", problem, "Report this as a bug")
     })
 }
 
-fn trust(roots: &mut RootCertStore, ca_bundle: Option<&[u8]>) -> Result<(), String> {
-    let Some(pem) = ca_bundle else { return Ok(()) };
+fn trust(roots: &mut RootCertStore, pem: &[u8]) -> Result<(), String> {
     let mut count = 0;
     for certificate in CertificateDer::pem_slice_iter(pem) {
         count += 1;
@@ -43,7 +45,7 @@ fn trust(roots: &mut RootCertStore, ca_bundle: Option<&[u8]>) -> Result<(), Stri
     if count == 0 { Err("it contains no certificate".to_owned()) } else { Ok(()) }
 }
 
-fn client_with(roots: RootCertStore) -> Result<Client, Box<dyn StdError>> {
+fn client_with(roots: RootCertStore, proxy: Option<&HttpsProxy>) -> Result<Client, Box<dyn StdError>> {
     let tls = ClientConfig::builder_with_provider(std::sync::Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
@@ -51,12 +53,18 @@ fn client_with(roots: RootCertStore) -> Result<Client, Box<dyn StdError>> {
     let client = Client::builder()
         .tls_backend_preconfigured(tls)
         .redirect(reqwest::redirect::Policy::none())
-        // Security: a proxy would see requests to a loopback address in clear text, including the API key.
+        // Security: reqwest would read variables that the configuration doesn't, and a proxy would see requests to a
+        // loopback address in clear text, including the API key.
         .no_proxy()
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(ATTEMPT_TIMEOUT)
         .pool_idle_timeout(IDLE_TIMEOUT)
         .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")));
+    let client = match proxy {
+        // Security: an error of a URL would show the URL.
+        Some(proxy) => client.proxy(proxy.to_reqwest().map_err(reqwest::Error::without_url)?),
+        None => client,
+    };
     Ok(client.build()?)
 }
 
@@ -85,39 +93,92 @@ pub fn describe_failure(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "did not answer in time".to_owned();
     }
-    let causes = std::iter::successors(error.source(), |&cause| cause.source());
-    match causes.filter_map(tls_error).next() {
-        Some(tls) => format!("could not be reached: its TLS certificate or protocol was refused ({tls})"),
-        None if error.is_connect() => "could not be reached".to_owned(),
-        None => "did not complete its response".to_owned(),
+    let causes = || std::iter::successors(error.source(), |&cause| cause.source());
+    let tls = causes().find_map(tls_error).map(describe_tls_error);
+    match (causes().find_map(proxy_problem), tls) {
+        // A tunnel ends before the handshake with the service, so this handshake was with the proxy.
+        (Some(_), Some(tls)) => format!("could not be reached: the proxy {tls}"),
+        (Some(problem), None) => format!("could not be reached: the proxy {problem}"),
+        (None, Some(tls)) => tls,
+        (None, None) if error.is_connect() => "could not be reached".to_owned(),
+        (None, None) => "did not complete its response".to_owned(),
     }
 }
 
-/// hyper and tokio wrap an error of rustls in an I/O error, whose `source` skips it.
+const PROXY_REQUIRES_A_USER: &str = "answered 407, because it requires a valid user name and password";
+
+/// What to do about a failure that lasts.
+pub const CHECK_THE_PATH: &str = "Check the variables HTTPS_PROXY and NO_PROXY, and put the CA's certificate into \
+                                  AWS_CA_BUNDLE (for Braintrust BRAINTRUST_CA_BUNDLE) if a private CA is used";
+
+/// Whether another attempt would fail in the same way: the certificate or the proxy refuses every connection.
+pub fn is_lasting(error: &reqwest::Error) -> bool {
+    let causes = || std::iter::successors(error.source(), |&cause| cause.source());
+    let is_certificate = |error: &rustls::Error| matches!(error, rustls::Error::InvalidCertificate(_));
+    causes().find_map(tls_error).is_some_and(is_certificate)
+        || causes().find_map(proxy_problem) == Some(PROXY_REQUIRES_A_USER)
+}
+
+/// What the proxy did instead of making a connection. The error's type is private to hyper-util, and its text has the
+/// status only of a 407.
+fn proxy_problem(cause: &(dyn StdError + 'static)) -> Option<&'static str> {
+    Some(match cause.to_string().strip_prefix("tunnel error: ")? {
+        "proxy authorization required" => PROXY_REQUIRES_A_USER,
+        "unsuccessful" => "refused to connect to it",
+        "failed to create underlying connection" => "could not be reached",
+        _ => "did not make the connection",
+    })
+}
+
+/// I/O errors wrap the errors of rustls, in several layers, and their `source` skips what they wrap.
 fn tls_error<'a>(cause: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
-    let wrapped = || cause.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref();
+    let wrapped = || tls_error(cause.downcast_ref::<std::io::Error>()?.get_ref()?);
     cause.downcast_ref().or_else(wrapped)
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "CertificateError is non-exhaustive")]
+fn describe_tls_error(error: &rustls::Error) -> String {
+    let rustls::Error::InvalidCertificate(problem) = error else {
+        return format!("did not complete the TLS handshake ({})", shortened(&error.to_string()));
+    };
+    match problem {
+        CertificateError::UnknownIssuer => "presented a TLS certificate whose issuer is not trusted".to_owned(),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "presented a TLS certificate that has expired".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "presented a TLS certificate that is not valid yet".to_owned()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "presented a TLS certificate for another host name".to_owned()
+        }
+        other => format!("presented a TLS certificate that can't be accepted ({})", shortened(&other.to_string())),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn bundle(pem: &str) -> CaBundle {
+        CaBundle { variable: "AWS_CA_BUNDLE", pem: pem.as_bytes().to_vec() }
+    }
+
     #[test]
     fn a_ca_bundle_without_a_certificate_is_refused() {
-        let error = client(Some(b"no pem")).unwrap_err();
-        assert!(error.to_string().contains("BRAINTRUST_CA_BUNDLE: it contains no certificate"), "{error}");
+        let error = client(Some(&bundle("no pem")), None).unwrap_err();
+        assert!(error.to_string().contains("AWS_CA_BUNDLE: it contains no certificate"), "{error}");
     }
 
     #[test]
     fn a_certificate_that_cannot_be_read_is_refused() {
-        let pem = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        assert!(client(Some(pem)).unwrap_err().to_string().contains("certificate 1 can't be read"));
+        let bundle = bundle("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+        assert!(client(Some(&bundle), None).unwrap_err().to_string().contains("certificate 1 can't be read"));
     }
 
     #[test]
     fn the_public_roots_are_enough_for_a_client() {
-        assert!(client(None).is_ok());
+        assert!(client(None, None).is_ok());
     }
 
     #[test]

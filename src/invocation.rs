@@ -64,6 +64,15 @@ impl Function {
         }
     }
 
+    /// Refuses an event that isn't JSON.
+    pub fn refuse_malformed(&self, error: &serde_json::Error) -> Diagnostic {
+        // Security: the parser's own text could repeat some of the event.
+        let problem = format!("it is not JSON (line {}, column {})", error.line(), error.column());
+        let error = Error::configuration("event", problem, "Send one of the events that the README describes");
+        log::error(&error, self.services.now());
+        failure("EventRefused", error.to_string())
+    }
+
     async fn answer(&self, event: LambdaEvent<Payload>) -> Result<Answer, Error> {
         let (now, start) = (self.services.now(), Instant::now());
         let deadline = Deadline::after(remaining(now, event.context.deadline));
@@ -89,6 +98,8 @@ impl Function {
                 return Ok(Answer::Status(Overview { action: "status", ok, started_at, targets }));
             }
             Command::Check(names) => {
+                // The check must show what the next cold start will find.
+                self.services.api_keys.forget().await;
                 let run = async |run| check::run(run, self.schedule.as_deref()).await;
                 let targets = self.run_each(&names, deadline, run).await?;
                 let ok = targets.iter().all(|target| target.ok);

@@ -17,5 +17,6 @@ mod metrics;
 pub mod properties;
 mod report;
 mod rotation;
+pub mod runtime;
 mod services;
 pub mod startup;

@@ -3,8 +3,8 @@
 use std::alloc::System;
 use std::process::ExitCode;
 
+use bedrock_braintrust_rotator::runtime;
 use bedrock_braintrust_rotator::startup::{self, report_failed_start};
-use lambda_runtime::service_fn;
 use zeroizing_alloc::ZeroAlloc;
 
 // Security: the function's own secrets are zeroized when they are dropped, and the allocator zeroizes the SDKs' copies.
@@ -27,11 +27,7 @@ async fn serve() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match lambda_runtime::run(service_fn(|event| function.handle(event))).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            startup::report_lost_runtime(error.as_ref(), jiff::Timestamp::now());
-            ExitCode::FAILURE
-        }
-    }
+    let Err(error) = runtime::serve(&function).await;
+    startup::report_lost_runtime(error.as_ref(), jiff::Timestamp::now());
+    ExitCode::FAILURE
 }

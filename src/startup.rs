@@ -25,11 +25,12 @@ const INIT_TIMEOUT: Duration = Duration::from_secs(9);
 /// Reads the configuration through `variable`, and makes what lives as long as the execution environment.
 pub async fn start(variable: impl Fn(&str) -> Option<String>, clock: fn() -> Timestamp) -> Result<Function, Error> {
     let config = Config::read(&variable)?;
-    let http = http::client(None)?;
+    let proxy = config.proxy.as_ref();
+    let http = http::client(config.aws_ca_bundle.as_ref(), proxy)?;
     // A private CA is trusted for Braintrust alone: whoever controls it must not be able to answer for AWS.
-    let braintrust_http = match &config.ca_bundle {
-        Some(bundle) => http::client(Some(bundle))?,
-        None => http.clone(),
+    let braintrust_http = match (&config.aws_ca_bundle, &config.braintrust_ca_bundle) {
+        (None, None) => http.clone(),
+        (_, bundle) => http::client(bundle.as_ref(), proxy)?,
     };
     let aws = sdk::config(http.clone()).await;
     let secrets_manager = SecretsManager::new(&aws);
@@ -64,7 +65,7 @@ pub async fn start(variable: impl Fn(&str) -> Option<String>, clock: fn() -> Tim
 /// <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-initerror>
 pub async fn report_failed_start(error: &Error, now: Timestamp, runtime_api: Option<&str>) {
     log::error(error, now);
-    let (Some(runtime_api), Ok(http)) = (runtime_api, http::client(None)) else { return };
+    let (Some(runtime_api), Ok(http)) = (runtime_api, http::client(None, None)) else { return };
     let url = format!("http://{runtime_api}/2018-06-01/runtime/init/error");
     let body = serde_json::json!({"errorType": "StartRefused", "errorMessage": error.to_string()}).to_string();
     // If Lambda doesn't get the reason, it still reports that the process ended.

@@ -87,6 +87,17 @@ def test_the_api_key_the_ai_secret_and_its_stale_fields_are_reported(world):
     assert of(refused, "find the ai_secret")["error"]["class"] == "invalid_credentials"
 
 
+def test_an_api_key_that_was_changed_under_a_warm_function_is_read_anew(world):
+    function = world.new_function(world.target(world.new_ai_secret()))
+    assert function.invoke({"action": "check"}).body["ok"]
+    value = {"SecretId": world.api_key_secret, "SecretString": "no key at all"}
+    world.client("secretsmanager").put_secret_value(**value)
+    answer = function.invoke({"action": "check"}).body
+    assert not answer["ok"]
+    [failed] = [line for line in answer["targets"][0]["lines"] if line["result"] == "failed"]
+    assert failed["error"]["problem"].endswith("holds no Braintrust API key")
+
+
 @pytest.mark.parametrize("kind", USER_BASED)
 def test_missing_iam_actions_are_reported_with_the_resource(world, kind):
     target = world.new_staged_target(kind, world.new_ai_secret())

@@ -53,6 +53,9 @@ def test_a_wrong_field_fails_the_start_and_is_named(world, fields, words):
         ({"TARGETS": "{"}, ["TARGETS", "JSON"]),
         ({"BRAINTRUST_API_KEY_SECRET_ID": ""}, ["api_key_secret_id", "BRAINTRUST_API_KEY_SECRET_ID"]),
         ({"BRAINTRUST_CA_BUNDLE": "/no/such.pem"}, ["BRAINTRUST_CA_BUNDLE", "/no/such.pem"]),
+        ({"AWS_CA_BUNDLE": "/no/such.pem"}, ["AWS_CA_BUNDLE", "/no/such.pem"]),
+        ({"HTTPS_PROXY": "socks5://proxy.example:1080"}, ["HTTPS_PROXY", "http://"]),
+        ({"AWS_ENDPOINT_URL_STS": "http://sts.example"}, ["AWS_ENDPOINT_URL_STS", "loopback"]),
     ],
 )
 def test_a_wrong_variable_fails_the_start_and_is_named(world, variables, words):
@@ -85,10 +88,14 @@ def test_a_missing_secret_with_targets_is_named(world):
     assert "no-such-secret" in refused_start(world, TARGETS="", TARGETS_SECRET_ID="no-such-secret")
 
 
-def test_the_api_key_may_be_in_json(world):
+@pytest.mark.parametrize(
+    "form", ["{}", "{}\n", "\ufeff{}", '"{}"', '{{"api_key": "{}"}}', '{{"api_key": "{}\\n"}}', '\ufeff{{"api_key":"{}"}}\n']
+)
+def test_the_api_key_may_have_several_forms(world, form):
     ai_secret = world.new_ai_secret()
-    secret = world.cloud.new_secret(json.dumps({"api_key": world.api_key}))
-    world.rotate(world.target(ai_secret), BRAINTRUST_API_KEY_SECRET_ID=secret)
+    secret = world.cloud.new_secret(form.format(world.api_key))
+    # As a value that was copied with its line break.
+    world.rotate(world.target(ai_secret), BRAINTRUST_API_KEY_SECRET_ID=f" {secret}\n")
     assert world.has_working_credentials(ai_secret)
 
 

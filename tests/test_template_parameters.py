@@ -16,6 +16,8 @@ from support.deployed_function import (
 from support.deployment import create_change_set
 from support.kinds import USER_BASED
 from support.paths import TEMPLATE
+from support.proxy import ConnectProxy
+from support.tls import private_ca
 from support.upstream import form
 
 SOME_ROLE = "arn:aws:iam::000000000000:role/some"
@@ -92,6 +94,25 @@ def test_a_customer_managed_key_encrypts_both_secrets(world, deployed):
     assert rotate_deployed(world, outputs)["outcome"] == "rotated"
 
 
+def test_a_proxy_and_private_cas_reach_the_function(world, deployed, tmp_path):
+    proxy = ConnectProxy({}, refuses_with="403 Forbidden").start()
+    world.servers.append(proxy)
+    pem = private_ca(tmp_path, "127.0.0.1")[1].read_text()
+    parameters = {"HttpsProxy": proxy.url, "NoProxy": ".example.com,10.0.0.0/8"}
+    outputs = deployed(world.new_ai_secret(), **parameters, AwsCaBundle=pem, BraintrustCaBundle=pem)
+    variables = variables_of(world, outputs)
+    assert (variables["HTTPS_PROXY"], variables["NO_PROXY"]) == (proxy.url, parameters["NoProxy"])
+    assert (variables["AWS_CA_BUNDLE"], variables["BRAINTRUST_CA_BUNDLE"]) == (pem, pem)
+    # All servers are at loopback addresses.
+    assert rotate_deployed(world, outputs)["outcome"] == "rotated"
+    assert proxy.connects == []
+
+
+def test_variables_of_the_network_are_left_out_if_their_parameters_are_empty(world, deployed):
+    variables = variables_of(world, deployed(world.new_ai_secret()))
+    assert not {"HTTPS_PROXY", "NO_PROXY", "AWS_CA_BUNDLE", "BRAINTRUST_CA_BUNDLE"} & set(variables)
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -142,6 +163,9 @@ def test_a_customer_managed_key_encrypts_both_secrets(world, deployed):
             "AlarmEmail.* AlarmTopicArn",
         ),
         ({"MetricsNamespace": "AWS/Lambda"}, "AWS/"),
+        ({"NoProxy": ".example.com"}, "NoProxy.* HttpsProxy"),
+        ({"HttpsProxy": "socks5://proxy.example.com:1080"}, "http:// or https://"),
+        ({"AwsCaBundle": "ca.pem"}, "certificates in PEM, or an absolute path"),
         ({"VpcSubnetIds": "subnet-01234567"}, "VpcSubnetIds and VpcSecurityGroupIds"),
         ({"VpcSecurityGroupIds": "sg-01234567"}, "VpcSubnetIds and VpcSecurityGroupIds"),
     ],

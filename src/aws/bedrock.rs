@@ -190,7 +190,8 @@ impl Bedrock {
             let class = if error.is_timeout() { ErrorClass::Timeout } else { ErrorClass::Unavailable };
             let remedy =
                 format!("Check that Bedrock is available in {} and that the function can reach it", call.region);
-            call.error(class, http::describe_failure(&error), remedy)
+            let failed = call.error(class, http::describe_failure(&error), remedy);
+            if http::is_lasting(&error) { failed.with_remedy(http::CHECK_THE_PATH).into_final() } else { failed }
         })?;
         if !response.status().is_success() {
             let body = http::read_body(&mut response, MAX_REFUSAL_MEGABYTES).await.unwrap_or_default();
@@ -397,7 +398,7 @@ mod tests {
     }
 
     fn bedrock(endpoint: Option<Url>) -> Bedrock {
-        let (http, clock) = (http::client(None).unwrap(), || Timestamp::UNIX_EPOCH);
+        let (http, clock) = (http::client(None, None).unwrap(), || Timestamp::UNIX_EPOCH);
         let endpoints = Endpoints { control: endpoint.clone(), runtime: endpoint, ..Endpoints::default() };
         Bedrock { http, endpoints, clock }
     }

@@ -3,6 +3,8 @@
 #[cfg(test)]
 pub(super) mod replay;
 
+use std::error::Error as StdError;
+
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
@@ -20,7 +22,7 @@ use super::refusals::{self, Refusal};
 use crate::credentials::SessionCredentials;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorClass, Service};
-use crate::http::{describe_failure, read_body};
+use crate::http;
 
 /// As many as for a call to Braintrust.
 const MAX_ATTEMPTS: u32 = 5;
@@ -61,6 +63,14 @@ impl HttpConnector for Transport {
     }
 }
 
+/// Why the transport has no complete response for the SDK.
+#[derive(Debug, thiserror::Error)]
+#[error("{problem}")]
+struct NoResponse {
+    problem: String,
+    is_lasting: bool,
+}
+
 async fn exchange(client: Client, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
     let request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
     // No call here streams its body.
@@ -68,12 +78,19 @@ async fn exchange(client: Client, request: HttpRequest) -> Result<HttpResponse, 
     let request = reqwest::Request::try_from(request);
     let request = request.map_err(|error| ConnectorError::user(error.without_url().into()))?;
     let mut response = client.execute(request).await.map_err(|error| {
-        let problem = describe_failure(&error).into();
-        if error.is_timeout() { ConnectorError::timeout(problem) } else { ConnectorError::io(problem) }
+        let is_lasting = http::is_lasting(&error);
+        let cause = NoResponse { problem: http::describe_failure(&error), is_lasting }.into();
+        match error.is_timeout() {
+            true => ConnectorError::timeout(cause),
+            // The SDK retries I/O errors.
+            false if !is_lasting => ConnectorError::io(cause),
+            false => ConnectorError::other(cause, None),
+        }
     })?;
-    let body = read_body(&mut response, MAX_RESPONSE_MEGABYTES).await;
-    let body = SdkBody::from(body.map_err(|problem| ConnectorError::io(problem.into()))?);
-    let response = http::Response::<reqwest::Body>::from(response).map(|_| body);
+    let body = http::read_body(&mut response, MAX_RESPONSE_MEGABYTES).await;
+    let no_response = |problem| ConnectorError::io(NoResponse { problem, is_lasting: false }.into());
+    let body = SdkBody::from(body.map_err(no_response)?);
+    let response = ::http::Response::<reqwest::Body>::from(response).map(|_| body);
     HttpResponse::try_from(response).map_err(|error| ConnectorError::other(error.into(), None))
 }
 
@@ -118,16 +135,25 @@ fn explain(service: Service, call: &'static str, error: &SdkError<ErrorMetadata,
         SdkError::ResponseError(_) => (ErrorClass::Unavailable, format!("answered {status} with an unreadable body")),
         SdkError::TimeoutError(_) => (ErrorClass::Timeout, no_answer()),
         SdkError::DispatchFailure(cause) if cause.is_timeout() => (ErrorClass::Timeout, no_answer()),
-        SdkError::DispatchFailure(cause) if cause.is_io() => (ErrorClass::Unavailable, "could not be reached".into()),
-        // The SDK found no region or no credentials.
-        _ => {
-            let remedy = "Check AWS_REGION, AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_<SERVICE>, and that the function has \
-                          credentials";
-            return Error::new(ErrorClass::Configuration, service, call, "the request could not be made", remedy);
-        }
+        _ => match no_response(error) {
+            Some(cause) => (ErrorClass::Unavailable, cause.problem.clone()),
+            // The SDK found no region or no credentials.
+            None => {
+                let remedy = "Check AWS_REGION, AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_<SERVICE>, and that the function \
+                              has credentials";
+                return Error::new(ErrorClass::Configuration, service, call, "the request could not be made", remedy);
+            }
+        },
     };
-    Error::new(class, service, call, problem, refusals::remedy(class))
-        .with_aws(refusals::details(class, "", request_id))
+    let is_lasting = no_response(error).is_some_and(|cause| cause.is_lasting);
+    let remedy = if is_lasting { http::CHECK_THE_PATH } else { refusals::remedy(class) };
+    Error::new(class, service, call, problem, remedy).with_aws(refusals::details(class, "", request_id))
+}
+
+/// What the transport found, if it failed.
+fn no_response<E>(error: &SdkError<E, HttpResponse>) -> Option<&NoResponse> {
+    let SdkError::DispatchFailure(cause) = error else { return None };
+    cause.as_connector_error().and_then(StdError::source).and_then(|cause| cause.downcast_ref())
 }
 
 /// The error for a successful response that lacks `what`.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use tokio::sync::Mutex;
 
 use crate::config::SecretId;
@@ -40,6 +40,11 @@ impl ApiKeys {
         call(&changed).await
     }
 
+    /// Has every key read anew, because the secrets may have been changed.
+    pub async fn forget(&self) {
+        self.0.lock().await.clear();
+    }
+
     /// The cached key, unless it is the `refused` one: another caller may have read the secret again already.
     async fn get(
         &self,
@@ -63,17 +68,32 @@ pub fn is_valid(key: &SecretString) -> bool {
     !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// The secret holds the bare key, or JSON with `api_key`.
+/// The text without white space, and without the byte order mark with which some editors begin a file.
+pub fn trim(text: &str) -> &str {
+    text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}')
+}
+
+/// Reads a key from JSON. A key that was copied or read from a file may have a line break after it.
+pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
+    // Security: exposed to be trimmed.
+    SecretString::deserialize(deserializer).map(|key| trim(key.expose_secret()).into())
+}
+
+/// The secret holds the bare key, the key as a JSON string, or JSON with `api_key`.
 fn parse(secret: &SecretString, id: &SecretId) -> Result<SecretString, Error> {
     #[derive(Deserialize)]
     struct Wrapped {
+        #[serde(deserialize_with = "deserialize")]
         api_key: SecretString,
     }
+    #[derive(Deserialize)]
+    struct Quoted(#[serde(deserialize_with = "deserialize")] SecretString);
     // Security: parsed and inspected in memory. The error says where the key should be, and never what was there.
-    let text = secret.expose_secret().trim();
-    let key = match text.starts_with('{') {
-        true => serde_json::from_str(text).ok().map(|Wrapped { api_key }| api_key),
-        false => Some(SecretString::from(text)),
+    let text = trim(secret.expose_secret());
+    let key = match text.chars().next() {
+        Some('{') => serde_json::from_str(text).ok().map(|Wrapped { api_key }| api_key),
+        Some('"') => serde_json::from_str(text).ok().map(|Quoted(key)| key),
+        Some(_) | None => Some(SecretString::from(text)),
     };
     key.filter(is_valid).ok_or_else(|| {
         let problem = format!("the secret {:?} holds no Braintrust API key", id.as_str());
@@ -96,14 +116,37 @@ mod tests {
 
     #[test]
     fn a_key_is_bare_or_in_json() {
-        for text in ["sk-1", " sk-1\n", r#"{"api_key":"sk-1"}"#, r#"{"api_key":"sk-1","service_token_id":"x"}"#] {
+        for text in [
+            "sk-1",
+            " sk-1\n",
+            "\u{feff}sk-1\r\n",
+            r#""sk-1""#,
+            "\"sk-1\\n\"\n",
+            r#"{"api_key":"sk-1"}"#,
+            r#"{"api_key":" sk-1\n"}"#,
+            r#"{"api_key":"\ufeffsk-1"}"#,
+            "\u{feff} {\"api_key\":\"sk-1\"}\n",
+            r#"{"api_key":"sk-1","service_token_id":"x"}"#,
+        ] {
             assert_eq!(parse(&SecretString::from(text), &id()).unwrap().expose_secret(), "sk-1", "{text}");
         }
     }
 
     #[test]
     fn a_secret_that_holds_no_key_is_refused_without_showing_it() {
-        for text in ["", "  ", "sk 1", r#"{"key":"sk-1"}"#, r#"{"api_key":"#, r#"{"api_key":5}"#, r#"{"api_key":""}"#] {
+        for text in [
+            "",
+            "  ",
+            "sk 1",
+            r#"{"key":"sk-1"}"#,
+            r#"{"api_key":"#,
+            r#"{"api_key":5}"#,
+            r#"{"api_key":""}"#,
+            "\"sk-1",
+            "\"\"",
+            "\"sk-1\" x",
+            "[\"sk-1\"]x y",
+        ] {
             let error = parse(&SecretString::from(text), &id()).unwrap_err();
             assert!(error.to_string().contains("holds no Braintrust API key"), "{text}");
             assert!(!format!("{error:?}").contains("sk-1"));
@@ -144,6 +187,15 @@ mod tests {
             assert_eq!(new.expose_secret(), "sk-new");
         }
         assert_eq!(reads.get(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_forgotten_key_is_read_anew() {
+        let (keys, id) = (ApiKeys::default(), id());
+        keys.get(&id, None, async || Ok("sk-old".into())).await.unwrap();
+        keys.forget().await;
+        let key = keys.get(&id, None, async || Ok("sk-new".into())).await.unwrap();
+        assert_eq!(key.expose_secret(), "sk-new");
     }
 
     async fn call(in_the_secret: &'static str) -> (Result<String, Error>, Vec<String>) {

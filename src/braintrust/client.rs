@@ -123,7 +123,8 @@ impl Braintrust<'_> {
         };
         let mut response = request.send().await.map_err(|error| {
             let class = if error.is_timeout() { ErrorClass::Timeout } else { ErrorClass::Unavailable };
-            Error { class, ..unavailable(http::describe_failure(&error)) }
+            let failed = Error { class, ..unavailable(http::describe_failure(&error)) };
+            if http::is_lasting(&error) { failed.with_remedy(http::CHECK_THE_PATH).into_final() } else { failed }
         })?;
         if !response.status().is_success() {
             return Err(refused(call, response.status().as_u16(), response.headers()));

@@ -91,7 +91,7 @@ impl TestServer {
                 });
             }
         });
-        let http = crate::http::client(None).unwrap();
+        let http = crate::http::client(None, None).unwrap();
         Self { api_url, rate_limit: RateLimit::default(), http, api_key: SecretString::from("sk-test"), received }
     }
 

@@ -20,7 +20,7 @@ use crate::services::Services;
 /// The value of a secret that can be rotated.
 #[derive(Clone, Deserialize, Serialize)]
 struct TokenSecret {
-    #[serde(serialize_with = "expose")]
+    #[serde(serialize_with = "expose", deserialize_with = "api_keys::deserialize")]
     api_key: SecretString,
     service_token_id: Uuid,
     service_account_id: String,
@@ -162,7 +162,7 @@ async fn current(secret: StagedSecret<'_>, stages: &Stages) -> Result<TokenSecre
 
 fn parse(text: &SecretString) -> Result<TokenSecret, Error> {
     // Security: exposed to the parser. Its error is dropped, because it may quote the text.
-    let token = serde_json::from_str(text.expose_secret()).ok();
+    let token = serde_json::from_str(api_keys::trim(text.expose_secret())).ok();
     token.filter(|token: &TokenSecret| api_keys::is_valid(&token.api_key)).ok_or_else(not_rotatable)
 }
 

@@ -5,20 +5,28 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use uuid::Uuid;
 
 use super::target::*;
 use super::values::{
-    self, ExternalId, LayoutChoice, Probe, Region, RoleArn, SecretId, TargetName, UserName, whole_number,
+    self, AiSecretId, ExternalId, LayoutChoice, Name, Probe, Region, RoleArn, SecretId, TargetName, UserName,
+    whole_number,
 };
 use crate::credentials::Kind;
+use crate::error::shortened;
 use crate::json::Payload;
 
-const HOUR: Duration = Duration::from_secs(3_600);
+/// Data planes cache credentials for up to an hour.
+const DEFAULT_OVERLAP: Duration = Duration::from_secs(2 * 3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// STS's limit on an inline session policy, in characters.
 const MAX_SESSION_POLICY: usize = 2_048;
+
+/// Characters of a problem: enough for the list of all fields.
+const MAX_PROBLEM: usize = 500;
+
+/// Some editors begin a file with it.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// What is wrong with the array of targets, and where.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +40,13 @@ pub(super) struct Invalid {
 impl Invalid {
     fn new(place: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { place: place.into(), problem: problem.into() }
+    }
+
+    /// What serde found. Its texts repeat names and values, which have no bound in a wrong secret.
+    fn of_serde(error: &serde_path_to_error::Error<serde_json::Error>) -> Self {
+        let field = Some(error.path().to_string()).filter(|path| path != ".").unwrap_or_default();
+        let problem: String = error.inner().to_string().chars().take(MAX_PROBLEM).collect();
+        Self::new(shortened(&field), problem)
     }
 
     fn in_target(self, target: &str) -> Self {
@@ -68,9 +83,9 @@ pub(super) struct RawTarget {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct RawDestination {
-    id: Option<Uuid>,
-    name: Option<String>,
-    org_name: Option<String>,
+    id: Option<AiSecretId>,
+    name: Option<Name>,
+    org_name: Option<Name>,
     api_url: Option<String>,
     api_key_secret_id: Option<SecretId>,
     layout: Option<LayoutChoice>,
@@ -91,6 +106,7 @@ pub(super) fn targets(
     defaults: &Defaults,
     targets_secret: Option<&SecretId>,
 ) -> Result<Vec<Target>, Invalid> {
+    let json = json.trim_start_matches(BYTE_ORDER_MARK);
     let entries: Vec<Payload> = serde_json::from_str(json).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         Invalid::new("the array", format!("not a JSON array of targets (line {line}, column {column})"))
@@ -98,7 +114,7 @@ pub(super) fn targets(
     refuse_if(entries.is_empty(), "the array", "it has no target")?;
     let targets = entries.into_iter().enumerate().map(|(index, entry)| {
         let name = match entry.value.get("name").and_then(Value::as_str) {
-            Some(name) => format!("target {name:?}"),
+            Some(name) => format!("target {:?}", shortened(name)),
             None => format!("target number {}", index + 1),
         };
         target(entry, defaults).map_err(|invalid| invalid.in_target(&name))
@@ -113,10 +129,12 @@ fn target(entry: Payload, defaults: &Defaults) -> Result<Target, Invalid> {
     if let Some(field) = entry.duplicate_field {
         return Err(Invalid::new(field, "the field is given twice"));
     }
-    let mut raw: RawTarget = serde_path_to_error::deserialize(&fields).map_err(|error| {
-        let field = Some(error.path().to_string()).filter(|path| path != ".");
-        Invalid::new(field.unwrap_or_default(), error.into_inner().to_string())
-    })?;
+    // serde also reads a structure from an array of its fields' values.
+    let entries = fields.get("ai_secrets").and_then(Value::as_array).into_iter().flatten();
+    if let Some(index) = entries.map(Value::is_object).position(|is_object| !is_object) {
+        return Err(Invalid::new(format!("ai_secrets[{index}]"), "it is not an object"));
+    }
+    let mut raw: RawTarget = serde_path_to_error::deserialize(&fields).map_err(|error| Invalid::of_serde(&error))?;
     for field in refused_fields(raw.kind) {
         refuse_if(fields.get(*field).is_some_and(|value| !value.is_null()), field, "this kind doesn't accept it")?;
     }
@@ -157,7 +175,7 @@ impl RawTarget {
             .take()
             .ok_or_else(|| Invalid::new("secret_id", "this kind needs it, because a lost key can't be read again"))?;
         let rotate_after = checked("rotate_after", self.rotate_after.as_deref(), 30 * DAY, values::period)?;
-        let overlap = checked("overlap", self.overlap.as_deref(), HOUR, values::period)?;
+        let overlap = checked("overlap", self.overlap.as_deref(), DEFAULT_OVERLAP, values::period)?;
         let zero = "it is zero; expected a period such as \"12h\" or \"30d\"";
         refuse_if(rotate_after.is_zero(), "rotate_after", zero)?;
         refuse_if(overlap >= rotate_after, "overlap", "it must be shorter than rotate_after")?;
@@ -188,16 +206,17 @@ fn checked<F, T>(field: &str, found: Option<F>, default: T, check: fn(F) -> Resu
 
 impl RawDestination {
     fn check(self, kind: Kind, defaults: &Defaults) -> Result<Destination, Invalid> {
-        let is_empty = |name: &Option<String>| name.as_deref() == Some("");
-        refuse_if(is_empty(&self.name) || is_empty(&self.org_name), "", "name and org_name may not be empty")?;
         let lookup = match (self.id, self.name, self.org_name) {
-            (None, Some(name), org_name) => Ok(Lookup::Name { name, org_name }),
-            (Some(id), None, None) => Ok(Lookup::Id(id)),
+            (None, Some(name), org_name) => {
+                let org_name = org_name.map(|name| name.as_str().to_owned());
+                Ok(Lookup::Name { name: name.as_str().to_owned(), org_name })
+            }
+            (Some(AiSecretId(id)), None, None) => Ok(Lookup::Id(id)),
             (Some(_), Some(_), _) => Err(Invalid::new("", "both id and name are given; expected one of them")),
             (Some(_), None, Some(_)) => Err(Invalid::new(".org_name", "it goes with name; an ID needs none")),
             (None, None, _) => Err(Invalid::new("", "neither id nor name is given; expected one of them")),
         }?;
-        let api_url = checked(".api_url", self.api_url.as_deref(), defaults.api_url.clone(), values::api_url)?;
+        let api_url = checked(".api_url", self.api_url.as_deref(), defaults.api_url.clone(), values::service_url)?;
         let api_key_secret_id =
             self.api_key_secret_id.or_else(|| defaults.api_key_secret_id.clone()).ok_or_else(|| {
                 let problem = "it is not given and BRAINTRUST_API_KEY_SECRET_ID, its default, is not set";
@@ -292,8 +311,38 @@ mod tests {
     fn a_minimal_user_based_target_has_the_defaults() {
         let targets = read(&json!([with(user_based(), json!({"kind": "long_term_api_key"}))])).unwrap();
         let source = targets[0].user_based().unwrap();
-        assert_eq!((source.rotate_after.as_secs(), source.overlap.as_secs()), (2_592_000, 3_600));
+        assert_eq!((source.rotate_after.as_secs(), source.overlap.as_secs()), (2_592_000, 7_200));
         assert_eq!(source.kind, UserBasedKind::LongTermApiKey { credential_age_days: 90 });
+    }
+
+    #[test]
+    fn white_space_and_a_byte_order_mark_make_no_difference() {
+        let plain = with(user_based(), json!({"role_arn": "arn:aws:iam::123456789012:role/x", "external_id": "ab"}));
+        let mut padded = plain.clone();
+        for field in ["name", "user_name", "secret_id", "region", "role_arn", "external_id"] {
+            padded[field] = format!(" {}\n", plain[field].as_str().unwrap()).into();
+        }
+        let (rotate_after, overlap) = (json!(" 30d"), json!("2h "));
+        padded = with(padded, json!({"rotate_after": rotate_after, "overlap": overlap}));
+        padded["ai_secrets"] = json!([{"id": format!("{AI_SECRET_ID}\n"), "api_key_secret_id": " braintrust"}]);
+        let padded = read_text(&format!("\u{feff} {}\n", json!([padded]))).unwrap();
+        assert_eq!(format!("{padded:?}"), format!("{:?}", read(&json!([plain])).unwrap()));
+    }
+
+    #[test]
+    fn what_a_wrong_secret_holds_is_shortened_where_an_error_repeats_it() {
+        let long = "x".repeat(10_000);
+        for target in [
+            json!({"name": long}),
+            with(role_based(), json!({"kind": long})),
+            with(role_based(), json!({"role_arn": long})),
+            with(role_based(), json!({&long: 1})),
+            with(role_based(), json!({"duration_seconds": long})),
+            with(role_based(), json!({"ai_secrets": [{"id": long}]})),
+        ] {
+            let error = read(&json!([target])).unwrap_err();
+            assert!(error.len() < 800, "{error}");
+        }
     }
 
     #[test]

@@ -66,7 +66,7 @@ fn keywords_of_a_target() -> Value {
             "description":
                 "The role to assume. Role-based kinds need it: it is the role that may call Bedrock. For user-based \
                  kinds, it is the role that may manage the IAM user, by default the function's own role.",
-            "pattern": "^arn:aws[^:]*:iam::[0-9]{12}:role/.+$",
+            "pattern": "^arn:aws[^:]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]{1,576}$",
         },
         "external_id": {
             "description": "The external ID that the role's trust policy requires.",
@@ -91,7 +91,8 @@ fn keywords_of_a_target() -> Value {
         },
         "rotate_after": {
             "description": "The age at which the credentials are rotated, in minutes, hours or days.",
-            "pattern": "^0*[1-9][0-9]*[mhd]$",
+            "pattern": "^[0-9]{1,9}[mhd]$",
+            "not": {"type": "string", "pattern": "^0+[mhd]$"},
             "default": "30d",
         },
         "overlap": {
@@ -99,7 +100,7 @@ fn keywords_of_a_target() -> Value {
                 "How long the previous credentials keep working after a rotation, in minutes, hours or days. It must \
                  be longer than any reader caches credentials, and shorter than `rotate_after`.",
             "pattern": "^[0-9]{1,9}[mhd]$",
-            "default": "1h",
+            "default": "2h",
         },
         "credential_age_days": {
             "description":
@@ -129,12 +130,12 @@ fn keywords_of_a_target() -> Value {
 /// The same for a destination's fields.
 fn keywords_of_a_destination() -> Value {
     json!({
-        "id": {"description": "The ID of the `ai_secret`: either this or `name`."},
-        "name": {"description": "The name of the `ai_secret`: either this or `id`.", "minLength": 1},
+        "id": {"description": "The ID of the `ai_secret`: either this or `name`.", "format": "uuid"},
+        "name": {"description": "The name of the `ai_secret`: either this or `id`.", "pattern": r"\S"},
         "org_name": {
             "description":
                 "The name of the organization. It is needed with `name` if the API key sees several organizations.",
-            "minLength": 1,
+            "pattern": r"\S",
         },
         "api_url": {
             "description":
@@ -157,8 +158,8 @@ fn keywords_of_a_destination() -> Value {
 fn secret_id(description: &str) -> Value {
     json!({
         "description": description,
-        "minLength": 1,
-        "not": {"type": "string", "pattern": "^(sk-|bt-st-)"},
+        "pattern": r"\S",
+        "not": {"type": "string", "pattern": r"^\s*(sk-|bt-st-)"},
     })
 }
 

@@ -8,8 +8,12 @@ use std::time::Duration;
 use reqwest::Url;
 use serde::Deserialize;
 use serde_json::Value;
+use uuid::Uuid;
 
-/// Declares string types, each with what it accepts, and with the problem of what it refuses.
+use crate::error::shortened;
+
+/// Declares string types, each with what it accepts, and with the problem of what it refuses. White space before and
+/// after the text is dropped: none of these values can have any, and it comes with copied values and files.
 macro_rules! checked_text {
     ($($(#[$doc:meta])* $name:ident: $accepts:expr, $otherwise:expr;)*) => {$(
         $(#[$doc])*
@@ -28,7 +32,7 @@ macro_rules! checked_text {
             type Error = String;
 
             fn try_from(text: String) -> Result<Self, String> {
-                check(text, $accepts, $otherwise).map(Self)
+                check(text.trim(), $accepts, $otherwise).map(Self)
             }
         }
 
@@ -40,8 +44,9 @@ macro_rules! checked_text {
     )*};
 }
 
-fn check(text: String, accepts: fn(&str) -> bool, otherwise: fn(&str) -> String) -> Result<String, String> {
-    if accepts(&text) { Ok(text) } else { Err(otherwise(&text)) }
+fn check(text: &str, accepts: fn(&str) -> bool, otherwise: fn(&str) -> String) -> Result<String, String> {
+    // What was found may be the content of a wrong secret, which has no bound.
+    if accepts(text) { Ok(text.to_owned()) } else { Err(otherwise(&shortened(text))) }
 }
 
 pub(super) fn is_made_of(text: &str, length: RangeInclusive<usize>, punctuation: &str) -> bool {
@@ -60,8 +65,11 @@ checked_text! {
         |_| "expected 2 to 1,224 letters, digits and the characters _+=,.@:/-".to_owned();
     UserName: |name| is_made_of(name, 1..=64, "_+=,.@-"),
         |name| format!("found {name:?}; expected an IAM user's name, without its path");
-    ModelId: |id| !id.trim().is_empty(),
+    ModelId: |id| !id.is_empty(),
         |_| "expected a model ID".to_owned();
+    /// The name of an `ai_secret` or of an organization.
+    Name: |name| !name.is_empty(),
+        |_| "it may not be empty".to_owned();
     /// The name or ARN of a Secrets Manager secret.
     SecretId: |id| !(id.is_empty() || id.starts_with("sk-") || id.starts_with("bt-st-")),
         // Security: the text is not repeated, because it may be an API key.
@@ -77,7 +85,8 @@ fn is_role_arn(arn: &str) -> bool {
         return false;
     };
     let is_account = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
-    partition.starts_with("aws") && is_account && resource.len() > "role/".len() && resource.starts_with("role/")
+    let is_name = |name| is_made_of(name, 1..=576, "+=,.@_/-");
+    partition.starts_with("aws") && is_account && resource.strip_prefix("role/").is_some_and(is_name)
 }
 
 impl RoleArn {
@@ -110,6 +119,20 @@ fn partial(arn: &str) -> &str {
 /// The name at the end of an ARN. A name is its own.
 fn name(id: &str) -> &str {
     id.rsplit(':').next().unwrap_or(id)
+}
+
+/// The ID of an `ai_secret`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(try_from = "String")]
+pub struct AiSecretId(#[cfg_attr(test, schemars(with = "String"))] pub Uuid);
+
+impl TryFrom<String> for AiSecretId {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Uuid::parse_str(text.trim()).map(Self).map_err(|_| format!("found {:?}; expected a UUID", shortened(&text)))
+    }
 }
 
 /// How new credentials are proven.
@@ -187,12 +210,12 @@ pub enum LayoutChoice {
 /// A period in minutes, hours or days, such as `90m`, `12h` or `30d`.
 pub(super) fn period(text: &str) -> Result<Duration, String> {
     let seconds = [('m', 60), ('h', 3_600), ('d', 86_400)].into_iter().find_map(|(unit, seconds)| {
-        let digits = text.strip_suffix(unit)?;
+        let digits = text.trim().strip_suffix(unit)?;
         let is_number = digits.len() <= 9 && digits.bytes().all(|b| b.is_ascii_digit());
         digits.parse::<u64>().ok().filter(|_| is_number).map(|count| count * seconds)
     });
     let expected = "minutes, hours or days, such as \"90m\", \"12h\", \"30d\"";
-    seconds.map(Duration::from_secs).ok_or_else(|| format!("found {text:?}; expected {expected}"))
+    seconds.map(Duration::from_secs).ok_or_else(|| format!("found {:?}; expected {expected}", shortened(text)))
 }
 
 /// STS accepts 900 seconds to the role's maximum.
@@ -205,12 +228,13 @@ pub(super) fn duration_seconds(found: &Value) -> Result<u16, String> {
 pub(super) fn whole_number(found: &Value, accepted: RangeInclusive<u16>) -> Result<u16, String> {
     let number = found.as_u64().and_then(|number| u16::try_from(number).ok());
     number.filter(|number| accepted.contains(number)).ok_or_else(|| {
+        let found = shortened(&found.to_string());
         format!("found {found}; expected a whole number from {} to {}", accepted.start(), accepted.end())
     })
 }
 
-/// The URL of a Braintrust data plane. It receives the API key, so only a loopback address may do without TLS.
-pub(super) fn api_url(text: &str) -> Result<Url, String> {
+/// The URL of a service. It receives credentials, so only a loopback address may do without TLS.
+pub(super) fn service_url(text: &str) -> Result<Url, String> {
     // Security: the text is not repeated, because it may hold a password.
     let expected = "Expected: an https:// URL, or http:// to a loopback address; no user, query or fragment";
     let refuse = |found: &str| Err::<Url, _>(format!("found {found}. {expected}"));
@@ -221,7 +245,7 @@ pub(super) fn api_url(text: &str) -> Result<Url, String> {
     match url.scheme() {
         "https" => Ok(url),
         "http" if is_loopback(&url) => Ok(url),
-        "http" => refuse("a URL with http:// to a host that is not loopback, which would send the API key unencrypted"),
+        "http" => refuse("a URL with http:// to a host that is not loopback, which would send credentials unencrypted"),
         scheme => refuse(&format!("a URL with {scheme}://")),
     }
 }
@@ -249,6 +273,41 @@ mod tests {
         ] {
             let id = SecretId::try_from(configured.to_owned()).unwrap();
             assert_eq!(id.is_same_secret(arn), same, "{configured}");
+        }
+    }
+
+    #[test]
+    fn white_space_around_a_value_is_dropped() {
+        for around in [" x", "x\n", "\t x \r\n"] {
+            let text = |value: &str| around.replace('x', value);
+            assert_eq!(TargetName::try_from(text("prod")).unwrap().as_str(), "prod");
+            assert_eq!(Region::try_from(text("us-east-1")).unwrap().as_str(), "us-east-1");
+            let arn = "arn:aws:iam::123456789012:role/bedrock";
+            assert_eq!(RoleArn::try_from(text(arn)).unwrap().as_str(), arn);
+            assert_eq!(ExternalId::try_from(text("ab")).unwrap().as_str(), "ab");
+            assert_eq!(UserName::try_from(text("user")).unwrap().as_str(), "user");
+            assert_eq!(ModelId::try_from(text("model")).unwrap().as_str(), "model");
+            assert_eq!(Name::try_from(text("AWS Bedrock")).unwrap().as_str(), "AWS Bedrock");
+            assert_eq!(SecretId::try_from(text("staged")).unwrap().as_str(), "staged");
+            assert_eq!(AiSecretId::try_from(text(&Uuid::max().to_string())).unwrap().0, Uuid::max());
+            assert_eq!(period(&text("90m")).unwrap().as_secs(), 5_400);
+            assert_eq!(service_url(&text("https://x.example")).unwrap().as_str(), "https://x.example/");
+            assert!(SecretId::try_from(text("sk-live")).unwrap_err().contains("looks like an API key"));
+        }
+    }
+
+    #[test]
+    fn a_long_value_that_is_refused_is_shortened() {
+        let long = "é".repeat(5_000);
+        for problem in [
+            RoleArn::try_from(long.clone()).unwrap_err(),
+            Region::try_from(long.clone()).unwrap_err(),
+            UserName::try_from(long.clone()).unwrap_err(),
+            AiSecretId::try_from(long.clone()).unwrap_err(),
+            period(&long).unwrap_err(),
+            whole_number(&long.clone().into(), 1..=2).unwrap_err(),
+        ] {
+            assert!(problem.contains("é…") && problem.len() < 500, "{problem}");
         }
     }
 

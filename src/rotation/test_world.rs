@@ -138,7 +138,7 @@ impl World {
             destination.data_plane.api_url = url.clone();
         }
         START.set(Some(Instant::now()));
-        let http = crate::http::client(None).unwrap();
+        let http = crate::http::client(None, None).unwrap();
         let aws = sdk::config_for_test(http.clone(), url.as_str()).await;
         let services = Services {
             sts: Sts::new(&aws),

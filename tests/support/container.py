@@ -73,7 +73,9 @@ class Container:
         docker("network", "rm", self._network)
 
     def invoke(self, event) -> InvocationResult:
-        credentials = {name: value for name, value in self._variables.items() if name.startswith("AWS_")}
+        # sam reads these variables too. It makes no call for which it would need the CA.
+        own = {name: value for name, value in self._variables.items() if name.startswith("AWS_")}
+        own.pop("AWS_CA_BUNDLE", None)
         with tempfile.TemporaryDirectory(prefix="sam-local-") as directory:
             began = time.perf_counter()
             sam = subprocess.run(
@@ -81,7 +83,7 @@ class Container:
                 input=json.dumps(event),
                 capture_output=True,
                 text=True,
-                env={**os.environ, "SAM_CLI_TELEMETRY": "0", **credentials},
+                env={**os.environ, "SAM_CLI_TELEMETRY": "0", **own},
             )
             seconds = time.perf_counter() - began
         return InvocationResult.read((sam.stdout or sam.stderr).encode(), 200, seconds)

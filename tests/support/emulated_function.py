@@ -1,6 +1,7 @@
 """Runs a Lambda `bootstrap` under Lambda's own runtime interface emulator, without a container."""
 
 import atexit
+import base64
 import http.client
 import importlib.util
 import json
@@ -39,15 +40,17 @@ class EmulatedFunction:
     def __exit__(self, *_):
         self.stop()
 
-    def invoke(self, event: dict | bytes) -> InvocationResult:
+    def invoke(self, event: dict | bytes, client_context: str | None = None) -> InvocationResult:
         if self._process is None:
             self._start()
         sent = event if isinstance(event, bytes) else json.dumps(event).encode()
+        encoded = base64.b64encode((client_context or "").encode("latin-1")).decode()
+        headers = {} if client_context is None else {"X-Amz-Client-Context": encoded}
         # The emulator ends a function at its timeout. This timeout guards against an emulator that hangs.
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=self._timeout + 30)
         began = time.perf_counter()
         try:
-            connection.request("POST", _INVOKE, sent)
+            connection.request("POST", _INVOKE, sent, headers)
             response = connection.getresponse()
             raw = response.read()
         finally:

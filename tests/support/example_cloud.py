@@ -15,9 +15,9 @@ class ExampleCloud:
 
     def __init__(self, ministack_executable):
         self._directory = tempfile.TemporaryDirectory(prefix="example-")
-        # Braintrust uses TLS because the function sends API keys without it only to its own loopback.
+        # The servers use TLS because the function sends credentials without it only to its own loopback.
         tls, self._ca_bundle = private_ca(Path(self._directory.name), "127.0.0.1", HOST)
-        self.cloud = LocalCloud(ministack_executable, tls)
+        self.cloud = LocalCloud(ministack_executable, tls, self._ca_bundle)
 
     def __enter__(self):
         self.cloud.__enter__()
@@ -29,7 +29,8 @@ class ExampleCloud:
             {**target, "region": REGION, "ai_secrets": [{"id": self.ai_secrets[target["name"]]}]}
             for target in (temporary, access_key)
         ]
-        self.environment = self.cloud.environment(targets, BRAINTRUST_CA_BUNDLE=self._ca_bundle.read_text())
+        pem = self._ca_bundle.read_text()
+        self.environment = self.cloud.environment(targets, AWS_CA_BUNDLE=pem, BRAINTRUST_CA_BUNDLE=pem)
         return self
 
     def __exit__(self, *_):

@@ -46,11 +46,12 @@ class LambdaFunction:
     def __exit__(self, *_):
         self.stop()
 
-    def invoke(self, event: dict | bytes) -> InvocationResult:
+    def invoke(self, event: dict | bytes, client_context: str | None = None) -> InvocationResult:
+        """`client_context` is what the caller encoded in X-Amz-Client-Context."""
         sent = event if isinstance(event, bytes) else json.dumps(event).encode()
         began = time.perf_counter()
         try:
-            raw, status = self._invoke(sent), 200
+            raw, status = self._invoke(sent, client_context), 200
         except FunctionExited:
             raw, status = b"The function exited without an answer", 502
             self._end_process()
@@ -78,7 +79,7 @@ class LambdaFunction:
     def _log(self) -> Path:
         return Path(self._directory.name, "function.log")
 
-    def _invoke(self, event: bytes) -> bytes:
+    def _invoke(self, event: bytes, client_context: str | None) -> bytes:
         if self.pid is None:
             self._end_process()
             self._start()
@@ -93,10 +94,14 @@ class LambdaFunction:
             "lambda-runtime-aws-request-id": id,
             "lambda-runtime-deadline-ms": str(round((time.time() + deadline - time.monotonic()) * 1000)),
             "lambda-runtime-invoked-function-arn": _ARN,
+            "lambda-runtime-invocation-id": str(uuid.uuid4()),
             "lambda-runtime-trace-id": "Root=1-00000000-000000000000000000000000",
         }
+        if client_context is not None:
+            headers["lambda-runtime-client-context"] = client_context
         connection.write(request, Reply(200, event, headers))
         connection, request = self._runtime_api.next_request(deadline)
+        assert request.headers.get("lambda-runtime-invocation-id") == headers["lambda-runtime-invocation-id"]
         assert request.path in [f"{_API}/invocation/{id}/{end}" for end in ("response", "error")], request.path
         connection.write(request, _ACCEPTED)
         return request.body

@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from pathlib import Path
 
 import boto3
 from botocore.config import Config
@@ -19,9 +20,10 @@ _CONNECTIONS = 50
 
 
 class LocalCloud:
-    def __init__(self, ministack_executable: str, tls: tuple[str, str] | None = None):
+    def __init__(self, ministack_executable: str, tls: tuple[str, str] | None = None, ca_bundle: Path | None = None):
         self.ministack = Ministack(ministack_executable, free_port())
-        self.aws = LocalAws(self.ministack.port)
+        self.aws = LocalAws(self.ministack.port, tls)
+        self._ca_bundle = ca_bundle
         self.braintrust = LocalBraintrust(tls)
         self.braintrust_api_key = "sk-local"
         self.caller: dict[str, str] = {}
@@ -50,7 +52,12 @@ class LocalCloud:
                 self.ministack.root["AWS_ACCESS_KEY_ID"],
                 self.ministack.root["AWS_SECRET_ACCESS_KEY"],
                 region_name=REGION,
-            ).client(service, endpoint_url=self.aws.url, config=Config(max_pool_connections=_CONNECTIONS))
+            ).client(
+                service,
+                endpoint_url=self.aws.url,
+                config=Config(max_pool_connections=_CONNECTIONS),
+                verify=self._ca_bundle and str(self._ca_bundle),
+            )
         return self._clients[service]
 
     def new_role(

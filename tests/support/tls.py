@@ -1,4 +1,4 @@
-"""Certificates of a private CA, as a self-hosted Braintrust data plane has them."""
+"""Certificates of a private CA, as a self-hosted Braintrust data plane or a proxy that inspects TLS has them."""
 
 import datetime
 import ipaddress
@@ -11,10 +11,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 _PEM = serialization.Encoding.PEM
 
 
-def private_ca(directory: Path, *names: str) -> tuple[tuple[str, str], Path]:
-    """The files of a server's certificate and key, for these host names and addresses, and its CA's PEM."""
+def private_ca(directory: Path, *names: str, days: int = 1) -> tuple[tuple[str, str], Path]:
+    """The files of a server's certificate and key, for these host names and addresses, and its CA's PEM.
+
+    The certificate is valid for so many more days; a negative number makes one that has expired.
+    """
     ca = _certificate("Private CA")
-    server, key = _certificate("data plane", issuer=ca, names=names)
+    server, key = _certificate("server", issuer=ca, names=names, days=days)
     chain, private_key, bundle = directory / "server.pem", directory / "key.pem", directory / "ca.pem"
     chain.write_bytes(server.public_bytes(_PEM))
     private_key.write_bytes(key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
@@ -22,7 +25,7 @@ def private_ca(directory: Path, *names: str) -> tuple[tuple[str, str], Path]:
     return (str(chain), str(private_key)), bundle
 
 
-def _certificate(subject, issuer=None, names=()):
+def _certificate(subject, issuer=None, names=(), days=1):
     """A certificate and its key; self-signed if no issuer is given."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, subject)])
@@ -34,8 +37,8 @@ def _certificate(subject, issuer=None, names=()):
         .issuer_name(issuer_name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - datetime.timedelta(days=30))
+        .not_valid_after(now + datetime.timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
     )
     if names:

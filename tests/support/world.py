@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from .kinds import USER_BASED
 from .lambda_function import LambdaFunction
+from .local_aws import LocalAws
 from .local_braintrust import LocalBraintrust
 from .local_cloud import REGION, LocalCloud
 from .local_secrets_manager import MAX_VERSIONS
@@ -50,6 +51,12 @@ class World:
         braintrusts = [server for server in self.servers if isinstance(server, LocalBraintrust)]
         found = [violation for server in (self.aws, *braintrusts) for violation in server.violations]
         return list(dict.fromkeys(found))
+
+    def new_aws(self, tls) -> LocalAws:
+        """Another server in front of the same AWS."""
+        server = LocalAws(self.cloud.ministack.port, tls)
+        self.servers.append(server.start())
+        return server
 
     # Braintrust
 
