@@ -11,7 +11,7 @@ use lambda_runtime::{Diagnostic, LambdaEvent};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::commands::status::{State, TargetStatus};
+use crate::commands::status::TargetStatus;
 use crate::commands::{check, rollback, rotate, rotate_api_key, rotation_step, status};
 use crate::config::{DataPlane, SecretId, Target};
 use crate::deadline::Deadline;
@@ -20,6 +20,7 @@ use crate::event::{Command, Origin, RotationStep};
 use crate::json::Payload;
 use crate::report::{Report, TargetReport, iso8601};
 use crate::rotation::target_run::TargetRun;
+use crate::rotation::verdict::State;
 use crate::services::Services;
 use crate::{log, metrics};
 

@@ -11,3 +11,4 @@ pub mod steps;
 pub mod target_run;
 #[cfg(test)]
 pub mod test_world;
+pub mod verdict;

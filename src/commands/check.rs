@@ -8,11 +8,12 @@ use crate::aws::bedrock::Proof;
 use crate::aws::iam_keys::{Key, MAX_KEYS};
 use crate::config::{RoleBased, Source, Target, UserBased};
 use crate::credentials::Credentials;
-use crate::error::{Error, ErrorClass};
+use crate::error::{Error, ErrorClass, Service};
 use crate::rotation::destinations::Reading;
 use crate::rotation::snapshot::{Snapshot, Versions};
 use crate::rotation::steps::TOO_SLOW_FOR_SECRETS_MANAGER;
 use crate::rotation::target_run::TargetRun;
+use crate::rotation::verdict::{self, State};
 use crate::rotation::{destinations, policy};
 
 #[derive(Serialize)]
@@ -62,6 +63,9 @@ pub async fn run(run: TargetRun<'_>, schedule: Option<&str>) -> TargetCheck {
     let target = run.target;
     let (versions, readings) = join(run.read_versions(), run.read_destinations()).await;
     let mut lines = check_destinations(&readings);
+    if let Ok(versions) = &versions {
+        lines.push(check_verdict(&run, versions.as_ref(), &readings));
+    }
     lines.extend(check_secret(target, &versions));
     lines.extend(match &target.source {
         Source::RoleBased(source) => check_role(&run, source).await,
@@ -69,6 +73,32 @@ pub async fn run(run: TargetRun<'_>, schedule: Option<&str>) -> TargetCheck {
     });
     lines.extend(check_schedule(target, schedule));
     TargetCheck { name: target.name.to_string(), ok: lines.iter().all(|line| line.result != LineResult::Failed), lines }
+}
+
+/// The verdict that `status` gives too: nothing may be missing and Braintrust may still hold something else.
+fn check_verdict(run: &TargetRun<'_>, versions: Option<&Versions>, readings: &[Reading<'_>]) -> Line {
+    let what = "Braintrust holds current credentials";
+    let late = "Look for the last run's error in the function's log";
+    let (problem, remedy) = match verdict::state(run.now(), run.target, versions, readings) {
+        State::Ok => return Line::tried(what, None),
+        State::NeverRotated => return Line::noted(what, LineResult::Unknown, "there was no rotation yet"),
+        State::Unknown => {
+            let note = "the data plane doesn't say when the ai_secret changed";
+            return Line::noted(what, LineResult::Unknown, note);
+        }
+        State::Overdue => ("the rotation is overdue", late),
+        State::Expired => ("the credentials have expired", late),
+        State::OutOfStep if versions.is_none() => {
+            let note = "Braintrust holds a permanent access key, which the next scheduled run replaces";
+            return Line::noted(what, LineResult::Warning, note);
+        }
+        State::OutOfStep => (
+            "Braintrust holds something other than the current credentials",
+            "The next scheduled run repairs it. If this continues, look for another writer",
+        ),
+    };
+    let error = Error::new(ErrorClass::VerificationFailed, Service::Braintrust, "GET /v1/ai_secret", problem, remedy);
+    Line::tried(what, Some(&error))
 }
 
 /// Assumes the role and calls Bedrock with the session, as every scheduled run does.
@@ -203,6 +233,10 @@ fn check_secret(target: &Target, versions: &Result<Option<Versions>, Error>) -> 
     lines
 }
 
+const SECONDS_A_DAY: u64 = 86_400;
+/// <https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_limits.html>
+const MAX_VERSIONS_A_DAY: u64 = 100;
+
 /// Whether the schedule runs often enough for role-based credentials. A `cron()` expression is not checked.
 fn check_schedule(target: &Target, expression: Option<&str>) -> Option<Line> {
     let Source::RoleBased(source) = &target.source else { return None };
@@ -210,6 +244,13 @@ fn check_schedule(target: &Target, expression: Option<&str>) -> Option<Line> {
     let period = rate(expression)?;
     let what = format!("the schedule, {expression}, for credentials that live {life} s");
     let remedy = "run the schedule at least twice within duration_seconds";
+    let versions_a_day = SECONDS_A_DAY / period.max(1);
+    if source.secret_id.is_some() && versions_a_day > MAX_VERSIONS_A_DAY {
+        let problem = format!("the schedule makes {versions_a_day} versions of the staged secret a day");
+        let remedy = "Secrets Manager keeps 100 versions and deletes none that is younger than a day, so later ones could \
+                      not be staged. Run the schedule every 15 minutes or less often, or remove secret_id";
+        return Some(Line::tried(what, Some(&Error::configuration("schedule", problem, remedy))));
+    }
     Some(if period >= life {
         let problem = format!("the credentials live {life} s, and the schedule runs every {period} s");
         let remedy = format!("Braintrust has no valid credentials between runs: {remedy}");
@@ -253,6 +294,23 @@ mod tests {
             (None, None),
         ] {
             assert_eq!(check_schedule(&target, expression).map(|line| line.result), expected, "{expression:?}");
+        }
+    }
+
+    #[test]
+    fn a_schedule_that_stages_more_versions_a_day_than_secrets_manager_keeps_fails() {
+        let (in_memory, mut staged) = (role_based("prod"), role_based("prod"));
+        if let Source::RoleBased(source) = &mut staged.source {
+            source.secret_id = Some("staged".to_owned().try_into().unwrap());
+        }
+        for (target, expression, expected) in [
+            (&in_memory, "rate(7 minutes)", LineResult::Ok),
+            (&staged, "rate(7 minutes)", LineResult::Failed),
+            (&staged, "rate(14 minutes)", LineResult::Failed),
+            (&staged, "rate(15 minutes)", LineResult::Ok),
+        ] {
+            let found = check_schedule(target, Some(expression)).map(|line| line.result);
+            assert_eq!(found, Some(expected), "{expression}");
         }
     }
 }

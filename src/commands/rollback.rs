@@ -211,3 +211,6 @@ impl<'s> Previous<'s> {
         Ok(Self { version, credentials, is_active })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,19 +1,20 @@
 //! The action `status`: a target's credentials as they are now, and what that means. It only reads.
 
 use futures_util::future::join;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::braintrust::arrival;
 use crate::braintrust::layout::Layout;
-use crate::config::{Source, Target};
-use crate::credentials::{Credentials, Kind, Lifetime};
+use crate::config::Target;
+use crate::credentials::Kind;
 use crate::error::Error;
 use crate::report::iso8601;
-use crate::rotation::destinations::{self, Reading, Writable};
+use crate::rotation::destinations::{self, Reading};
 use crate::rotation::snapshot::Versions;
 use crate::rotation::target_run::TargetRun;
+use crate::rotation::verdict::{self, Current, RotatedBy, State, judge};
 
 #[derive(Debug, Serialize)]
 pub struct TargetStatus {
@@ -64,109 +65,30 @@ struct DestinationStatus {
     error: Option<Error>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// The credentials are current, and Braintrust holds them.
-    Ok,
-    NeverRotated,
-    /// The rotation was due more than a day ago.
-    Overdue,
-    Expired,
-    /// Braintrust holds something other than the staged secret.
-    OutOfStep,
-    /// Something could not be read, or the data plane says too little.
-    Unknown,
-}
-
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum RotatedBy {
-    #[default]
-    Schedule,
-    SecretsManager,
-}
-
-/// What is known of the current credentials.
-#[derive(Default)]
-struct Current {
-    credential_id: Option<String>,
-    lifetime: Option<Lifetime>,
-    rotated_by: RotatedBy,
-    /// When the next rotation is due. `None`: at the next scheduled run, or Secrets Manager doesn't say.
-    due: Option<Timestamp>,
-    rotation_under_way: bool,
-}
-
-/// A rotation later than this is overdue: one scheduled run, or a day's window of Secrets Manager, may be missed.
-const OVERDUE_AFTER: SignedDuration = SignedDuration::from_hours(24);
-/// The access key IDs of temporary credentials begin with this.
-/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-unique-ids>
-const TEMPORARY_KEY_PREFIX: &str = "ASIA";
-
 pub async fn run(run: TargetRun<'_>) -> TargetStatus {
     let target = run.target;
     let (versions, readings) = join(run.read_versions(), run.read_destinations()).await;
-    let staged = versions.as_ref().ok().and_then(|versions| versions.as_ref()?.current());
+    let staged = versions.as_ref().ok().and_then(Option::as_ref);
     let destinations = readings.iter().map(|reading| destination_status(target, reading, staged)).collect();
-    let current = versions.map(|versions| match versions {
-        Some(versions) => Current::from_secret(target, &versions),
-        None => Current::from_braintrust(target, &readings),
-    });
+    let current = versions.map(|versions| Current::of(target, versions.as_ref(), &readings));
     target_status(run.now(), target, current, destinations, destinations::warnings(&readings))
 }
 
-impl Current {
-    fn from_secret(target: &Target, versions: &Versions) -> Self {
-        let (current, stages) = (versions.current(), &versions.stages);
-        let age_is_due = || current?.created_at.checked_add(target.user_based()?.rotate_after).ok();
-        let (rotated_by, due) = match stages.rotation_enabled {
-            Some(true) => (RotatedBy::SecretsManager, stages.next_rotation),
-            Some(false) | None => (RotatedBy::Schedule, age_is_due()),
-        };
-        let credential_id = current.map(|current| current.id.clone());
-        let (lifetime, rotation_under_way) = (current.map(Credentials::lifetime), versions.pending.is_some());
-        Self { credential_id, lifetime, rotated_by, due, rotation_under_way }
-    }
-
-    /// Without a staged secret, only what Braintrust shows is known. Of several destinations, the one that changed
-    /// longest ago counts.
-    fn from_braintrust(target: &Target, readings: &[Reading<'_>]) -> Self {
-        let shown =
-            |found: &Writable| arrival::access_key_id(found.layout, &found.ai_secret.metadata).map(str::to_owned);
-        let lifetime = match &target.source {
-            Source::RoleBased(source) => destinations::held_lifetime(source, readings),
-            Source::UserBased(_) => None,
-        };
-        Self { credential_id: destinations::oldest(readings).and_then(shown), lifetime, ..Self::default() }
-    }
-}
-
-fn destination_status(target: &Target, reading: &Reading<'_>, staged: Option<&Credentials>) -> DestinationStatus {
+fn destination_status(target: &Target, reading: &Reading<'_>, versions: Option<&Versions>) -> DestinationStatus {
     let status =
         DestinationStatus { ai_secret: reading.destination.lookup.to_string(), ..DestinationStatus::default() };
     let found = match &reading.result {
         Ok(found) => found,
         Err(error) => return DestinationStatus { error: Some(error.clone()), ..status },
     };
-    let access_key_id = arrival::access_key_id(found.layout, &found.ai_secret.metadata);
-    let is_permanent_key = access_key_id.is_some_and(|id| !id.starts_with(TEMPORARY_KEY_PREFIX));
-    let holds_current = match (target.secret_id(), staged) {
-        (Some(_), Some(current)) => {
-            let arrived = arrival::arrived(found.layout, current, None, &found.ai_secret).is_ok();
-            // An API key doesn't read back: somebody else's key looks the same.
-            (!arrived || !current.kind().is_api_key()).then_some(arrived)
-        }
-        // Whose key it is can't be known, but this function didn't write it.
-        (None, _) if target.kind() == Kind::Temporary && is_permanent_key => Some(false),
-        (Some(_), None) | (None, _) => None,
-    };
+    // A staged secret that can't be read is no target without one.
+    let is_known = versions.is_some() || target.secret_id().is_none();
     DestinationStatus {
         id: Some(found.ai_secret.id),
         layout: Some(found.layout),
-        access_key_id: access_key_id.map(str::to_owned),
+        access_key_id: arrival::access_key_id(found.layout, &found.ai_secret.metadata).map(str::to_owned),
         updated_at: arrival::changed_at(&found.ai_secret),
-        holds_current,
+        holds_current: if is_known { verdict::holds_current(target, versions, found) } else { None },
         ..status
     }
 }
@@ -189,7 +111,11 @@ fn target_status(
     let error = unreadable.or_else(|| destinations.iter().find_map(|destination| destination.error.clone()));
     TargetStatus {
         name: target.name.to_string(),
-        state: if error.is_some() { State::Unknown } else { judge(now, target, &current, &destinations) },
+        state: if error.is_some() {
+            State::Unknown
+        } else {
+            judge(now, target, &current, destinations.iter().map(|it| it.holds_current))
+        },
         kind: target.kind(),
         region: target.region.to_string(),
         credential_id: current.credential_id,
@@ -204,28 +130,13 @@ fn target_status(
     }
 }
 
-fn judge(now: Timestamp, target: &Target, current: &Current, destinations: &[DestinationStatus]) -> State {
-    let Some(lifetime) = current.lifetime else {
-        // Without a staged secret, a data plane that doesn't say when the ai_secret changed leaves nothing to judge by.
-        return if target.secret_id().is_some() { State::NeverRotated } else { State::Unknown };
-    };
-    if destinations.iter().any(|destination| destination.holds_current == Some(false)) {
-        State::OutOfStep
-    } else if lifetime.expires_at.is_some_and(|end| end <= now) {
-        State::Expired
-    } else if current.due.is_some_and(|due| now.duration_since(due) > OVERDUE_AFTER) {
-        State::Overdue
-    } else {
-        State::Ok
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
     use super::*;
     use crate::config::for_test::{role_based, user_based};
+    use crate::credentials::Lifetime;
     use crate::error::{ErrorClass, Service};
 
     const NOW: &str = "2026-01-10T00:00:00Z";

@@ -76,10 +76,22 @@ pub fn differences(
 ) -> Vec<String> {
     let found = readings.iter().filter_map(Reading::writable);
     let difference = |found: &Writable| {
-        let reason = arrival::differs(found.layout, current, region, written_at, &found.ai_secret)?;
+        let reason = difference(found, current, region, written_at)?;
         Some(format!("the ai_secret {} did not hold the current credentials: {reason}", found.ai_secret.id))
     };
     found.filter_map(difference).collect()
+}
+
+/// Why an `ai_secret` does not hold the current credentials, as far as it shows.
+pub fn difference(
+    found: &Writable,
+    current: &Credentials,
+    region: &Region,
+    written_at: Option<Timestamp>,
+) -> Option<&'static str> {
+    let Writable { layout, ai_secret, .. } = found;
+    let arrived = arrival::arrived(*layout, current, None, ai_secret);
+    arrival::differs(*layout, current, region, written_at, ai_secret).or(arrived.err().map(|error| error.problem))
 }
 
 pub fn all_succeeded(reports: &[DestinationReport]) -> Result<(), Error> {

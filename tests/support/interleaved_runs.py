@@ -115,6 +115,7 @@ class InterleavedRuns(StoppedRotation):
         self._rotates = {first, second} & {STEPS, TURNED_ON}
 
     def begin(self):
+        self.world.aws.shown_older_by = timedelta()
         if STEPS in self._does:
             self.world.aws.begin_rotation(self.target["secret_id"], self.token)
         self.first, self.second = Run(self, "A", self._does[0]), Run(self, "B", self._does[1])

@@ -3,14 +3,14 @@
 import json
 import re
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from .aws_models import AwsModels
 from .aws_replies import json_error, xml_error
 from .http_messages import RecordedRequest, Reply
 from .issued_credentials import IssuedCredentials
 from .local_bedrock_keys import LocalBedrockKeys, bearer
-from .local_iam import LocalIam, LongTermKey
+from .local_iam import LocalIam, LongTermKey, iso8601
 from .local_rotation import CalledStep
 from .local_secrets_manager import LocalSecretsManager
 from .recording_server import RecordingServer
@@ -37,12 +37,20 @@ _CHAINED_TOO_LONG = xml_error(
 _UNKNOWN = json_error(403, "UnrecognizedClientException", "The security token included in the request is invalid.")
 
 
+# An IAM key's, or a secret's.
+_CREATION = re.compile(rb'(?<=<CreateDate>)([^<]+)|(?<="CreatedDate": )([0-9.]+)')
+SHOWN_OLDER_BY = timedelta(seconds=150)
+
+
 class LocalAws(RecordingServer):
     def __init__(self, ministack_port: int, tls: tuple[str, str] | None = None):
         super().__init__(tls)
         self.new_credentials_unknown_for = 0.0
         # For how many seconds IAM's lists leave out a new key. Root's lists are always complete.
         self.new_keys_unlisted_for = 0.0
+        # By how much IAM's lists and DescribeSecret show keys and secrets as older than they are. The function leaves keys
+        # alone that are younger than two minutes, which most tests would have to wait for.
+        self.shown_older_by = SHOWN_OLDER_BY
         # The region of requests with an API key whose Host names none; None means the key's own region.
         self.bedrock_region: str | None = None
         self._upstream = Upstream(ministack_port)
@@ -122,9 +130,21 @@ class LocalAws(RecordingServer):
         answer = answer or self._upstream.forward(request)
         if request.call in _HANDS_OUT_CREDENTIALS and answer.status == 200:
             self.issued.read(answer)
-        if request.call in _LISTS_KEYS and answer.status == 200 and not is_from_root(request):
-            return self._without_young_keys(answer)
+        if answer.status == 200 and not is_from_root(request):
+            if request.call in _LISTS_KEYS:
+                return self._older(self._without_young_keys(answer))
+            if request.call == "secretsmanager:DescribeSecret":
+                return self._older(answer)
         return answer
+
+    def _older(self, answer: Reply) -> Reply:
+        def older(date: re.Match) -> bytes:
+            if date[1]:
+                return iso8601(datetime.fromisoformat(date[1].decode()) - self.shown_older_by).encode()
+            return str(float(date[2]) - self.shown_older_by.total_seconds()).encode()
+
+        body = answer.body.encode() if isinstance(answer.body, str) else answer.body
+        return replace(answer, body=_CREATION.sub(older, body))
 
     def _without_young_keys(self, answer: Reply) -> Reply:
         def listed(key: re.Match) -> bytes:

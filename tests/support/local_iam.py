@@ -45,8 +45,8 @@ class LongTermKey:
 
     def shown(self) -> dict:
         return {
-            "CreateDate": _iso(self.created),
-            "ExpirationDate": self.expires and _iso(self.expires),
+            "CreateDate": iso8601(self.created),
+            "ExpirationDate": self.expires and iso8601(self.expires),
             "ServiceName": _BEDROCK,
             "ServiceUserName": f"{self.user}-at-{ACCOUNT}",
             "ServiceCredentialAlias": self.alias,
@@ -114,7 +114,7 @@ class LocalIam:
         aged = self._aged.get(id[1].decode()) if id else None
         if aged is None:
             return listed[0]
-        return _CREATE_DATE.sub(lambda date: _iso(datetime.fromisoformat(date[0].decode()) - aged).encode(), listed[0])
+        return _CREATE_DATE.sub(lambda date: iso8601(datetime.fromisoformat(date[0].decode()) - aged).encode(), listed[0])
 
     def _create_access_key(self, request: RecordedRequest) -> Reply:
         if refusal := self._upstream.refusal(request):
@@ -220,5 +220,5 @@ def _now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-def _iso(time: datetime) -> str:
+def iso8601(time: datetime) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from .kinds import USER_BASED
 from .lambda_function import LambdaFunction
-from .local_aws import LocalAws
+from .local_aws import SHOWN_OLDER_BY, LocalAws
 from .local_braintrust import LocalBraintrust
 from .local_cloud import REGION, LocalCloud
 from .local_secrets_manager import MAX_VERSIONS
@@ -45,6 +45,7 @@ class World:
         self.aws.new_credentials_unknown_for = 0
         self.aws.secrets_manager.max_versions = MAX_VERSIONS
         self.aws.new_keys_unlisted_for = 0
+        self.aws.shown_older_by = SHOWN_OLDER_BY
 
     def violations(self) -> list[str]:
         """How the function's requests violate AWS's models and Braintrust's specification; without repetitions."""

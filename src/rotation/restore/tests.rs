@@ -1,1 +1,134 @@
+//! In a [`World`]: what restoring the current credentials does beside other runs.
 
+use super::*;
+use crate::error::ErrorClass;
+use crate::rotation::test_world::{Fault, State, World};
+
+/// AKIANOW is current, AKIAOLD was current before, and Braintrust holds AKIAOLD.
+async fn out_of_step() -> World {
+    World::with_access_keys().await.given(|state| {
+        state.stage_key("old", "AWSCURRENT", "AKIAOLD", -900);
+        state.stage_key("now", "AWSCURRENT", "AKIANOW", -100);
+        state.store("AKIAOLD");
+    })
+}
+
+async fn restore(world: &World) -> Result<(), Error> {
+    world.run(async { world.staged_run().restore_current().await }).await
+}
+
+async fn reconcile(world: &World) -> Result<Reconciliation, Error> {
+    let reconcile = async {
+        let staged = world.staged_run();
+        let snapshot = staged.snapshot().await?;
+        staged.reconcile(&snapshot, false).await
+    };
+    world.run(reconcile).await
+}
+
+fn label(state: &mut State, label: &str, version: &str) {
+    state.move_stage(label, Some(version));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_version_is_labelled_while_its_credentials_are_written() {
+    let world = out_of_step().await;
+    restore(&world).await.unwrap();
+    let expected = ["UpdateSecretVersionStage RESTORING now", "PATCH 1", "UpdateSecretVersionStage RESTORING"];
+    assert_eq!(world.changes_and_labels(), expected);
+    assert_eq!(world.state().in_braintrust(), ["AKIANOW"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_fails_leaves_the_label_and_the_next_reconciliation_completes_it() {
+    let world = out_of_step().await.always("PATCH", Fault::Status(500));
+    restore(&world).await.unwrap_err();
+    assert_eq!(world.state().version_with("RESTORING").unwrap(), "now");
+    world.settle();
+    // Whatever Braintrust shows.
+    world.state().store("AKIANOW");
+    assert_eq!(reconcile(&world).await.unwrap(), Reconciliation::Repaired);
+    assert_eq!(world.state().version_with("RESTORING"), None);
+    assert_eq!(reconcile(&world).await.unwrap(), Reconciliation::InStep);
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_become_current_meanwhile_are_the_ones_that_braintrust_gets() {
+    for calls_before in 2..=3 {
+        let promote = |state: &mut State| state.stage_key("new", "AWSCURRENT", "AKIANEW", 0);
+        let world = out_of_step().await.before("DescribeSecret", calls_before, promote);
+        restore(&world).await.unwrap();
+        assert_eq!(world.state().in_braintrust(), ["AKIANEW"], "before call {calls_before}");
+        assert_eq!(world.state().version_with("RESTORING"), None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_another_run_restores_has_precedence_until_that_run_has_ended() {
+    let world = out_of_step().await.given(|state| {
+        label(state, "RESTORING", "old");
+        state.secret_changed_at = crate::rotation::test_world::now();
+    });
+    assert_eq!(restore(&world).await.unwrap_err().class, ErrorClass::Conflict);
+    assert_eq!(world.count("PATCH"), 0);
+    world.state().end_the_overlap();
+    restore(&world).await.unwrap();
+    assert_eq!(world.state().in_braintrust(), ["AKIANOW"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_label_that_an_interrupted_rollback_left_is_removed_once_that_run_has_ended() {
+    let world = out_of_step().await.given(|state| {
+        state.store("AKIANOW");
+        label(state, "RESTORING", "old");
+    });
+    assert_eq!(reconcile(&world).await.unwrap(), Reconciliation::InStep);
+    assert_eq!(world.state().version_with("RESTORING"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_differs_from_the_current_credentials_is_repaired_once() {
+    let overwrite: [fn(&mut State); 4] = [
+        |state| state.store("AKIAOTHER"),
+        |state| state.ai_secrets[0].json["metadata"]["region"] = "eu-west-1".into(),
+        |state| state.ai_secrets[0].json["metadata"]["auth_type"] = "api_key".into(),
+        |state| state.ai_secrets[0].json["secret_updated_at"] = "2100-01-01T00:00:00Z".into(),
+    ];
+    for (case, change) in overwrite.into_iter().enumerate() {
+        let world = out_of_step().await.given(|state| state.store("AKIANOW")).given(change);
+        assert_eq!(reconcile(&world).await.unwrap(), Reconciliation::Repaired, "{case}");
+        assert_eq!(world.state().in_braintrust(), ["AKIANOW"], "{case}");
+        assert_eq!(reconcile(&world).await.unwrap(), Reconciliation::InStep, "{case}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_key_that_was_overwritten_is_repaired_once() {
+    let world = World::with_api_keys().await.given(|state| {
+        state.stage_key("now", "AWSCURRENT", "ACCANOW", -100);
+        state.store("ACCANOW");
+        state.store("ACCAOTHER");
+        state.ai_secrets[0].json["secret_updated_at"] = "2026-01-15T11:00:00Z".into();
+    });
+    assert_eq!(reconcile(&world).await.unwrap(), Reconciliation::Repaired);
+    assert_eq!(world.state().in_braintrust(), ["ACCANOW"]);
+    assert_eq!(reconcile(&world).await.unwrap(), Reconciliation::InStep);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_loses_its_version_writes_back_what_is_current_and_ends_no_key() {
+    let world = World::with_access_keys().await.given(|state| {
+        state.stage_key("winner", "AWSCURRENT", "AKIAWINNER", -1);
+        state.stage_key("loser", "AWSPENDING", "AKIALOSER", 0);
+        state.store("AKIALOSER");
+    });
+    let give_way = async {
+        let staged = world.staged_run();
+        staged.give_way("loser", staged.conflict("another run has moved AWSCURRENT", "See its report")).await
+    };
+    let lost = world.run(give_way).await;
+    assert!(lost.remedy.starts_with("Braintrust holds the current credentials again"), "{lost}");
+    assert_eq!(world.state().in_braintrust(), ["AKIAWINNER"]);
+    assert_eq!(world.state().version_with("AWSPENDING"), None);
+    assert!(world.state().is_active("AKIALOSER"), "a gateway may have cached it");
+}

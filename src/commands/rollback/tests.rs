@@ -1,0 +1,114 @@
+//! In a [`World`]: what a rollback leaves behind, also beside other runs.
+
+use super::*;
+use crate::rotation::test_world::{Fault, State, World};
+
+/// AKIANOW is current and in Braintrust, and AKIAOLD was current before.
+async fn rotated() -> World {
+    World::with_access_keys().await.given(|state| {
+        state.stage_key("old", "AWSCURRENT", "AKIAOLD", -900);
+        state.stage_key("now", "AWSCURRENT", "AKIANOW", -100);
+        state.store("AKIANOW");
+    })
+}
+
+async fn roll_back(world: &World, reactivate: bool) -> TargetReport {
+    world.run(run(world.target_run(), false, reactivate)).await
+}
+
+/// Refused or failed: AKIANOW is current and in Braintrust, and nothing is labelled.
+fn assert_unchanged(world: &World, case: &str) {
+    let state = world.state();
+    assert_eq!(state.staged("AWSCURRENT").unwrap(), "AKIANOW", "{case}");
+    assert_eq!(state.in_braintrust(), ["AKIANOW"], "{case}");
+    for label in ["RESTORING", "ROLLED_BACK"] {
+        assert_eq!(state.version_with(label), None, "{case}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_stages_move_before_braintrust_is_written_and_the_label_is_around_both() {
+    let world = rotated().await;
+    assert_eq!(roll_back(&world, false).await.outcome, Outcome::RolledBack);
+    assert_eq!(
+        world.changes_and_labels(),
+        [
+            "UpdateSecretVersionStage RESTORING old",
+            "UpdateSecretVersionStage ROLLED_BACK now",
+            "UpdateSecretVersionStage AWSCURRENT old",
+            "PATCH 1",
+            "UpdateSecretVersionStage RESTORING",
+        ]
+    );
+    assert_eq!(world.state().in_braintrust(), ["AKIAOLD"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deactivated_key_is_activated_only_if_the_rollback_says_so() {
+    let world = rotated().await.given(|state| {
+        state.deactivate("AKIAOLD");
+        state.move_stage("DEACTIVATING", Some("old"));
+    });
+    let refused = roll_back(&world, false).await.error.unwrap();
+    assert!(refused.class == ErrorClass::Conflict && refused.remedy.contains("reactivate"), "{refused}");
+    assert_unchanged(&world, "refused");
+    assert_eq!(roll_back(&world, true).await.outcome, Outcome::RolledBack);
+    assert!(world.state().is_active("AKIAOLD"));
+    assert_eq!(world.state().in_braintrust(), ["AKIAOLD"]);
+    assert_eq!(world.state().version_with("DEACTIVATING"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_whose_end_another_run_has_announced_is_not_restored() {
+    for label in ["DEACTIVATING", "DELETING"] {
+        // Before the rollback sets its own label, and between that and its second look.
+        for calls_before in [1, 2] {
+            let announce = move |state: &mut State| state.move_stage(label, Some("old"));
+            let world = rotated().await.before("DescribeSecret", calls_before, announce);
+            let report = roll_back(&world, false).await;
+            assert_eq!(report.error.unwrap().class, ErrorClass::Conflict, "{label} {calls_before}");
+            assert_unchanged(&world, label);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_fails_moves_the_stages_back_and_restores_the_current_credentials() {
+    let world = rotated().await.once("PATCH", Fault::Status(403));
+    let report = roll_back(&world, false).await;
+    let error = report.error.unwrap();
+    assert!(error.class == ErrorClass::Permission && error.remedy.starts_with("Braintrust holds"), "{error}");
+    assert_unchanged(&world, "403");
+    assert_eq!(world.state().staged("AWSPREVIOUS").unwrap(), "AKIAOLD");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_that_loses_the_stage_to_a_rotation_changes_nothing() {
+    let promote = |state: &mut State| {
+        state.stage_existing("new", "AWSCURRENT", "AKIANOW");
+    };
+    let world = rotated().await.before("UpdateSecretVersionStage AWSCURRENT", 1, promote);
+    let error = roll_back(&world, false).await.error.unwrap();
+    assert!(error.class == ErrorClass::Conflict && error.problem.contains("another run has moved"), "{error}");
+    assert_eq!(world.state().version_with("AWSCURRENT").unwrap(), "new");
+    assert_eq!((world.count("PATCH"), world.state().version_with("RESTORING")), (0, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_become_current_during_the_write_are_the_ones_that_braintrust_gets() {
+    let promote = |state: &mut State| {
+        state.stage_existing("new", "AWSCURRENT", "AKIANOW");
+    };
+    let world = rotated().await.before("PATCH", 1, promote);
+    let error = roll_back(&world, false).await.error.unwrap();
+    assert_eq!(error.class, ErrorClass::Conflict);
+    assert_eq!(world.state().in_braintrust(), ["AKIANOW"]);
+    assert_eq!(world.state().version_with("RESTORING"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_changes_nothing() {
+    let world = rotated().await;
+    let report = world.run(run(world.target_run(), true, false)).await;
+    assert_eq!((report.outcome, world.changes_and_labels()), (Outcome::WouldRollBack, Vec::new()));
+}

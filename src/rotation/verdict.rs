@@ -1,0 +1,137 @@
+//! The verdict on a target: whether Braintrust holds credentials that are current and will be replaced in time. `status`
+//! and `check` both give it.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use super::destinations::{self, Reading, Writable};
+use super::snapshot::Versions;
+use crate::braintrust::arrival;
+use crate::config::{Source, Target};
+use crate::credentials::{Credentials, Kind, Lifetime};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// The credentials are current, and Braintrust holds them.
+    Ok,
+    NeverRotated,
+    /// The rotation was due more than a day ago, or so late that role-based credentials are about to expire.
+    Overdue,
+    Expired,
+    /// Braintrust holds something other than the staged secret.
+    OutOfStep,
+    /// Something could not be read, or the data plane says too little.
+    Unknown,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RotatedBy {
+    #[default]
+    Schedule,
+    SecretsManager,
+}
+
+/// What is known of the current credentials.
+#[derive(Default)]
+pub struct Current {
+    pub credential_id: Option<String>,
+    pub lifetime: Option<Lifetime>,
+    pub rotated_by: RotatedBy,
+    /// When the next rotation is due. `None`: at the next scheduled run, or Secrets Manager doesn't say.
+    pub due: Option<Timestamp>,
+    pub rotation_under_way: bool,
+}
+
+/// A rotation later than this is overdue: one scheduled run, or a day's window of Secrets Manager, may be missed.
+const OVERDUE_AFTER: SignedDuration = SignedDuration::from_hours(24);
+/// Role-based credentials older than this share of their life are overdue: at least one scheduled run has failed.
+const OVERDUE_SHARE: f64 = 0.75;
+/// The access key IDs of temporary credentials begin with this.
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-unique-ids>
+const TEMPORARY_KEY_PREFIX: &str = "ASIA";
+
+impl Current {
+    pub fn of(target: &Target, versions: Option<&Versions>, readings: &[Reading<'_>]) -> Self {
+        match versions {
+            Some(versions) => Self::from_secret(target, versions),
+            None => Self::from_braintrust(target, readings),
+        }
+    }
+
+    fn from_secret(target: &Target, versions: &Versions) -> Self {
+        let (current, stages) = (versions.current(), &versions.stages);
+        let age_is_due = || current?.created_at.checked_add(target.user_based()?.rotate_after).ok();
+        let (rotated_by, due) = match stages.rotation_enabled {
+            Some(true) => (RotatedBy::SecretsManager, stages.next_rotation),
+            Some(false) | None => (RotatedBy::Schedule, age_is_due()),
+        };
+        let credential_id = current.map(|current| current.id.clone());
+        let (lifetime, rotation_under_way) = (current.map(Credentials::lifetime), versions.pending.is_some());
+        Self { credential_id, lifetime, rotated_by, due, rotation_under_way }
+    }
+
+    /// Without a staged secret, only what Braintrust shows is known. Of several destinations, the one that changed
+    /// longest ago counts.
+    fn from_braintrust(target: &Target, readings: &[Reading<'_>]) -> Self {
+        let shown =
+            |found: &Writable| arrival::access_key_id(found.layout, &found.ai_secret.metadata).map(str::to_owned);
+        let lifetime = match &target.source {
+            Source::RoleBased(source) => destinations::held_lifetime(source, readings),
+            Source::UserBased(_) => None,
+        };
+        Self { credential_id: destinations::oldest(readings).and_then(shown), lifetime, ..Self::default() }
+    }
+}
+
+/// Whether a destination holds the current credentials. `None` if that can't be known: without a staged secret, and if
+/// it may hold the current API key, which doesn't read back.
+pub fn holds_current(target: &Target, versions: Option<&Versions>, found: &Writable) -> Option<bool> {
+    let Some(versions) = versions else {
+        let access_key_id = arrival::access_key_id(found.layout, &found.ai_secret.metadata);
+        let is_permanent_key = access_key_id.is_some_and(|id| !id.starts_with(TEMPORARY_KEY_PREFIX));
+        // Whose key it is can't be known, but this function didn't write it.
+        return (target.kind() == Kind::Temporary && is_permanent_key).then_some(false);
+    };
+    let current = versions.current()?;
+    let holds = destinations::difference(found, current, &target.region, versions.stages.changed_at).is_none();
+    (!holds || !current.kind().is_api_key()).then_some(holds)
+}
+
+/// The verdict, from what can be read.
+pub fn state(now: Timestamp, target: &Target, versions: Option<&Versions>, readings: &[Reading<'_>]) -> State {
+    let held = readings.iter().filter_map(Reading::writable).map(|found| holds_current(target, versions, found));
+    judge(now, target, &Current::of(target, versions, readings), held)
+}
+
+/// `held` says for each destination whether it holds the current credentials.
+pub fn judge(
+    now: Timestamp,
+    target: &Target,
+    current: &Current,
+    mut held: impl Iterator<Item = Option<bool>>,
+) -> State {
+    let Some(lifetime) = current.lifetime else {
+        // Without a staged secret, a data plane that doesn't say when the ai_secret changed leaves nothing to judge by.
+        return if target.secret_id().is_some() { State::NeverRotated } else { State::Unknown };
+    };
+    if held.any(|holds_current| holds_current == Some(false)) {
+        State::OutOfStep
+    } else if lifetime.expires_at.is_some_and(|end| end <= now) {
+        State::Expired
+    } else if is_overdue(now, target, current, lifetime) {
+        State::Overdue
+    } else {
+        State::Ok
+    }
+}
+
+fn is_overdue(now: Timestamp, target: &Target, current: &Current, lifetime: Lifetime) -> bool {
+    let age = now.duration_since(lifetime.created_at).as_secs_f64();
+    let is_old = |end: Timestamp| age > OVERDUE_SHARE * end.duration_since(lifetime.created_at).as_secs_f64();
+    match target.source {
+        Source::RoleBased(_) => lifetime.expires_at.is_some_and(is_old),
+        Source::UserBased(_) => current.due.is_some_and(|due| now.duration_since(due) > OVERDUE_AFTER),
+    }
+}
