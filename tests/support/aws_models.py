@@ -82,7 +82,8 @@ def _take(parameters: dict[str, str], shape: Shape, name: str):
         taken, prefix = [], name if shape.serialization.get("flattened") else f"{name}.member"
         while (value := _take(parameters, shape.member, f"{prefix}.{len(taken) + 1}")) is not None:
             taken.append(value)
-        return taken or None
+        # An empty list is sent as an empty parameter.
+        return taken or ([] if parameters.pop(name, None) == "" else None)
     value = parameters.pop(name, None)
     if value is None:
         return None
