@@ -16,7 +16,7 @@ use crate::braintrust::ai_secret::AiSecret;
 use crate::braintrust::arrival::{self, NotArrived, Presence};
 use crate::braintrust::client::Braintrust;
 use crate::braintrust::layout::{self, Layout, PATCH};
-use crate::config::{Destination, Region, RoleBased};
+use crate::config::{Claim, Destination, Lookup, Region, RoleBased};
 use crate::credentials::{Credentials, Lifetime};
 use crate::error::{Error, ErrorClass, Service};
 use crate::report::{DestinationReport, iso8601};
@@ -165,7 +165,41 @@ impl<'a> TargetRun<'a> {
         let find = async |api: Braintrust<'_>| api.find(&destination.lookup).await;
         let ai_secret = self.services.braintrust(&destination.data_plane, self.deadline, find).await?;
         let layout = layout::choose(destination.layout, self.target.kind(), &ai_secret)?;
+        self.refuse_shared(destination, &ai_secret).await?;
         Ok(Writable { ai_secret, layout, read_at: Instant::now() })
+    }
+
+    /// Refuses an `ai_secret` that is also an earlier destination, under another name or of another API key. Which of
+    /// the two is written depends on the configuration alone, so that simultaneous runs agree about it.
+    async fn refuse_shared(&self, destination: &Destination, found: &AiSecret) -> Result<(), Error> {
+        let earlier = self.target.claims.get(..destination.earlier_claims).unwrap_or_default();
+        for claim in earlier {
+            let is_same = match identity(claim, destination, found) {
+                Identity::Same => true,
+                Identity::Other => false,
+                Identity::Unknown => {
+                    let find = async |api: Braintrust<'_>| api.find(&claim.lookup).await;
+                    match self.services.braintrust(&claim.data_plane, self.deadline, find).await {
+                        Ok(other) => other.id == found.id,
+                        Err(error) if error.is_transient() => return Err(error),
+                        // It can't be written under that name.
+                        Err(_) => false,
+                    }
+                }
+            };
+            if is_same {
+                let (id, target, lookup) = (found.id, claim.target.as_str(), &claim.lookup);
+                return Err(Error::new(
+                    ErrorClass::Conflict,
+                    Service::Braintrust,
+                    PATCH,
+                    format!("the ai_secret {id} is also {lookup} of the target {target:?}; it was not touched"),
+                    "Remove one of the two from the targets, because each would overwrite the other's credentials. Until \
+                     then, the one that is configured first is written",
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Whether Braintrust holds a key of the IAM user, as far as it shows.
@@ -339,6 +373,30 @@ impl Write<'_> {
     fn is_superseded(&self, latest: &AiSecret) -> bool {
         let (run, created_at) = (self.run, self.proven.credentials().created_at);
         run.target.secret_id().is_none() && arrival::is_superseded(created_at, self.first, latest, run.now())
+    }
+}
+
+/// Whether a claim is the `ai_secret` that was found for a destination, as far as the configuration tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Identity {
+    Same,
+    Other,
+    /// Only Braintrust knows.
+    Unknown,
+}
+
+fn identity(claim: &Claim, destination: &Destination, found: &AiSecret) -> Identity {
+    if claim.data_plane.url() != destination.data_plane.url() {
+        return Identity::Other;
+    }
+    match (&claim.lookup, &destination.lookup) {
+        (Lookup::Id(id), _) if *id == found.id => Identity::Same,
+        (Lookup::Id(_), _) => Identity::Other,
+        (Lookup::Name { name, .. }, _) if *name != found.name => Identity::Other,
+        (Lookup::Name { org_name: Some(one), .. }, Lookup::Name { org_name: Some(other), .. }) if one != other => {
+            Identity::Other
+        }
+        (Lookup::Name { .. }, Lookup::Id(_) | Lookup::Name { .. }) => Identity::Unknown,
     }
 }
 

@@ -169,6 +169,7 @@ impl World {
                 lookup: Lookup::Id(state::id(number)),
                 data_plane: first.data_plane.clone(),
                 layout: first.layout,
+                earlier_claims: first.earlier_claims,
             });
             self.add_destination_of(number);
         }

@@ -28,7 +28,7 @@ class LocalBraintrust(RecordingServer):
         self.missing_id_status = 404
         self.max_per_second: int | None = None
         self._keys: dict[str, BraintrustKey] = {}
-        self._service_tokens = LocalServiceTokens(self._keys, self._now)
+        self._service_tokens = LocalServiceTokens(self._keys, self._now, lambda: self.missing_id_status)
         self._answered: deque[float] = deque()
         self._last_change = datetime.min.replace(tzinfo=timezone.utc)
         self._lock = threading.RLock()

@@ -5,7 +5,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::config::{Source, for_test};
+use crate::config::{DataPlane, Source, for_test};
 use crate::credentials::Secret;
 use crate::rotation::test_world::{Fault, State, World, in_hours, now};
 
@@ -319,4 +319,47 @@ async fn role_based_credentials_live_as_long_as_those_of_the_destination_that_ch
     let Source::RoleBased(source) = &target.source else { panic!("it is role-based") };
     let held = held_lifetime(source, &readings).unwrap();
     assert_eq!((held.created_at, held.expires_at), (in_hours(-3), Some(in_hours(-2))));
+}
+
+#[test]
+fn two_destinations_are_one_ai_secret_whatever_they_are_called() {
+    const ID: &str = "11111111-1111-4111-8111-111111111111";
+    let lookup = |name: &str, org: Option<&str>| match name.parse() {
+        Ok(id) => Lookup::Id(id),
+        Err(_) => Lookup::Name { name: name.to_owned(), org_name: org.map(str::to_owned) },
+    };
+    let data_plane = |url: &str| DataPlane {
+        api_url: url.parse().unwrap(),
+        api_key_secret_id: "braintrust".to_owned().try_into().unwrap(),
+    };
+    let mut found = AiSecret::for_test(json!({}), None);
+    found.id = ID.parse().unwrap();
+    found.name = "AWS Bedrock".to_owned();
+    let (name, other_id) = ("AWS Bedrock", "22222222-2222-4222-8222-222222222222");
+    let (us, eu) = (Some("Acme US"), Some("Acme EU"));
+    for (claimed, own, url, expected) in [
+        ((ID, None), (name, None), "https://a", Identity::Same),
+        ((ID, None), (ID, None), "https://a/", Identity::Same),
+        ((ID, None), (name, None), "https://b", Identity::Other),
+        ((other_id, None), (name, None), "https://a", Identity::Other),
+        ((name, None), (ID, None), "https://a", Identity::Unknown),
+        ((name, us), (ID, None), "https://a", Identity::Unknown),
+        ((name, None), (name, us), "https://a", Identity::Unknown),
+        ((name, us), (name, us), "https://a", Identity::Unknown),
+        ((name, us), (name, eu), "https://a", Identity::Other),
+        (("another name", None), (ID, None), "https://a", Identity::Other),
+    ] {
+        let claim = Claim {
+            target: "other".to_owned().try_into().unwrap(),
+            lookup: lookup(claimed.0, claimed.1),
+            data_plane: data_plane(url),
+        };
+        let destination = Destination {
+            lookup: lookup(own.0, own.1),
+            data_plane: data_plane("https://a"),
+            layout: crate::config::LayoutChoice::Auto,
+            earlier_claims: 1,
+        };
+        assert_eq!(identity(&claim, &destination, &found), expected, "{claimed:?} {own:?} {url}");
+    }
 }
