@@ -13,7 +13,7 @@ use serde::Serialize;
 pub enum ErrorClass {
     /// The configuration or the event is wrong. A retry can't help.
     Configuration,
-    /// The service knows the caller and denies the call.
+    /// The service denies the call.
     Permission,
     NotFound,
     /// The resource's state forbids the change, or several resources match.
@@ -72,7 +72,7 @@ pub struct Error {
     /// The wait that the service asked for (`Retry-After`).
     #[serde(skip)]
     pub retry_after: Option<Duration>,
-    /// Whether a lower layer has already retried the call.
+    /// Whether no layer above should retry the call: a lower one has done so, or a retry is not right.
     #[serde(skip)]
     pub is_final: bool,
 }
@@ -126,7 +126,7 @@ impl Error {
         self.is_transient() && !self.is_final
     }
 
-    /// Marks the error as final, because a lower layer has already retried the call.
+    /// Marks the error as final, because a lower layer has already retried the call, or because a retry is not right.
     pub fn into_final(self) -> Self {
         Self { is_final: true, ..self }
     }

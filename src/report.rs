@@ -83,7 +83,8 @@ pub enum Outcome {
     Resumed,
     /// Braintrust did not hold the current credentials, and does again.
     Repaired,
-    /// The credentials are not old enough, or this event was carried out before.
+    /// The credentials are not old enough, this event was carried out before, or another run has just written newer
+    /// credentials.
     NotDue,
     /// Rotation is turned on for the staged secret, so Secrets Manager rotates it.
     LeftToSecretsManager,
@@ -125,6 +126,12 @@ pub struct DestinationReport {
     pub layout: Option<Layout>,
     /// Whether Braintrust shows that it holds the new credentials.
     pub updated: bool,
+    /// Whether the `ai_secret` is known to hold parts of two credentials, which don't work together.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_mixed: bool,
+    /// Whether another run had written newer credentials, which were left there.
+    #[serde(skip)]
+    pub is_superseded: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Error>,
 }
@@ -216,7 +223,8 @@ mod tests {
 
     fn destination(ai_secret: &str, updated: bool) -> DestinationReport {
         let (id, layout) = (Some(Uuid::nil()), Some(Layout::Gateway));
-        DestinationReport { ai_secret: ai_secret.to_owned(), id, layout, updated, error: None }
+        let (is_mixed, is_superseded) = (false, false);
+        DestinationReport { ai_secret: ai_secret.to_owned(), id, layout, updated, is_mixed, is_superseded, error: None }
     }
 
     #[test]

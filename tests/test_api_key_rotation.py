@@ -29,6 +29,29 @@ def test_a_service_token_is_replaced_and_the_one_before_the_previous_deleted(wor
     assert key.value()["service_account_id"] == key.account
 
 
+def test_further_fields_of_the_secret_are_kept(world):
+    further = {"owner": "team-a", "tags": [{"a": None}, 1.5, 10**17]}
+    key = ServiceTokenSecret(world, **further)
+    for _ in range(2):
+        key.begin()
+        assert key.run().ok
+    value = key.value()
+    assert {name: value[name] for name in further} == further
+    assert set(value) == {"api_key", "service_token_id", "service_account_id", *further}
+
+
+@pytest.mark.parametrize("status", [400, 403, 404])
+def test_a_token_whose_deletion_lost_its_answer_counts_as_deleted(world, status):
+    key = ServiceTokenSecret(world)
+    key.begin()
+    assert key.run().ok
+    key.begin()
+    world.braintrust.missing_id_status = status
+    world.braintrust.fail("DELETE /v1/service_token/{id}", DropAfter())
+    assert key.run().ok
+    assert key.first not in key.tokens() and len(key.tokens()) == 2
+
+
 def test_a_token_is_named_after_its_secret_and_version_and_tokens_of_other_secrets_stay(world):
     key, other = ServiceTokenSecret(world), ServiceTokenSecret(world)
     for rotated in (other, other, key, key):

@@ -105,6 +105,17 @@ def test_an_api_key_that_braintrust_refuses_is_reported(world, unchanged):
     failed_error(world.fail_to_rotate(target), "invalid_credentials", "braintrust", READ, "401")
 
 
+@pytest.mark.parametrize("call", [READ, UPDATE])
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_firewalls_refusal_says_nothing_about_the_api_key(world, unchanged, call, status):
+    target = world.target(world.new_ai_secret())
+    world.braintrust.fail(call, Reply(status, "<html>Blocked</html>", content_type="text/html"), times=None)
+    unchanged()
+    report = world.fail_to_rotate(target)
+    failed_error(report, "unavailable", "braintrust", call, "text/html")
+    assert len([r for r in world.braintrust.requests if r.call == call]) == 1
+
+
 def test_an_api_key_without_an_admins_permissions_is_reported(world, unchanged):
     target = world.target(world.new_ai_secret())
     world.braintrust.add_key(world.api_key, admin=False)

@@ -425,6 +425,7 @@ mod tests {
             source: Source::RoleBased(RoleBased { kind: RoleBasedKind::Temporary, role, secret_id: None }),
             probe: Probe::Models,
             destinations: Vec::new(),
+            claims: Default::default(),
         }
     }
 

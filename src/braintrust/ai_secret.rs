@@ -2,6 +2,8 @@
 //!
 //! <https://www.braintrust.dev/docs/reference/api/AiSecrets>
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use uuid::Uuid;
@@ -14,6 +16,8 @@ const LIST: &str = "GET /v1/ai_secret";
 const GET: &str = "GET /v1/ai_secret/{id}";
 pub(super) const API_KEY: &str = "api_key";
 pub(super) const IAM_CREDENTIALS: &str = "iam_credentials";
+const OF_TYPE: &str = "ai_secret_type";
+const BEDROCK: &str = "bedrock";
 /// How many candidates an error lists. Reading stops after one more.
 const MAX_CANDIDATES: usize = 10;
 
@@ -35,7 +39,7 @@ pub struct AiSecret {
 
 impl AiSecret {
     pub fn is_bedrock(&self) -> bool {
-        self.provider.as_deref() == Some("bedrock")
+        self.provider.as_deref() == Some(BEDROCK)
     }
 }
 
@@ -116,34 +120,70 @@ impl Braintrust<'_> {
     pub async fn find(&self, lookup: &Lookup) -> Result<AiSecret, Error> {
         let (name, org_name) = match lookup {
             Lookup::Id(id) => return self.get(*id).await,
-            Lookup::Name { name, org_name } => (name.as_str(), org_name.as_ref()),
-        };
-        let failed = |class, problem, remedy| Err(Error::new(class, Service::Braintrust, LIST, problem, remedy));
-        let list = async |filter: &str, value: &str, is_wanted: &dyn Fn(&AiSecret) -> bool| {
-            let mut request = self.request(LIST, None);
-            let org_name = org_name.map(|org| ("org_name", org));
-            request.url.query_pairs_mut().append_pair(filter, value).extend_pairs(org_name);
-            self.pages(&request, |ai_secret: &AiSecret| ai_secret.id, is_wanted, MAX_CANDIDATES + 1).await
+            Lookup::Name { name, org_name } => (name.as_str(), org_name.as_deref()),
         };
         // An older data plane may ignore the filter.
         let is_named = |ai_secret: &AiSecret| ai_secret.name == name;
-        let mut found = list("ai_secret_name", name, &|it| is_named(it) && it.is_bedrock()).await?;
+        let found = match org_name {
+            Some(_) => {
+                let is_wanted = |ai_secret: &AiSecret| is_named(ai_secret) && ai_secret.is_bedrock();
+                self.list(org_name, "ai_secret_name", name, &is_wanted, MAX_CANDIDATES + 1).await?
+            }
+            None => self.named_in_the_only_organization(lookup, is_named).await?,
+        };
+        let failed = |class, problem, remedy| Err(Error::new(class, Service::Braintrust, LIST, problem, remedy));
         if found.len() > 1 {
             let problem = format!("several ai_secrets are named {lookup}: {}", candidates(&found));
-            let remedy = "The API key sees several organizations: add org_name, or name the ai_secret by its ID";
-            return failed(ErrorClass::Conflict, problem, remedy);
+            return failed(ErrorClass::Conflict, problem, "Name the ai_secret by its ID");
         }
-        if let Some(only) = found.pop() {
+        if let Some(only) = found.into_iter().next() {
             return Ok(only);
         }
         // One of another type is returned, because `layout::choose` refuses it with a better error.
-        if let Some(other) = list("ai_secret_name", name, &is_named).await?.pop() {
+        let others = self.list(org_name, "ai_secret_name", name, &is_named, 1).await?;
+        if let Some(other) = others.into_iter().next() {
             return Ok(other);
         }
-        let others = list("ai_secret_type", "bedrock", &AiSecret::is_bedrock).await?;
+        let others = self.list(org_name, OF_TYPE, BEDROCK, &AiSecret::is_bedrock, MAX_CANDIDATES + 1).await?;
         let problem = format!("no ai_secret is named {lookup}. Those of type bedrock: {}", candidates(&others));
         let remedy = "Name one of them in the target's ai_secrets, or create the ai_secret in Braintrust first";
         failed(ErrorClass::NotFound, problem, remedy)
+    }
+
+    /// A name is unique within an organization only. If the key sees several and the right `ai_secret` is renamed, the
+    /// only one of that name would be another organization's.
+    async fn named_in_the_only_organization(
+        &self,
+        lookup: &Lookup,
+        is_named: impl Fn(&AiSecret) -> bool,
+    ) -> Result<Vec<AiSecret>, Error> {
+        let all = self.list(None, OF_TYPE, BEDROCK, &AiSecret::is_bedrock, usize::MAX).await?;
+        let organizations: BTreeSet<_> = all.iter().filter_map(|ai_secret| ai_secret.org_id).collect();
+        let (named, others): (Vec<_>, Vec<_>) = all.into_iter().partition(is_named);
+        if organizations.len() <= 1 {
+            return Ok(named);
+        }
+        let candidates = candidates(if named.is_empty() { &others } else { &named });
+        let problem = format!(
+            "the API key sees ai_secrets of {} organizations, and {lookup} could be of any of them: {candidates}",
+            organizations.len()
+        );
+        let remedy = "Add org_name beside the name in the target's ai_secrets, or name the ai_secret by its ID";
+        Err(Error::new(ErrorClass::Conflict, Service::Braintrust, LIST, problem, remedy))
+    }
+
+    async fn list(
+        &self,
+        org_name: Option<&str>,
+        filter: &str,
+        value: &str,
+        is_wanted: &dyn Fn(&AiSecret) -> bool,
+        enough: usize,
+    ) -> Result<Vec<AiSecret>, Error> {
+        let mut request = self.request(LIST, None);
+        let org_name = org_name.map(|org| ("org_name", org));
+        request.url.query_pairs_mut().append_pair(filter, value).extend_pairs(org_name);
+        self.pages(&request, |ai_secret: &AiSecret| ai_secret.id, is_wanted, enough).await
     }
 
     /// The error is `not_found` for an unknown ID, unless the data plane answers 403 for it.
@@ -289,6 +329,33 @@ mod tests {
         let lookup = Lookup::Name { name: "a".to_owned(), org_name: Some("Acme & Co".to_owned()) };
         server.api().find(&lookup).await.unwrap();
         assert!(server.received().iter().all(|page| page.query("org_name").as_deref() == Some("Acme & Co")));
+    }
+
+    #[tokio::test]
+    async fn a_name_without_an_organization_is_refused_while_the_key_sees_several() {
+        let of = |id: u128, name: &str, org: u128| {
+            let mut ai_secret = stored(id, name, "bedrock");
+            ai_secret["org_id"] = json!(Uuid::from_u128(org));
+            ai_secret
+        };
+        for (case, ai_secrets) in [
+            ("the right one was renamed", vec![of(1, "renamed", 8), of(2, "b", 9)]),
+            ("each has one", vec![of(1, "b", 8), of(2, "b", 9)]),
+            ("none is named so", vec![of(1, "a", 8), of(2, "c", 9)]),
+            ("the other one is on a later page", vec![of(1, "b", 8), of(2, "c", 8), of(3, "d", 8), of(4, "e", 9)]),
+        ] {
+            for filters in [true, false] {
+                let error = data_plane(ai_secrets.clone(), filters).api().find(&by_name("b")).await.unwrap_err();
+                assert_eq!(error.class, ErrorClass::Conflict, "{case}");
+                assert!(error.problem.contains("of 2 organizations") && error.remedy.contains("org_name"), "{error}");
+                assert!(error.problem.contains("00000000-0000-0000-0000-00000000000"), "{error}");
+            }
+        }
+        let mut elsewhere = stored(3, "b", "openai");
+        elsewhere["org_id"] = json!(Uuid::nil());
+        let of_another_type = data_plane(vec![of(1, "b", 8), elsewhere], true);
+        assert_eq!(of_another_type.api().find(&by_name("b")).await.unwrap().id, Uuid::from_u128(1));
+        assert_eq!(of_another_type.received().len(), 2, "one page and the end");
     }
 
     #[tokio::test]

@@ -138,6 +138,17 @@ pub fn differs(
     is_later.then_some("its secret was changed after this function had written it")
 }
 
+/// Whether another run has written newer credentials than those that were created at `created_at`. `first` is the
+/// `ai_secret` as this run read it when it created them, and `latest` is it as it is now.
+///
+/// A change between the two readings is another run's, whatever the clocks say. A change before the first reading is
+/// told by the clocks, which may differ: it must be clearly later than the credentials, and not in the future.
+pub fn is_superseded(created_at: Timestamp, first: &AiSecret, latest: &AiSecret, now: Timestamp) -> bool {
+    let Some(changed) = changed_at(latest) else { return false };
+    let is_later = changed.duration_since(created_at) > LEEWAY && changed.duration_since(now) <= LEEWAY;
+    is_later || changed_at(first).is_some_and(|first| changed > first)
+}
+
 /// When the secret itself last changed, if the data plane says so.
 pub fn changed_at(ai_secret: &AiSecret) -> Option<Timestamp> {
     ai_secret.secret_updated_at.as_ref()?.parse().ok()
@@ -475,6 +486,34 @@ mod tests {
         assert!(!differs(Layout::Gateway, EARLY, None));
         assert!(!differs(Layout::Gateway, later, EARLY));
         assert!(!differs(Layout::Documented, EARLY, later));
+    }
+
+    #[test]
+    fn credentials_that_another_run_wrote_meanwhile_are_newer_whatever_the_clocks_say() {
+        const HOUR: &str = "2026-01-01T01:00:00Z";
+        // They were created at EARLY.
+        for (case, first, latest, now, expected) in [
+            ("nobody wrote", Some("2025-12-31T23:30:00Z"), Some("2025-12-31T23:30:00Z"), EARLY, false),
+            ("a write between the readings", EARLY, LATE, EARLY, true),
+            ("a slow clock of the data plane", Some("2025-12-31T20:00:00Z"), Some("2025-12-31T20:00:01Z"), EARLY, true),
+            ("a write just before the first reading", LATE, LATE, EARLY, false),
+            (
+                "a write before the reading of a slow run",
+                Some("2026-01-01T00:05:01Z"),
+                Some("2026-01-01T00:05:01Z"),
+                Some("2026-01-01T00:06:00Z"),
+                true,
+            ),
+            ("within the leeway", Some("2026-01-01T00:05:00Z"), Some("2026-01-01T00:05:00Z"), Some(HOUR), false),
+            // An hour ahead, it would otherwise look newer than every run's credentials.
+            ("a fast clock of the data plane", Some(HOUR), Some(HOUR), EARLY, false),
+            ("an older data plane", None, None, EARLY, false),
+            ("no time at first", None, LATE, EARLY, false),
+        ] {
+            let at = |time| at(shows("ASIAOTHER"), time);
+            let (created_at, now) = (EARLY.unwrap().parse().unwrap(), now.unwrap().parse().unwrap());
+            assert_eq!(is_superseded(created_at, &at(first), &at(latest), now), expected, "{case}");
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::http;
 /// In MB. A page of `ai_secret`s with long lists of models has a few hundred kilobytes, and all concurrent targets may
 /// read one at the same time.
 const MAX_RESPONSE: usize = 1;
-const PAGE_SIZE: &str = "50";
+const PAGE_SIZE: usize = 50;
 /// Ends the reading of a data plane that ignores the cursor and returns the same page again and again.
 const MAX_PAGES: usize = 100;
 
@@ -62,7 +62,8 @@ impl Braintrust<'_> {
     }
 
     /// Reads pages until `enough` wanted objects are found. The answers have no cursor: the last ID of a page leads to
-    /// the next one, and an empty page is the end.
+    /// the next one, and an empty page is the end. So is a page that repeats, from a data plane that ignores the cursor
+    /// and the limit.
     pub(super) async fn pages<T: DeserializeOwned>(
         &self,
         request: &Request,
@@ -74,9 +75,13 @@ impl Braintrust<'_> {
         for _ in 0..MAX_PAGES {
             let mut page = request.clone();
             let after = cursor.map(|last: Uuid| ("starting_after", last.to_string()));
-            page.url.query_pairs_mut().append_pair("limit", PAGE_SIZE).extend_pairs(after);
+            page.url.query_pairs_mut().append_pair("limit", &PAGE_SIZE.to_string()).extend_pairs(after);
             let Page { objects } = self.send(&page).await?;
-            cursor = objects.last().map(&id);
+            let last = objects.last().map(&id);
+            if last == cursor && objects.len() != PAGE_SIZE {
+                return Ok(found);
+            }
+            cursor = last;
             found.extend(objects.into_iter().filter(is_wanted));
             if cursor.is_none() || found.len() >= enough {
                 return Ok(found);
@@ -136,8 +141,16 @@ impl Braintrust<'_> {
     }
 }
 
-/// The error for a status. The body is not read, because it may repeat what was sent.
+/// The error for a status. The body is not read, because it may repeat what was sent. Braintrust refuses in plain text
+/// or JSON, so that a refusal of another type, such as a firewall's page, says nothing about the call.
 fn refused(call: &'static str, status: u16, headers: &HeaderMap) -> Error {
+    if matches!(status, 400 | 401 | 403 | 404) && !is_of_an_api(headers) {
+        let problem = format!("answered {status} with {}, so something else answered", http::media_type(headers));
+        let remedy = "Check that the Braintrust URL is that of a data plane, and what refuses the function's requests on \
+                      the way there, such as a firewall, a proxy or a gateway";
+        // A refusal is not retried, whoever refuses.
+        return Error::new(ErrorClass::Unavailable, Service::Braintrust, call, problem, remedy).into_final();
+    }
     // Some data planes answer 400 when they don't know an ID.
     let is_unknown = status == 404 || (status == 400 && call.starts_with("GET ") && call.ends_with("{id}"));
     let (class, remedy) = match status {
@@ -153,8 +166,8 @@ fn refused(call: &'static str, status: u16, headers: &HeaderMap) -> Error {
         ),
         403 => (
             ErrorClass::Permission,
-            "Braintrust knows the API key and denies the call. Only the admins of an organization may update its \
-             ai_secrets, and an API key sees its own organizations only",
+            "The call is denied. Only the admins of an organization may update its ai_secrets, and an API key sees its \
+             own organizations only. Some data planes answer 403 for an unknown ID",
         ),
         429 => (ErrorClass::Throttled, "The next scheduled run tries again"),
         300..=399 => (ErrorClass::Configuration, "Check BRAINTRUST_API_URL: an API does not redirect"),
@@ -163,6 +176,13 @@ fn refused(call: &'static str, status: u16, headers: &HeaderMap) -> Error {
     };
     let error = Error::new(class, Service::Braintrust, call, format!("answered {status}"), remedy);
     Error { retry_after: retry_after(headers), ..error }
+}
+
+/// Whether a refusal has no content type, or one in which an API refuses.
+fn is_of_an_api(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    matches!(media_type.as_str(), "" | "text/plain" | "application/json") || media_type.ends_with("+json")
 }
 
 /// The seconds of `Retry-After`. A date, which the header may also hold, is left to the backoff.
@@ -212,6 +232,30 @@ mod tests {
             assert_eq!((error.class, error.problem.as_str()), (class, format!("answered {status}").as_str()), "{call}");
             assert!(!format!("{error:?}").contains("hidden"), "{error:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_that_is_not_an_apis_is_somebody_elses_and_is_not_retried() {
+        let of = |status, media_type: &'static str| {
+            TestServer::start(move |_| Answer::status(status).with_body(media_type, "<p>hidden</p>"))
+        };
+        for call in [CALL, BY_ID, "PATCH /v1/ai_secret/{id}", "DELETE /v1/service_token/{id}"] {
+            for status in [400, 401, 403, 404] {
+                for media_type in ["text/html", "text/html; charset=utf-8", "TEXT/HTML", "application/xml"] {
+                    let server = of(status, media_type);
+                    let api = server.api();
+                    let error = api.send::<Value>(&api.request(call, None)).await.unwrap_err();
+                    assert_eq!((error.class, server.received().len()), (ErrorClass::Unavailable, 1), "{call} {status}");
+                    assert!(error.problem.starts_with(&format!("answered {status} with ")), "{error}");
+                }
+            }
+        }
+        for media_type in ["text/plain", "application/json; charset=utf-8", "application/problem+json", "Text/Plain"] {
+            let error = get_once(&of(403, media_type), CALL).await.unwrap_err();
+            assert_eq!(error.class, ErrorClass::Permission, "{media_type}");
+        }
+        let throttled = get_once(&of(429, "text/html"), CALL).await.unwrap_err();
+        assert_eq!(throttled.class, ErrorClass::Throttled);
     }
 
     #[tokio::test]
@@ -355,19 +399,31 @@ mod tests {
 
     #[tokio::test]
     async fn pages_are_read_until_there_is_enough() {
-        let server = TestServer::start(|_| Answer::json(&json!({"objects": [Uuid::nil(), Uuid::max()]})));
+        let mut number = 0;
+        let server = TestServer::start(move |_| {
+            number += 1;
+            Answer::json(&json!({"objects": [Uuid::from_u128(number), Uuid::max()]}))
+        });
         let api = server.api();
         let request = api.request(CALL, None);
-        let found = api.pages(&request, |id: &Uuid| *id, &Uuid::is_max, 2).await.unwrap();
-        assert_eq!((found.len(), server.received().len()), (2, 2));
+        let found = api.pages(&request, |id: &Uuid| *id, &|_| true, 2).await.unwrap();
+        assert_eq!((found.len(), server.received().len()), (2, 1));
     }
 
     #[tokio::test]
-    async fn a_data_plane_that_ignores_the_cursor_is_not_read_forever() {
-        let server = TestServer::start(|_| Answer::json(&json!({"objects": [Uuid::nil()]})));
-        let api = server.api();
-        let request = api.request(CALL, None);
-        let error = api.pages(&request, |id: &Uuid| *id, &|_| false, 1).await.unwrap_err();
-        assert_eq!((error.class, server.received().len()), (ErrorClass::Unavailable, MAX_PAGES));
+    async fn a_page_that_repeats_is_the_end_unless_it_is_full() {
+        for (count, calls) in [(1, Ok(2)), (49, Ok(2)), (51, Ok(2)), (50, Err(MAX_PAGES))] {
+            let ids: Vec<_> = (1..=count).map(Uuid::from_u128).collect();
+            let server = TestServer::start(move |_| Answer::json(&json!({"objects": ids})));
+            let api = server.api();
+            let request = api.request(CALL, None);
+            match (api.pages(&request, |id: &Uuid| *id, &|_| true, usize::MAX).await, calls) {
+                (Ok(found), Ok(calls)) => assert_eq!((found.len() as u128, server.received().len()), (count, calls)),
+                (Err(error), Err(calls)) => {
+                    assert_eq!((error.class, server.received().len()), (ErrorClass::Unavailable, calls));
+                }
+                (found, _) => panic!("{count}: {found:?}"),
+            }
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Decides where Bedrock credentials go inside an `ai_secret`, and puts them there with one PATCH.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -137,20 +138,33 @@ pub fn warning(layout: Layout, ai_secret: &AiSecret) -> Option<String> {
 impl Braintrust<'_> {
     /// Writes proven credentials over an `ai_secret`, and returns the result. The call may be retried, because sending
     /// the same body again changes nothing. `check` runs in each attempt, after the wait for the permit, which may be
-    /// long.
+    /// long. It is told whether an earlier attempt may have arrived, because its response was lost.
     pub async fn patch(
         &self,
         before: &AiSecret,
         layout: Layout,
         proven: Proven<'_>,
         region: &Region,
-        check: impl AsyncFn() -> Result<(), Error>,
+        check: impl AsyncFn(bool) -> Result<(), Error>,
     ) -> Result<AiSecret, Error> {
         let body = patch_body(layout, proven, region, &before.metadata)?;
         let request = Request { body: Some(body), ..self.request(PATCH, Some(before.id)) };
+        let lost = RefCell::new(None);
         let attempt = async || {
-            check().await?;
-            self.exchange(&request).await
+            let earlier: Option<Error> = lost.borrow().clone();
+            check(earlier.is_some()).await.map_err(|error| match earlier {
+                // The lost response says more than the reason why the PATCH was not sent again.
+                Some(lost) if error.is_retryable() => lost,
+                Some(lost) => lost.into_final(),
+                None => error,
+            })?;
+            let answer = self.exchange(&request).await;
+            if let Err(error) = &answer
+                && matches!(error.class, ErrorClass::Unavailable | ErrorClass::Timeout)
+            {
+                lost.replace(Some(error.clone()));
+            }
+            answer
         };
         self.deadline.retry(Service::Braintrust, PATCH, || self.with_permit(PATCH, attempt())).await
     }
@@ -205,7 +219,6 @@ pub fn patch_body(layout: Layout, proven: Proven<'_>, region: &Region, current: 
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
     use std::time::Duration;
 
     use serde_json::{Value, json};
@@ -419,7 +432,7 @@ mod tests {
         Answer::json(&json!({"id": Uuid::nil(), "name": "x"}))
     }
 
-    async fn patch(api: Braintrust<'_>, check: impl AsyncFn() -> Result<(), Error>) -> Result<AiSecret, Error> {
+    async fn patch(api: Braintrust<'_>, check: impl AsyncFn(bool) -> Result<(), Error>) -> Result<AiSecret, Error> {
         let credentials = new_credentials(Secret::LongTermApiKey("key".into()));
         let (before, proven) = (ai_secret(&json!({"region": "us-east-1"})), Proven::assume(&credentials));
         api.patch(&before, Layout::Gateway, proven, &region("us-east-1"), check).await
@@ -432,14 +445,14 @@ mod tests {
     #[tokio::test]
     async fn a_patch_whose_response_is_lost_is_sent_again_as_it_was_after_another_check() {
         let server = TestServer::start_with([Answer::HangUp, stored()]);
-        let checks = Cell::new(0);
-        let check = async || {
-            checks.set(checks.get() + 1);
+        let checks = RefCell::new(Vec::new());
+        let check = async |may_have_arrived: bool| {
+            checks.borrow_mut().push(may_have_arrived);
             Ok(())
         };
         patch(server.api(), check).await.unwrap();
         let (received, body) = (server.received(), json!({"secret": "key", "metadata": {"auth_type": "api_key"}}));
-        assert_eq!((methods(&received), checks.get()), (vec!["PATCH"; 2], 2));
+        assert_eq!((methods(&received), checks.into_inner()), (vec!["PATCH"; 2], vec![false, true]));
         assert!(received.iter().all(|request| request.json() == body));
         assert!(received.iter().all(|request| request.target == format!("/v1/ai_secret/{}", Uuid::nil())));
     }
@@ -447,16 +460,41 @@ mod tests {
     #[tokio::test]
     async fn a_patch_is_not_sent_when_the_check_fails() {
         let server = TestServer::start(|_| stored());
-        let check = async || Err(Error::new(ErrorClass::Conflict, Service::Braintrust, PATCH, "changed", ""));
+        let check = async |_| Err(Error::new(ErrorClass::Conflict, Service::Braintrust, PATCH, "changed", ""));
         let error = patch(server.api(), check).await.unwrap_err();
         assert_eq!((error.class, server.received().len()), (ErrorClass::Conflict, 0));
+    }
+
+    #[tokio::test]
+    async fn a_lost_response_outweighs_a_failed_check_before_the_patch_is_sent_again() {
+        for (class, attempts) in [(ErrorClass::Permission, 2), (ErrorClass::Conflict, 2), (ErrorClass::Timeout, 5)] {
+            let server = TestServer::start(|_| Answer::HangUp);
+            let checks = RefCell::new(0);
+            let check = async |may_have_arrived: bool| {
+                *checks.borrow_mut() += 1;
+                if may_have_arrived { Err(Error::new(class, Service::Braintrust, "GET", "failed", "")) } else { Ok(()) }
+            };
+            let error = patch(server.api(), check).await.unwrap_err();
+            assert_eq!((error.class, error.call), (ErrorClass::Unavailable, PATCH), "{class:?}");
+            assert_eq!((server.received().len(), checks.into_inner()), (1, attempts), "{class:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_patch_that_was_throttled_has_not_arrived() {
+        let server = TestServer::start_with([Answer::status(429), stored()]);
+        let check = async |may_have_arrived: bool| {
+            assert!(!may_have_arrived);
+            Ok(())
+        };
+        patch(server.api(), check).await.unwrap();
     }
 
     #[tokio::test]
     async fn a_refused_patch_is_not_retried() {
         for (status, class) in [(400, ErrorClass::Configuration), (403, ErrorClass::Permission)] {
             let server = TestServer::start(move |_| Answer::status(status));
-            let error = patch(server.api(), async || Ok(())).await.unwrap_err();
+            let error = patch(server.api(), async |_| Ok(())).await.unwrap_err();
             assert_eq!((error.class, server.received().len()), (class, 1));
         }
     }
@@ -465,7 +503,7 @@ mod tests {
     async fn a_check_reads_without_a_permit_of_its_own() {
         let server = TestServer::start(|_| stored());
         let api = || Braintrust { deadline: Deadline::after(Duration::from_secs(3)), ..server.api() };
-        let check = async || {
+        let check = async |_| {
             // From now on no call gets a permit before the deadline.
             server.rate_limit.throttled(tokio::time::Instant::now(), Some(Duration::from_secs(5)));
             api().get_under_permit(Uuid::nil()).await.map(drop)

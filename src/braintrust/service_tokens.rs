@@ -50,12 +50,23 @@ impl Braintrust<'_> {
     }
 
     /// Deletes a service token, whose key Braintrust refuses from then on. A token that is gone counts as deleted,
-    /// because the response to an earlier attempt may have been lost.
+    /// because the response to an earlier attempt may have been lost. Data planes answer 400, 403 or 404 for an unknown
+    /// ID, so the list of tokens decides what a refusal means.
     pub async fn delete_service_token(&self, id: Uuid) -> Result<(), Error> {
         let request = self.request("DELETE /v1/service_token/{id}", Some(id));
-        match self.send::<IgnoredAny>(&request).await {
-            Err(error) if error.class != ErrorClass::NotFound => Err(error),
-            Ok(_) | Err(_) => Ok(()),
+        let Err(error) = self.send::<IgnoredAny>(&request).await else { return Ok(()) };
+        match error.class {
+            ErrorClass::NotFound => Ok(()),
+            ErrorClass::Configuration | ErrorClass::Permission => match self.list_service_tokens().await {
+                Ok(tokens) if tokens.iter().all(|token| token.id != id) => Ok(()),
+                Ok(_) | Err(_) => Err(error),
+            },
+            ErrorClass::Conflict
+            | ErrorClass::Throttled
+            | ErrorClass::Unavailable
+            | ErrorClass::InvalidCredentials
+            | ErrorClass::VerificationFailed
+            | ErrorClass::Timeout => Err(error),
         }
     }
 }
@@ -98,11 +109,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_service_token_that_is_gone_counts_as_deleted() {
+    async fn a_service_token_that_is_gone_counts_as_deleted_whatever_its_deletion_is_answered_with() {
+        let tokens = |ids: &[Uuid]| {
+            let objects: Vec<_> = ids.iter().map(|id| json!({"id": id})).collect();
+            [Answer::json(&json!({"objects": objects})), Answer::json(&json!({"objects": []}))]
+        };
+        let other = Uuid::max();
+        for status in [400, 403] {
+            let answers = |ids: &[Uuid]| [Answer::HangUp, Answer::status(status)].into_iter().chain(tokens(ids));
+            let server = TestServer::start_with(answers(&[other]).collect::<Vec<_>>());
+            assert!(server.api().delete_service_token(Uuid::nil()).await.is_ok(), "{status}");
+            let server = TestServer::start_with(answers(&[other, Uuid::nil()]).collect::<Vec<_>>());
+            let error = server.api().delete_service_token(Uuid::nil()).await.unwrap_err();
+            assert_eq!(error.problem, format!("answered {status}"), "it is still there");
+            let server = TestServer::start_with([Answer::status(status), Answer::status(403)]);
+            let error = server.api().delete_service_token(Uuid::nil()).await.unwrap_err();
+            assert_eq!(error.problem, format!("answered {status}"), "whether it is there is not known");
+        }
         let lost = [Answer::HangUp, Answer::status(404)];
         assert!(TestServer::start_with(lost).api().delete_service_token(Uuid::nil()).await.is_ok());
-        let refused = TestServer::start_with([Answer::status(403)]);
-        let error = refused.api().delete_service_token(Uuid::nil()).await.unwrap_err();
-        assert_eq!(error.class, ErrorClass::Permission);
+        let html = Answer::status(404).with_body("text/html", "");
+        let error = TestServer::start_with([html]).api().delete_service_token(Uuid::nil()).await.unwrap_err();
+        assert_eq!(error.class, ErrorClass::Unavailable);
     }
 }

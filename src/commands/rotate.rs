@@ -50,11 +50,21 @@ async fn rotate_in_memory(run: &TargetRun<'_>, source: &RoleBased, dry_run: bool
     let are_writable = run.report_readings(&readings);
     run.progress.held(destinations::held_lifetime(source, &readings));
     let Some(proven) = proven? else { return are_writable.map(|()| Outcome::WouldRotate) };
-    run.progress.credentials(proven.credentials());
     let written = run.write_all(&readings, proven).await;
+    let superseded: Vec<_> = written.iter().filter(|report| report.is_superseded).collect();
+    for report in &superseded {
+        let warning = "another run has written newer credentials meanwhile. They were left there";
+        run.progress.warning(format!("the ai_secret {}: {warning}", report.ai_secret));
+    }
+    let (are_all_superseded, is_any_superseded) = (superseded.len() == written.len(), !superseded.is_empty());
+    if !are_all_superseded {
+        run.progress.credentials(proven.credentials());
+    }
     run.report_destinations(written, &readings)?;
-    run.progress.held(Some(proven.credentials().lifetime()));
-    Ok(Outcome::Rotated)
+    if !is_any_superseded {
+        run.progress.held(Some(proven.credentials().lifetime()));
+    }
+    Ok(if are_all_superseded { Outcome::NotDue } else { Outcome::Rotated })
 }
 
 /// Rotates the credentials by the four steps in order if they are due, makes Braintrust hold what is current otherwise,

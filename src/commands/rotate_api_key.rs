@@ -1,8 +1,11 @@
 //! One step of the rotation of a Braintrust API key, if its secret holds a service token.
 
+use std::collections::BTreeMap;
+
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::aws::secrets_manager::{NotStaged, StagedSecret, Stages};
@@ -26,6 +29,11 @@ struct TokenSecret {
     service_account_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     org_name: Option<String>,
+    /// Fields that somebody else added for a purpose of their own. A rotation keeps them.
+    ///
+    /// Security: they may be secrets, so nothing shows them.
+    #[serde(flatten)]
+    further: BTreeMap<String, Value>,
 }
 
 /// Runs one step for the API key that `destination` uses.

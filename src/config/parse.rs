@@ -1,6 +1,7 @@
 //! Reads the JSON array of targets and checks the rules between fields and between targets.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -119,9 +120,30 @@ pub(super) fn targets(
         };
         target(entry, defaults).map_err(|invalid| invalid.in_target(&name))
     });
-    let targets: Vec<Target> = targets.collect::<Result<_, _>>()?;
+    let mut targets: Vec<Target> = targets.collect::<Result<_, _>>()?;
     refuse_shared(&targets, targets_secret)?;
+    set_claims(&mut targets);
     Ok(targets)
+}
+
+/// Tells each destination which ones come before it.
+fn set_claims(targets: &mut [Target]) {
+    let mut destinations = targets.iter().flat_map(|target| &target.destinations);
+    if destinations.all(|destination| matches!(destination.lookup, Lookup::Id(_))) {
+        return;
+    }
+    let claims = targets.iter().flat_map(|Target { name: target, destinations, .. }| {
+        let claim = |Destination { lookup, data_plane, .. }: &Destination| Claim {
+            target: target.clone(),
+            lookup: lookup.clone(),
+            data_plane: data_plane.clone(),
+        };
+        destinations.iter().map(claim)
+    });
+    let claims: Arc<[Claim]> = claims.collect();
+    targets.iter_mut().for_each(|target| target.claims = claims.clone());
+    let destinations = targets.iter_mut().flat_map(|target| &mut target.destinations);
+    destinations.enumerate().for_each(|(position, destination)| destination.earlier_claims = position);
 }
 
 fn target(entry: Payload, defaults: &Defaults) -> Result<Target, Invalid> {
@@ -145,7 +167,14 @@ fn target(entry: Payload, defaults: &Defaults) -> Result<Target, Invalid> {
         destination.check(raw.kind, defaults).map_err(place)
     });
     let destinations = destinations.collect::<Result<_, _>>()?;
-    Ok(Target { name: raw.name, region: raw.region, source, probe: raw.probe.unwrap_or_default(), destinations })
+    Ok(Target {
+        name: raw.name,
+        region: raw.region,
+        source,
+        probe: raw.probe.unwrap_or_default(),
+        destinations,
+        claims: Arc::default(),
+    })
 }
 
 impl RawTarget {
@@ -225,7 +254,8 @@ impl RawDestination {
         let layout = self.layout.unwrap_or_default();
         let problem = "the documented layout can't hold an API key; expected auto or gateway";
         refuse_if(kind.is_api_key() && layout == LayoutChoice::Documented, ".layout", problem)?;
-        Ok(Destination { lookup, data_plane: DataPlane { api_url, api_key_secret_id }, layout })
+        let data_plane = DataPlane { api_url, api_key_secret_id };
+        Ok(Destination { lookup, data_plane, layout, earlier_claims: 0 })
     }
 }
 
@@ -260,7 +290,12 @@ fn refuse_shared(targets: &[Target], targets_secret: Option<&SecretId>) -> Resul
             others.push(account);
         }
         for Destination { lookup, data_plane, .. } in &target.destinations {
-            let is_shared = !written_to.insert((&data_plane.api_url, lookup));
+            // Two API keys may see an organization each. If it is the same one, the run refuses the second.
+            let api_key = match lookup {
+                Lookup::Id(_) => None,
+                Lookup::Name { .. } => Some(&data_plane.api_key_secret_id),
+            };
+            let is_shared = !written_to.insert((data_plane.url(), api_key, lookup));
             refuse_if(is_shared, "ai_secrets", &format!("{lookup} is named twice, so two would write to it"))?;
         }
         if let Some(id) = target.secret_id() {
@@ -397,6 +432,21 @@ mod tests {
         assert!(error.contains("ai_secrets: \"a\" of \"b\" is named twice"), "{error}");
         let error = twice(json!({"name": "a"}));
         assert!(error.contains("ai_secrets: \"a\" is named twice"), "{error}");
+    }
+
+    #[test]
+    fn equal_names_that_two_api_keys_see_are_accepted_and_know_each_other() {
+        let of = |name: &str, key: &str| {
+            let ai_secrets = json!([{"name": "AWS Bedrock", "api_key_secret_id": key}]);
+            with(role_based(), json!({"name": name, "ai_secrets": ai_secrets}))
+        };
+        let targets = read(&json!([of("one", "key-of-one"), of("two", "key-of-two")])).unwrap();
+        let earlier: Vec<_> = targets.iter().map(|target| target.destinations[0].earlier_claims).collect();
+        assert_eq!(earlier, [0, 1]);
+        let claims: Vec<_> = targets[1].claims.iter().map(|claim| claim.target.as_str()).collect();
+        assert_eq!(claims, ["one", "two"]);
+        assert!(read(&json!([of("one", "key"), of("two", "key")])).is_err());
+        assert!(read(&json!([role_based()])).unwrap()[0].claims.is_empty(), "IDs tell enough");
     }
 
     #[test]

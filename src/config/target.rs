@@ -1,6 +1,7 @@
 //! A target that satisfies every rule of the configuration.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Url;
@@ -17,6 +18,9 @@ pub struct Target {
     pub source: Source,
     pub probe: Probe,
     pub destinations: Vec<Destination>,
+    /// The destinations of all targets, in the configured order. There are none if all are named by their IDs, because
+    /// then no two are the same.
+    pub claims: Arc<[Claim]>,
 }
 
 impl Target {
@@ -104,6 +108,18 @@ pub struct Destination {
     pub lookup: Lookup,
     pub data_plane: DataPlane,
     pub layout: LayoutChoice,
+    /// The number of the claims that come before it. If one of them turns out to be the same `ai_secret`, that one is
+    /// written and this one is refused.
+    pub earlier_claims: usize,
+}
+
+/// A destination of any target, to tell whether two of them are one `ai_secret`. Of one that is named and one that has
+/// an ID, or of equal names that two API keys see, only Braintrust knows.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    pub target: TargetName,
+    pub lookup: Lookup,
+    pub data_plane: DataPlane,
 }
 
 /// Apply to destinations without these fields.
@@ -121,8 +137,15 @@ pub struct DataPlane {
     pub api_key_secret_id: SecretId,
 }
 
+impl DataPlane {
+    /// The URL, in one spelling.
+    pub fn url(&self) -> &str {
+        self.api_url.as_str().trim_end_matches('/')
+    }
+}
+
 /// How an `ai_secret` is found. Of those that the API key sees, exactly one of type `bedrock` must have the name.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Lookup {
     Id(Uuid),
     Name { name: String, org_name: Option<String> },

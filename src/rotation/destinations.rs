@@ -1,11 +1,14 @@
 //! A target's destinations: found, written and verified side by side.
 
+use std::cell::Cell;
 use std::time::Duration;
 
+use backon::ExponentialBuilder;
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
+use super::policy;
 use super::target_run::TargetRun;
 use crate::aws::bedrock::Proven;
 use crate::aws::iam_keys::Key;
@@ -13,13 +16,20 @@ use crate::braintrust::ai_secret::AiSecret;
 use crate::braintrust::arrival::{self, NotArrived, Presence};
 use crate::braintrust::client::Braintrust;
 use crate::braintrust::layout::{self, Layout, PATCH};
-use crate::config::{Destination, Region, RoleBased};
+use crate::config::{Claim, Destination, Lookup, Region, RoleBased};
 use crate::credentials::{Credentials, Lifetime};
 use crate::error::{Error, ErrorClass, Service};
-use crate::report::DestinationReport;
+use crate::report::{DestinationReport, iso8601};
 
 /// A reading older than this is repeated before the PATCH, because somebody may have changed the `ai_secret` since.
 const MAX_READING_AGE: Duration = Duration::from_secs(2);
+
+/// How long to wait between two attempts to complete a mixture.
+const COMPLETION: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(200))
+    .with_max_delay(Duration::from_secs(5))
+    .without_max_times()
+    .with_jitter();
 
 /// A destination, and its `ai_secret` if that may be written.
 pub struct Reading<'a> {
@@ -34,6 +44,26 @@ pub struct Writable {
     read_at: Instant,
 }
 
+/// What a write that didn't fail has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Update {
+    Written,
+    /// Nothing, because another run has written newer credentials.
+    Superseded,
+}
+
+struct NotWritten {
+    error: Error,
+    /// Whether the `ai_secret` was last seen with parts of two credentials.
+    is_mixed: bool,
+}
+
+impl From<Error> for NotWritten {
+    fn from(error: Error) -> Self {
+        Self { error, is_mixed: false }
+    }
+}
+
 impl Reading<'_> {
     pub fn writable(&self) -> Option<&Writable> {
         self.result.as_ref().ok()
@@ -46,17 +76,20 @@ impl Reading<'_> {
             id: writable.map(|found| found.ai_secret.id),
             layout: writable.map(|found| found.layout),
             updated: false,
+            is_mixed: false,
+            is_superseded: false,
             error: error.cloned(),
         }
     }
 
     /// Reports the destination as updated, or why it was not. One that could not be read keeps that error.
-    fn report_update(&self, update: Option<Result<(), Error>>) -> DestinationReport {
+    fn report_update(&self, update: Option<Result<Update, NotWritten>>) -> DestinationReport {
         let report = self.report();
         match update {
             None => report,
-            Some(Ok(())) => DestinationReport { updated: true, ..report },
-            Some(Err(error)) => DestinationReport { error: Some(error), ..report },
+            Some(Ok(Update::Written)) => DestinationReport { updated: true, ..report },
+            Some(Ok(Update::Superseded)) => DestinationReport { is_superseded: true, ..report },
+            Some(Err(NotWritten { error, is_mixed })) => DestinationReport { is_mixed, error: Some(error), ..report },
         }
     }
 }
@@ -103,7 +136,7 @@ pub fn verify_all(readings: &[Reading<'_>], credentials: &Credentials) -> Vec<De
     let verify = |reading: &Reading<'_>| {
         let found = reading.writable()?;
         let arrived = arrival::arrived(found.layout, credentials, None, &found.ai_secret);
-        Some(arrived.map_err(|NotArrived { problem, .. }| not_arrived(found, problem)))
+        Some(arrived.map(|()| Update::Written).map_err(|why| not_arrived(found, why)))
     };
     readings.iter().map(|reading| reading.report_update(verify(reading))).collect()
 }
@@ -144,7 +177,41 @@ impl<'a> TargetRun<'a> {
         let find = async |api: Braintrust<'_>| api.find(&destination.lookup).await;
         let ai_secret = self.services.braintrust(&destination.data_plane, self.deadline, find).await?;
         let layout = layout::choose(destination.layout, self.target.kind(), &ai_secret)?;
+        self.refuse_shared(destination, &ai_secret).await?;
         Ok(Writable { ai_secret, layout, read_at: Instant::now() })
+    }
+
+    /// Refuses an `ai_secret` that is also an earlier destination, under another name or of another API key. Which of
+    /// the two is written depends on the configuration alone, so that simultaneous runs agree about it.
+    async fn refuse_shared(&self, destination: &Destination, found: &AiSecret) -> Result<(), Error> {
+        let earlier = self.target.claims.get(..destination.earlier_claims).unwrap_or_default();
+        for claim in earlier {
+            let is_same = match identity(claim, destination, found) {
+                Identity::Same => true,
+                Identity::Other => false,
+                Identity::Unknown => {
+                    let find = async |api: Braintrust<'_>| api.find(&claim.lookup).await;
+                    match self.services.braintrust(&claim.data_plane, self.deadline, find).await {
+                        Ok(other) => other.id == found.id,
+                        Err(error) if error.is_transient() => return Err(error),
+                        // It can't be written under that name.
+                        Err(_) => false,
+                    }
+                }
+            };
+            if is_same {
+                let (id, target, lookup) = (found.id, claim.target.as_str(), &claim.lookup);
+                return Err(Error::new(
+                    ErrorClass::Conflict,
+                    Service::Braintrust,
+                    PATCH,
+                    format!("the ai_secret {id} is also {lookup} of the target {target:?}; it was not touched"),
+                    "Remove one of the two from the targets, because each would overwrite the other's credentials. Until \
+                     then, the one that is configured first is written",
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Whether Braintrust holds a key of the IAM user, as far as it shows.
@@ -182,75 +249,194 @@ impl<'a> TargetRun<'a> {
         join_all(readings.iter().map(write)).await
     }
 
-    async fn write(&self, destination: &Destination, found: &Writable, proven: Proven<'_>) -> Result<(), Error> {
-        if found.read_at.elapsed() < MAX_READING_AGE {
-            return self.patch(destination, found, proven).await;
+    async fn write(
+        &self,
+        destination: &Destination,
+        first: &Writable,
+        proven: Proven<'_>,
+    ) -> Result<Update, NotWritten> {
+        let read_again;
+        let latest = if first.read_at.elapsed() < MAX_READING_AGE {
+            first
+        } else {
+            read_again = self.read_destination(destination).await?;
+            &read_again
+        };
+        let write = Write { run: self, destination, first: &first.ai_secret, found: latest, proven };
+        if write.is_superseded(&latest.ai_secret) {
+            return Ok(Update::Superseded);
         }
-        let read_again = self.read_destination(destination).await?;
-        self.patch(destination, &read_again, proven).await
+        write.until_complete().await
+    }
+}
+
+/// One write of a destination.
+struct Write<'a> {
+    run: &'a TargetRun<'a>,
+    destination: &'a Destination,
+    /// As it was read when the credentials were created.
+    first: &'a AiSecret,
+    /// As it was read last.
+    found: &'a Writable,
+    proven: Proven<'a>,
+}
+
+impl Write<'_> {
+    /// PATCHes, and repeats that at once if Braintrust then shows a mixture of the old and the new credentials. If it
+    /// still does, a staged target restores what worked before. Without a staged secret, nobody has the old
+    /// credentials, so that only completing helps: it is tried until the deadline.
+    async fn until_complete(&self) -> Result<Update, NotWritten> {
+        let (attempts, is_mixed) = (Cell::new(0), Cell::new(false));
+        let attempt = async || {
+            attempts.set(attempts.get() + 1);
+            match self.patch(attempts.get() == 1).await {
+                Ok(update) => Ok(update),
+                Err(failed) => {
+                    // After a mixture, an `ai_secret` that can't be read is taken for one still.
+                    is_mixed.set(failed.is_mixed || (is_mixed.get() && failed.error.is_transient()));
+                    Err(failed.error)
+                }
+            }
+        };
+        let may_repeat = |error: &Error| {
+            let is_passing = error.is_transient() || error.class == ErrorClass::VerificationFailed;
+            is_mixed.get() && is_passing && (attempts.get() < 2 || self.run.target.secret_id().is_none())
+        };
+        let deadline = self.run.deadline;
+        let written = deadline.retry_while(Service::Braintrust, PATCH, COMPLETION, may_repeat, attempt).await;
+        written.map_err(|error| NotWritten { error, is_mixed: is_mixed.get() })
     }
 
     /// PATCHes all parts in one request. Braintrust's response has the changed object, which shows whether the
     /// credentials arrived. If it doesn't show them or was lost, the `ai_secret` is read once more.
-    async fn patch(&self, destination: &Destination, found: &Writable, proven: Proven<'_>) -> Result<(), Error> {
-        let (before, id, credentials) = (&found.ai_secret, found.ai_secret.id, proven.credentials());
+    async fn patch(&self, is_first: bool) -> Result<Update, NotWritten> {
+        let Self { run, destination, found, proven, .. } = self;
+        let (before, layout, credentials) = (&found.ai_secret, found.layout, proven.credentials());
+        let is_superseded = Cell::new(false);
         let patch = async |api: Braintrust<'_>| {
-            let check = async || self.is_as_read(&api, destination, found).await;
-            api.patch(before, found.layout, proven, &self.target.region, check).await
+            let check = async |may_have_arrived: bool| {
+                let may_be_superseded = is_first && !may_have_arrived;
+                self.check(&api, &is_superseded, may_be_superseded).await
+            };
+            api.patch(before, layout, *proven, &run.target.region, check).await
         };
-        let response = self.services.braintrust(&destination.data_plane, self.deadline, patch).await;
+        let response = run.services.braintrust(&destination.data_plane, run.deadline, patch).await;
         let lost = match response {
-            Ok(after) if arrival::arrived(found.layout, credentials, Some(before), &after).is_ok() => return Ok(()),
-            Ok(_) => None,
-            Err(error) if error.is_transient() => Some(error),
-            Err(refused) => return Err(refused),
-        };
-        let get = async |api: Braintrust<'_>| api.get(id).await;
-        let after = self.services.braintrust(&destination.data_plane, self.deadline, get).await;
-        match (lost, after) {
-            (None, after) => arrival::arrived(found.layout, credentials, Some(before), &after?)
-                .map_err(|NotArrived { problem, .. }| not_arrived(found, problem)),
-            (Some(lost), Ok(after)) => {
-                arrival::arrived_unconfirmed(found.layout, credentials, before, &after).map_err(|_| lost)
+            Ok(after) if arrival::arrived(layout, credentials, Some(before), &after).is_ok() => {
+                return Ok(Update::Written);
             }
-            (Some(lost), Err(_)) => Err(lost),
-        }
+            Ok(_) => None,
+            Err(_) if is_superseded.get() => return Ok(Update::Superseded),
+            Err(error) if error.is_transient() => Some(error),
+            Err(refused) => return Err(refused.into()),
+        };
+        let get = async |api: Braintrust<'_>| api.get(before.id).await;
+        let after = run.services.braintrust(&destination.data_plane, run.deadline, get).await;
+        let arrived = match (lost, after) {
+            (None, after) => {
+                arrival::arrived(layout, credentials, Some(before), &after?).map_err(|why| not_arrived(found, why))
+            }
+            (Some(lost), Ok(after)) => arrival::arrived_unconfirmed(layout, credentials, before, &after)
+                .map_err(|why| if why.is_mixture { not_arrived(found, why) } else { lost.into() }),
+            (Some(lost), Err(_)) => Err(lost.into()),
+        };
+        arrived.map(|()| Update::Written)
     }
 
-    /// Before a PATCH that waited for its permit, checks that nobody has changed the `ai_secret` since it was read. A
-    /// change to the target's own region is this PATCH's, whose response was lost.
-    async fn is_as_read(&self, api: &Braintrust<'_>, destination: &Destination, found: &Writable) -> Result<(), Error> {
+    /// Before a PATCH that waited for its permit, checks that the credentials are still worth writing and that nobody
+    /// has changed the `ai_secret` since it was read. The target's own region, or a part of these credentials, is this
+    /// PATCH's, whose response was lost or whose parts arrived one by one.
+    async fn check(
+        &self,
+        api: &Braintrust<'_>,
+        is_superseded: &Cell<bool>,
+        may_be_superseded: bool,
+    ) -> Result<(), Error> {
+        let Self { run, found, proven, .. } = self;
+        if !policy::is_worth_writing(run.now(), proven.credentials()) {
+            return Err(expired(proven.credentials()));
+        }
         if found.read_at.elapsed() < MAX_READING_AGE {
             return Ok(());
         }
-        let id = found.ai_secret.id;
-        let now = api.get_under_permit(id).await?;
-        let layout = layout::choose(destination.layout, self.target.kind(), &now)?;
+        let (before, target) = (&found.ai_secret, run.target);
+        let now = api.get_under_permit(before.id).await?;
+        let layout = layout::choose(self.destination.layout, target.kind(), &now)?;
+        let is_own = match arrival::arrived(found.layout, proven.credentials(), Some(before), &now) {
+            Ok(()) => true,
+            Err(why) => why.is_mixture,
+        };
+        is_superseded.set(may_be_superseded && self.is_superseded(&now));
         let region = now.metadata.region.as_deref();
-        let is_known =
-            region == found.ai_secret.metadata.region.as_deref() || region == Some(self.target.region.as_str());
-        if layout == found.layout && is_known {
+        let is_known_region = region == before.metadata.region.as_deref() || region == Some(target.region.as_str());
+        if !is_superseded.get() && is_known_region && (layout == found.layout || is_own) {
             return Ok(());
         }
         Err(Error::new(
             ErrorClass::Conflict,
             Service::Braintrust,
             PATCH,
-            format!("somebody else changed the ai_secret {id} while its rotation waited, so it was not written"),
+            format!("somebody else changed the ai_secret {} while its rotation waited, so it was not written", now.id),
             "The next scheduled run reads it again. If this continues, look for another writer",
         ))
     }
+
+    /// Whether another run has written newer credentials meanwhile. Staged targets have an order of their own.
+    fn is_superseded(&self, latest: &AiSecret) -> bool {
+        let (run, created_at) = (self.run, self.proven.credentials().created_at);
+        run.target.secret_id().is_none() && arrival::is_superseded(created_at, self.first, latest, run.now())
+    }
 }
 
-fn not_arrived(found: &Writable, problem: &str) -> Error {
+/// Whether a claim is the `ai_secret` that was found for a destination, as far as the configuration tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Identity {
+    Same,
+    Other,
+    /// Only Braintrust knows.
+    Unknown,
+}
+
+fn identity(claim: &Claim, destination: &Destination, found: &AiSecret) -> Identity {
+    if claim.data_plane.url() != destination.data_plane.url() {
+        return Identity::Other;
+    }
+    match (&claim.lookup, &destination.lookup) {
+        (Lookup::Id(id), _) if *id == found.id => Identity::Same,
+        (Lookup::Id(_), _) => Identity::Other,
+        (Lookup::Name { name, .. }, _) if *name != found.name => Identity::Other,
+        (Lookup::Name { org_name: Some(one), .. }, Lookup::Name { org_name: Some(other), .. }) if one != other => {
+            Identity::Other
+        }
+        (Lookup::Name { .. }, Lookup::Id(_) | Lookup::Name { .. }) => Identity::Unknown,
+    }
+}
+
+fn expired(credentials: &Credentials) -> Error {
+    let end = credentials.expires_at.map(iso8601).unwrap_or_default();
     Error::new(
+        ErrorClass::Conflict,
+        Service::Braintrust,
+        PATCH,
+        format!("{} expires at {end}, so soon that it was not written", credentials.id),
+        "The next scheduled run writes new credentials. If this continues, see in duration_ms and the other errors what \
+         delays the runs",
+    )
+}
+
+fn not_arrived(found: &Writable, NotArrived { problem, is_mixture }: NotArrived) -> NotWritten {
+    let id = found.ai_secret.id;
+    let problem =
+        if is_mixture { "it shows parts of the old and of the new credentials, which don't work" } else { problem };
+    let error = Error::new(
         ErrorClass::VerificationFailed,
         Service::Braintrust,
         PATCH,
-        format!("Braintrust accepted the PATCH of the ai_secret {}, but {problem}", found.ai_secret.id),
+        format!("Braintrust accepted the PATCH of the ai_secret {id}, but {problem}"),
         "The next scheduled run tries again. If this continues, check that nothing else writes to this ai_secret, and \
          that api_url is the data plane that holds it",
-    )
+    );
+    NotWritten { error, is_mixed: is_mixture }
 }
 
 #[cfg(test)]

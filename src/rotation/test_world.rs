@@ -46,6 +46,8 @@ pub enum Fault {
     Ignored,
     /// The call is carried out, and shows the state before it.
     StaleResponse,
+    /// Of a PATCH, only `secret` or only `metadata` is carried out.
+    OnlyField(&'static str),
 }
 
 enum Effect {
@@ -167,6 +169,7 @@ impl World {
                 lookup: Lookup::Id(state::id(number)),
                 data_plane: first.data_plane.clone(),
                 layout: first.layout,
+                earlier_claims: first.earlier_claims,
             });
             self.add_destination_of(number);
         }
@@ -203,6 +206,11 @@ impl World {
     /// The call fails whenever it is made.
     pub fn always(self, call: &'static str, fault: Fault) -> Self {
         self.add(call, 0, usize::MAX, Effect::Fault(fault))
+    }
+
+    /// The call fails as often.
+    pub fn times(self, count: usize, call: &'static str, fault: Fault) -> Self {
+        self.add(call, 0, count, Effect::Fault(fault))
     }
 
     /// The call fails from the nth time on.

@@ -24,11 +24,13 @@ class LocalBraintrust(RecordingServer):
         self.ai_secrets: dict[str, dict] = {}
         self.older_data_plane = False
         self.ignore_patches = False
+        # The only field of each of the next PATCHes that is carried out.
+        self.partial_patches: list[str] = []
         self.ignored_filters: set[str] = set()
         self.missing_id_status = 404
         self.max_per_second: int | None = None
         self._keys: dict[str, BraintrustKey] = {}
-        self._service_tokens = LocalServiceTokens(self._keys, self._now)
+        self._service_tokens = LocalServiceTokens(self._keys, self._now, lambda: self.missing_id_status)
         self._answered: deque[float] = deque()
         self._last_change = datetime.min.replace(tzinfo=timezone.utc)
         self._lock = threading.RLock()
@@ -174,6 +176,9 @@ class LocalBraintrust(RecordingServer):
         ai_secret, body = self._seen_by(request, key), body_of(request, _FIELDS)
         if _has_null(body):
             raise BraintrustRefusal(400, f"Removing fields or setting them to null is not supported: {body}")
+        if self.partial_patches:
+            field = self.partial_patches.pop(0)
+            body = {name: value for name, value in body.items() if name == field}
         if not self.ignore_patches:
             for name in ("name", "type"):
                 ai_secret[name] = body.get(name, ai_secret[name])

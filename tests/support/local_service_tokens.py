@@ -14,7 +14,7 @@ _PREFIX = "bt-st-"
 
 
 class LocalServiceTokens:
-    def __init__(self, keys: dict[str, BraintrustKey], now: Callable[[], str]):
+    def __init__(self, keys: dict[str, BraintrustKey], now: Callable[[], str], missing_id_status: Callable[[], int]):
         self.routes = {
             f"GET {_COLLECTION}": self._list,
             f"POST {_COLLECTION}": self._create,
@@ -23,6 +23,7 @@ class LocalServiceTokens:
         }
         self._keys = keys
         self._now = now
+        self._missing_id_status = missing_id_status
         self._tokens: dict[str, dict] = {}
         self._key_of: dict[str, tuple[str, BraintrustKey]] = {}
 
@@ -66,7 +67,7 @@ class LocalServiceTokens:
     def _read(self, request: RecordedRequest, key: BraintrustKey) -> dict:
         found = self._tokens.get(id_in(request.path)[1])
         if found is None or not self._sees(key, found):
-            raise BraintrustRefusal(404, "No such service token")
+            raise BraintrustRefusal(self._missing_id_status(), "No such service token")
         return found
 
     def _delete(self, request: RecordedRequest, key: BraintrustKey) -> dict:

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
+
 use super::*;
 use crate::error::ErrorClass;
 use crate::event::Origin;
@@ -85,6 +87,23 @@ async fn a_run_that_rotates_nothing_retires_what_is_no_longer_needed() {
     assert_eq!(report.outcome, Outcome::NotDue);
     assert!(matches!(report.retired[0].how, KeyChange::Deactivated));
     assert_eq!(world.changes(), ["UpdateAccessKey AKIALOST Inactive"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_run_without_a_staged_secret_leaves_the_newer_credentials_of_another_run() {
+    for (destinations, outcome, id) in [(1, Outcome::NotDue, None), (2, Outcome::Rotated, Some("ASIANEW1"))] {
+        // Another run writes while this one waits for Braintrust.
+        let newer = |state: &mut State| {
+            state.store_in(0, "ASIANEWER");
+            state.ai_secrets[0].json["secret_updated_at"] = json!(in_hours(0).to_string());
+        };
+        let world = World::with_a_role().await.with_destinations(destinations);
+        let world = world.once("PATCH 1", Fault::Throttled(4)).before("GET 1", 2, newer);
+        let report = rotate(&world, "event-1").await;
+        assert_eq!((report.outcome, report.credential_id.as_deref()), (outcome, id));
+        assert_eq!(world.state().in_braintrust()[0], "ASIANEWER");
+        assert!(report.warnings[0].contains("another run"), "{:?}", report.warnings);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::config::{Source, for_test};
+use crate::config::{DataPlane, Source, for_test};
 use crate::credentials::Secret;
 use crate::rotation::test_world::{Fault, State, World, in_hours, now};
 
@@ -122,6 +122,121 @@ async fn a_response_that_is_merely_late_counts_after_it_was_read_once_more() {
     assert_eq!((world.count("PATCH"), world.count("GET 1")), (1, 2));
 }
 
+async fn of_a_role(destinations: u128) -> World {
+    World::with_a_role().await.with_destinations(destinations).given(|state| state.store("ASIAOLD"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mixture_is_patched_once_more_and_then_fails_as_one_if_the_target_is_staged() {
+    for field in ["secret", "metadata"] {
+        let world = with_old_credentials(1).await.once("PATCH", Fault::OnlyField(field));
+        let report = &write(&world).await[0];
+        assert!(report.updated && !report.is_mixed, "{field}");
+        let patches = world.count("PATCH");
+        assert_eq!((world.state().in_braintrust(), patches), (vec!["AKIANEW"], 2), "{field}");
+        let world = with_old_credentials(1).await.always("PATCH", Fault::OnlyField(field));
+        let report = &write(&world).await[0];
+        assert!(!report.updated && report.is_mixed, "{field}");
+        assert_eq!(report.error.as_ref().unwrap().class, ErrorClass::VerificationFailed);
+        assert_eq!(world.count("PATCH"), 2, "{field}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mixture_stays_one_while_braintrust_is_down() {
+    let world = with_old_credentials(1).await.once("PATCH", Fault::OnlyField("secret"));
+    let world = world.from("PATCH", 2, Fault::Status(503)).from("GET 1", 3, Fault::Status(503));
+    let report = &write(&world).await[0];
+    assert!(report.is_mixed);
+    assert_eq!(report.error.as_ref().unwrap().class, ErrorClass::Unavailable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_staged_secret_a_mixture_is_completed_until_the_deadline() {
+    for field in ["secret", "metadata"] {
+        let world = of_a_role(1).await.times(9, "PATCH", Fault::OnlyField(field));
+        assert!(write(&world).await[0].updated, "{field}");
+        let patches = world.count("PATCH");
+        assert_eq!((world.state().in_braintrust(), patches), (vec!["AKIANEW"], 10), "{field}");
+    }
+    let world = of_a_role(1).await.always("PATCH", Fault::OnlyField("secret"));
+    let start = Instant::now();
+    let report = &write(&world).await[0];
+    assert!(report.is_mixed && report.error.is_some());
+    assert!(start.elapsed() > Duration::from_secs(280), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mixture_is_not_completed_against_a_refusal() {
+    let world = of_a_role(1).await.once("PATCH", Fault::OnlyField("secret")).from("PATCH", 2, Fault::Status(403));
+    let report = &write(&world).await[0];
+    assert_eq!(report.error.as_ref().unwrap().class, ErrorClass::Permission);
+    assert_eq!(world.count("PATCH"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_that_arrived_is_no_mixture() {
+    for world in [with_old_credentials(1).await, of_a_role(1).await] {
+        let world = world.always("PATCH", Fault::Ignored);
+        assert!(!write(&world).await[0].is_mixed);
+        assert_eq!(world.count("PATCH"), 1);
+    }
+}
+
+/// Another run writes to the first `ai_secret`.
+fn write_newer(state: &mut State) {
+    state.store_in(0, "ASIANEWER");
+    state.ai_secrets[0].json["secret_updated_at"] = json!(now().to_string());
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_another_run_wrote_meanwhile_are_left_there() {
+    // Once before the reading is repeated, and once while the PATCH waits.
+    for (pause, throttled) in [(3, 0), (0, 4)] {
+        let world = of_a_role(2).await.before("GET 1", 2, write_newer);
+        let world = if throttled > 0 { world.once("PATCH 1", Fault::Throttled(throttled)) } else { world };
+        let reports = write_after(&world, Duration::from_secs(pause)).await;
+        let became: Vec<_> = reports.iter().map(|it| (it.updated, it.is_superseded, it.error.is_some())).collect();
+        assert_eq!(became, [(false, true, false), (true, false, false)]);
+        assert_eq!(world.state().in_braintrust(), ["ASIANEWER", "AKIANEW"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_be_this_runs_own_lost_patch_is_written_again() {
+    // Its secret_updated_at has moved, but its response was lost.
+    let world = of_a_role(1).await.times(2, "PATCH", Fault::LostResponse);
+    let report = &write_after(&world, Duration::from_millis(1_900)).await[0];
+    assert!(report.updated && !report.is_superseded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_staged_target_leaves_the_order_of_runs_to_its_secret() {
+    let world = with_old_credentials(1).await.before("GET 1", 2, write_newer);
+    assert!(write_after(&world, Duration::from_secs(3)).await[0].updated);
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_expire_too_soon_are_not_written() {
+    let world = of_a_role(1).await;
+    let soon = Credentials { expires_at: Some(now() + jiff::SignedDuration::from_mins(4)), ..credentials() };
+    let write = async {
+        let run = world.target_run();
+        let readings = run.read_destinations().await;
+        run.write_all(&readings, Proven::assume(&soon)).await
+    };
+    let reports = world.run(write).await;
+    assert_eq!(reports[0].error.as_ref().unwrap().class, ErrorClass::Conflict);
+    assert_eq!(world.changes(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reading_that_fails_does_not_hide_that_a_patch_was_lost() {
+    let world = with_old_credentials(1).await.always("PATCH", Fault::LostRequest).from("GET 1", 2, Fault::Status(403));
+    let (error, _) = failure(&world).await;
+    assert_eq!((error.class, error.call), (ErrorClass::Unavailable, PATCH));
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_ai_secret_of_another_type_is_never_written() {
     for provider in [json!("openai"), json!(null)] {
@@ -204,4 +319,47 @@ async fn role_based_credentials_live_as_long_as_those_of_the_destination_that_ch
     let Source::RoleBased(source) = &target.source else { panic!("it is role-based") };
     let held = held_lifetime(source, &readings).unwrap();
     assert_eq!((held.created_at, held.expires_at), (in_hours(-3), Some(in_hours(-2))));
+}
+
+#[test]
+fn two_destinations_are_one_ai_secret_whatever_they_are_called() {
+    const ID: &str = "11111111-1111-4111-8111-111111111111";
+    let lookup = |name: &str, org: Option<&str>| match name.parse() {
+        Ok(id) => Lookup::Id(id),
+        Err(_) => Lookup::Name { name: name.to_owned(), org_name: org.map(str::to_owned) },
+    };
+    let data_plane = |url: &str| DataPlane {
+        api_url: url.parse().unwrap(),
+        api_key_secret_id: "braintrust".to_owned().try_into().unwrap(),
+    };
+    let mut found = AiSecret::for_test(json!({}), None);
+    found.id = ID.parse().unwrap();
+    found.name = "AWS Bedrock".to_owned();
+    let (name, other_id) = ("AWS Bedrock", "22222222-2222-4222-8222-222222222222");
+    let (us, eu) = (Some("Acme US"), Some("Acme EU"));
+    for (claimed, own, url, expected) in [
+        ((ID, None), (name, None), "https://a", Identity::Same),
+        ((ID, None), (ID, None), "https://a/", Identity::Same),
+        ((ID, None), (name, None), "https://b", Identity::Other),
+        ((other_id, None), (name, None), "https://a", Identity::Other),
+        ((name, None), (ID, None), "https://a", Identity::Unknown),
+        ((name, us), (ID, None), "https://a", Identity::Unknown),
+        ((name, None), (name, us), "https://a", Identity::Unknown),
+        ((name, us), (name, us), "https://a", Identity::Unknown),
+        ((name, us), (name, eu), "https://a", Identity::Other),
+        (("another name", None), (ID, None), "https://a", Identity::Other),
+    ] {
+        let claim = Claim {
+            target: "other".to_owned().try_into().unwrap(),
+            lookup: lookup(claimed.0, claimed.1),
+            data_plane: data_plane(url),
+        };
+        let destination = Destination {
+            lookup: lookup(own.0, own.1),
+            data_plane: data_plane("https://a"),
+            layout: crate::config::LayoutChoice::Auto,
+            earlier_claims: 1,
+        };
+        assert_eq!(identity(&claim, &destination, &found), expected, "{claimed:?} {own:?} {url}");
+    }
 }

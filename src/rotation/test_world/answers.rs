@@ -68,6 +68,7 @@ impl Inner {
                 call.carry_out(state);
                 before
             }
+            Some(Fault::OnlyField(field)) => call.with_only(field).carry_out(state),
         }
     }
 }
@@ -128,6 +129,17 @@ impl Call {
                 self.show(state)
             }
         }
+    }
+
+    /// A PATCH of which only one field is carried out.
+    fn with_only(mut self, field: &str) -> Self {
+        match &mut self.api {
+            Api::Braintrust { body: Some(Value::Object(body)), .. } => body.retain(|name, _| name == field),
+            Api::Braintrust { .. } | Api::Query(_) | Api::SecretsManager(_) | Api::Bedrock { .. } => {
+                panic!("{} is no PATCH", self.name)
+            }
+        }
+        self
     }
 
     /// Answers with the state as it is.

@@ -184,7 +184,7 @@ impl State {
     /// Merges as Braintrust does.
     pub(super) fn patch(&mut self, index: usize, body: &Value) {
         let ai_secret = &mut self.ai_secrets[index];
-        for (name, value) in body["metadata"].as_object().unwrap() {
+        for (name, value) in body["metadata"].as_object().into_iter().flatten() {
             ai_secret.json["metadata"][name] = value.clone();
         }
         if let Some(secret) = body["secret"].as_str() {
