@@ -416,6 +416,8 @@ mod tests {
         let role = AssumeRole {
             role_arn: "arn:aws:iam::123456789012:role/bedrock".to_owned().try_into().unwrap(),
             external_id: None,
+            source_identity: None,
+            session_tags: Default::default(),
             duration_seconds: 3_600,
             session_policy: None,
         };
