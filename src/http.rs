@@ -71,7 +71,7 @@ fn client_with(roots: RootCertStore, proxy: Option<&HttpsProxy>) -> Result<Clien
 /// Reads a response's body up to a bound, so that an endless body can't fill the memory. The error says what happened.
 pub async fn read_body(response: &mut Response, max_megabytes: usize) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| describe_failure(&error))? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| Failure::of(&error).problem)? {
         if body.len() + chunk.len() > max_megabytes << 20 {
             return Err(format!("answered more than {max_megabytes} MB"));
         }
@@ -88,72 +88,102 @@ pub fn media_type(headers: &HeaderMap) -> String {
     if media_type.is_empty() { "content of an unknown type".to_owned() } else { media_type }
 }
 
-/// Says why there was no complete response. reqwest's own text has the URL in it, so it is left out.
-pub fn describe_failure(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "did not answer in time".to_owned();
-    }
-    let causes = || std::iter::successors(error.source(), |&cause| cause.source());
-    let tls = causes().find_map(tls_error).map(describe_tls_error);
-    match (causes().find_map(proxy_problem), tls) {
-        // A tunnel ends before the handshake with the service, so this handshake was with the proxy.
-        (Some(_), Some(tls)) => format!("could not be reached: the proxy {tls}"),
-        (Some(problem), None) => format!("could not be reached: the proxy {problem}"),
-        (None, Some(tls)) => tls,
-        (None, None) if error.is_connect() => "could not be reached".to_owned(),
-        (None, None) => "did not complete its response".to_owned(),
-    }
+/// Why there was no complete response.
+#[derive(Debug, thiserror::Error)]
+#[error("{problem}")]
+pub struct Failure {
+    pub problem: String,
+    /// What to do, if the failure itself tells.
+    pub remedy: Option<&'static str>,
+    /// Whether another attempt would fail in the same way.
+    pub is_lasting: bool,
 }
 
-const PROXY_REQUIRES_A_USER: &str = "answered 407, because it requires a valid user name and password";
+impl Failure {
+    /// A failure that may pass, and of which no more is known.
+    pub fn passing(problem: impl Into<String>) -> Self {
+        Self { problem: problem.into(), remedy: None, is_lasting: false }
+    }
 
-/// What to do about a failure that lasts.
-pub const CHECK_THE_PATH: &str = "Check the variables HTTPS_PROXY and NO_PROXY, and put the CA's certificate into \
-                                  AWS_CA_BUNDLE (for Braintrust BRAINTRUST_CA_BUNDLE) if a private CA is used";
+    /// reqwest's own text has the URL in it, so it is left out.
+    pub fn of(error: &reqwest::Error) -> Self {
+        if error.is_timeout() {
+            return Self::passing("did not answer in time");
+        }
+        let causes = || std::iter::successors(error.source(), |&cause| cause.source());
+        let (proxy, tls) = (causes().find_map(Self::of_the_proxy), causes().find_map(tls_error).map(Self::of_tls));
+        match (proxy, tls) {
+            // A tunnel ends before the handshake with the service, so this handshake was with the proxy.
+            (Some(_), Some(tls)) => Self { problem: format!("could not be reached: the proxy {}", tls.problem), ..tls },
+            (Some(failure), None) | (None, Some(failure)) => failure,
+            (None, None) if error.is_connect() => Self::passing("could not be reached"),
+            (None, None) => Self::passing("did not complete its response"),
+        }
+    }
 
-/// Whether another attempt would fail in the same way: the certificate or the proxy refuses every connection.
-pub fn is_lasting(error: &reqwest::Error) -> bool {
-    let causes = || std::iter::successors(error.source(), |&cause| cause.source());
-    let is_certificate = |error: &rustls::Error| matches!(error, rustls::Error::InvalidCertificate(_));
-    causes().find_map(tls_error).is_some_and(is_certificate)
-        || causes().find_map(proxy_problem) == Some(PROXY_REQUIRES_A_USER)
-}
+    /// What the proxy did instead of making a connection. The error's type is private to hyper-util, and its text has
+    /// no status but 407.
+    fn of_the_proxy(cause: &(dyn StdError + 'static)) -> Option<Self> {
+        let (did, remedy, is_lasting) = match cause.to_string().strip_prefix("tunnel error: ")? {
+            "proxy authorization required" => {
+                let remedy = "Put a user name and password that the proxy accepts into HTTPS_PROXY, such as \
+                              http://user:password@proxy.example.com:3128";
+                ("answered 407, because it requires a valid user name and password", remedy, true)
+            }
+            "unsuccessful" => {
+                ("refused to connect to it", "Have the proxy allow the host, or add the host to NO_PROXY", false)
+            }
+            "failed to create underlying connection" => {
+                let remedy = "Check the host and port in HTTPS_PROXY, and that the function's network can reach them";
+                ("could not be reached", remedy, false)
+            }
+            _ => ("did not make the connection", "Check that HTTPS_PROXY is the URL of an HTTP proxy", false),
+        };
+        Some(Self { problem: format!("could not be reached: the proxy {did}"), remedy: Some(remedy), is_lasting })
+    }
 
-/// What the proxy did instead of making a connection. The error's type is private to hyper-util, and its text has the
-/// status only of a 407.
-fn proxy_problem(cause: &(dyn StdError + 'static)) -> Option<&'static str> {
-    Some(match cause.to_string().strip_prefix("tunnel error: ")? {
-        "proxy authorization required" => PROXY_REQUIRES_A_USER,
-        "unsuccessful" => "refused to connect to it",
-        "failed to create underlying connection" => "could not be reached",
-        _ => "did not make the connection",
-    })
+    #[expect(clippy::wildcard_enum_match_arm, reason = "CertificateError is non-exhaustive")]
+    fn of_tls(error: &rustls::Error) -> Self {
+        let rustls::Error::InvalidCertificate(problem) = error else {
+            return Self::passing(format!("did not complete the TLS handshake ({})", shortened(&error.to_string())));
+        };
+        let replace = "Have the certificate replaced by whoever runs the service, or the proxy that inspects TLS";
+        let (certificate, remedy) = match problem {
+            CertificateError::UnknownIssuer => (
+                "whose issuer is not trusted".to_owned(),
+                "If a private CA or a proxy that inspects TLS issued it, put that CA's certificate into AWS_CA_BUNDLE \
+                 (for Braintrust, BRAINTRUST_CA_BUNDLE). Otherwise, check the URL",
+            ),
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                ("that has expired".to_owned(), replace)
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                ("that is not valid yet".to_owned(), replace)
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => (
+                "for another host name".to_owned(),
+                "Check the URL of the service. Its host must be a name that the certificate is for",
+            ),
+            other => (format!("that can't be accepted ({})", shortened(&other.to_string())), replace),
+        };
+        Self { problem: format!("presented a TLS certificate {certificate}"), remedy: Some(remedy), is_lasting: true }
+    }
+
+    /// Makes an error of the problem, with the failure's own remedy if it has one. A lasting failure is final.
+    pub fn into_error(self, error: impl FnOnce(String) -> Error) -> Error {
+        let error = error(self.problem);
+        let error = if self.is_lasting { error.into_final() } else { error };
+        match self.remedy {
+            Some(remedy) => error.with_remedy(remedy),
+            None => error,
+        }
+    }
 }
 
 /// I/O errors wrap the errors of rustls, in several layers, and their `source` skips what they wrap.
 fn tls_error<'a>(cause: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
     let wrapped = || tls_error(cause.downcast_ref::<std::io::Error>()?.get_ref()?);
     cause.downcast_ref().or_else(wrapped)
-}
-
-#[expect(clippy::wildcard_enum_match_arm, reason = "CertificateError is non-exhaustive")]
-fn describe_tls_error(error: &rustls::Error) -> String {
-    let rustls::Error::InvalidCertificate(problem) = error else {
-        return format!("did not complete the TLS handshake ({})", shortened(&error.to_string()));
-    };
-    match problem {
-        CertificateError::UnknownIssuer => "presented a TLS certificate whose issuer is not trusted".to_owned(),
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "presented a TLS certificate that has expired".to_owned()
-        }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "presented a TLS certificate that is not valid yet".to_owned()
-        }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "presented a TLS certificate for another host name".to_owned()
-        }
-        other => format!("presented a TLS certificate that can't be accepted ({})", shortened(&other.to_string())),
-    }
 }
 
 #[cfg(test)]

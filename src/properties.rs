@@ -214,11 +214,13 @@ mod tests {
         }
     }
 
-    const TARGET: [&str; 16] = [
+    const TARGET: [&str; 18] = [
         "name",
         "kind",
         "role_arn",
         "external_id",
+        "source_identity",
+        "session_tags",
         "duration_seconds",
         "session_policy",
         "user_name",

@@ -63,6 +63,13 @@ def test_the_role_is_assumed_only_with_the_external_id_and_for_an_hour(bedrock_r
     assert trusted["Condition"] == {"StringEquals": {"sts:ExternalId": "from-us"}}
 
 
+def test_sessions_are_tagged_only_if_a_parameter_allows_it(bedrock_role):
+    tagged = {"ExternalId": "from-us", "Tags": [{"Key": "team", "Value": "ml"}]}
+    assert bedrock_role(AllowSessionTags="true").assume(**tagged)
+    role = bedrock_role()
+    assert role.refused(lambda: role.assume(**tagged)) == "AccessDenied"
+
+
 def test_nobody_else_assumes_the_role(world):
     another_role = world.cloud.new_role(trust="*")
     role = DeployedBedrockRole(world, another_role).deploy()

@@ -36,6 +36,19 @@ def test_several_targets_are_rotated_with_no_more_permissions_than_they_need(wor
     assert not {"BedrockRoleArn", "IamUserName", "StagedSecretArn"} & set(outputs)
 
 
+def test_targets_may_tag_their_sessions_if_a_parameter_allows_it(world, deployed):
+    ai_secret, actions = world.new_ai_secret(), ["sts:AssumeRole", "sts:SetSourceIdentity", "sts:TagSession"]
+    statement = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": actions}
+    role = world.cloud.new_role(trust={"Version": "2012-10-17", "Statement": [statement]})
+    target = world.target(ai_secret, role_arn=role, session_tags={"team": "ml"})
+    given = {"Targets": json.dumps([target]), "RoleArns": role, "AllowSessionTags": "true"}
+    outputs = deployed(None, **without_target(**given))
+    assert execution_policy(world, outputs)["AssumeTheBedrockRole"]["Action"] == actions
+    report, failed = invoke(world.cloud, outputs["FunctionName"], SCHEDULED_EVENT)
+    assert not failed, report
+    assert world.has_working_credentials(ai_secret)
+
+
 def test_users_of_another_account_have_the_alarms_of_user_based_credentials(world, deployed):
     target = world.new_staged_target("access_key", world.new_ai_secret(), role_arn=world.cloud.new_role(trust="*"))
     given = {"RoleArns": target["role_arn"], "StagedSecretArns": target["secret_id"]}

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from support.local_cloud import REGION
+from support.reports import failed_error
+from support.upstream import form
 
 EVENTS = Path(__file__).parent.parent / "events"
 
@@ -88,6 +90,24 @@ def test_the_external_id_and_the_session_policy_reach_sts(world):
     [request] = world.aws_requests("sts:AssumeRole")
     assert b"DurationSeconds=900" in request.body and b"ExternalId=from-braintrust" in request.body
     assert b"Policy=%7B" in request.body
+
+
+def test_the_source_identity_and_the_tags_reach_sts(world):
+    actions = ["sts:AssumeRole", "sts:SetSourceIdentity", "sts:TagSession"]
+    statement = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": actions}
+    role = world.cloud.new_role(trust={"Version": "2012-10-17", "Statement": [statement]})
+    ai_secret, tags = world.new_ai_secret(), {"cost center": "42", "team": "ml"}
+    world.rotate(world.target(ai_secret, role_arn=role, source_identity="rotator@example.com", session_tags=tags))
+    assert world.has_working_credentials(ai_secret)
+    [request] = world.aws_requests("sts:AssumeRole")
+    sent = form(request)
+    assert sent["SourceIdentity"] == "rotator@example.com"
+    assert {sent[f"Tags.member.{n}.Key"]: sent[f"Tags.member.{n}.Value"] for n in (1, 2)} == tags
+
+
+def test_a_role_that_allows_no_tags_is_reported_with_the_action(world):
+    report = world.fail_to_rotate(world.target(world.new_ai_secret(), session_tags={"team": "ml"}))
+    assert "sts:TagSession" in failed_error(report, "permission", "sts", "AssumeRole")["remedy"]
 
 
 def test_a_converse_probe_asks_the_model_for_one_token(world):

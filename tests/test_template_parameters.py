@@ -138,6 +138,7 @@ def test_variables_of_the_network_are_left_out_if_their_parameters_are_empty(wor
             "StagedSecretArn and BraintrustApiKeySecretArn",
         ),
         ({"RoleArns": SOME_ROLE}, "RoleArns.* Targets"),
+        ({"AllowSessionTags": "true"}, "AllowSessionTags.* Targets"),
         ({"Targets": "[{}]"}, "With Targets.* AiSecretId, AiSecretName"),
         ({"TargetsSecretArn": SOME_SECRET}, "With Targets.* AiSecretId, AiSecretName"),
         ({"TargetsSecretArn": SOME_SECRET, "AiSecretId": None}, "With Targets.* RoleArns or IamUserArns"),

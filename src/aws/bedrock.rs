@@ -25,7 +25,7 @@ use crate::config::{ModelId, Probe, Region, Target};
 use crate::credentials::{Authentication, Credentials};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorClass, Service};
-use crate::http;
+use crate::http::{self, Failure};
 
 /// Bedrock usually recognizes new IAM credentials after 5–15 seconds. After a minute, something is wrong.
 const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -190,8 +190,7 @@ impl Bedrock {
             let class = if error.is_timeout() { ErrorClass::Timeout } else { ErrorClass::Unavailable };
             let remedy =
                 format!("Check that Bedrock is available in {} and that the function can reach it", call.region);
-            let failed = call.error(class, http::describe_failure(&error), remedy);
-            if http::is_lasting(&error) { failed.with_remedy(http::CHECK_THE_PATH).into_final() } else { failed }
+            Failure::of(&error).into_error(|problem| call.error(class, problem, remedy))
         })?;
         if !response.status().is_success() {
             let body = http::read_body(&mut response, MAX_REFUSAL_MEGABYTES).await.unwrap_or_default();
@@ -416,6 +415,8 @@ mod tests {
         let role = AssumeRole {
             role_arn: "arn:aws:iam::123456789012:role/bedrock".to_owned().try_into().unwrap(),
             external_id: None,
+            source_identity: None,
+            session_tags: Default::default(),
             duration_seconds: 3_600,
             session_policy: None,
         };

@@ -22,7 +22,7 @@ use super::refusals::{self, Refusal};
 use crate::credentials::SessionCredentials;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorClass, Service};
-use crate::http;
+use crate::http::{self, Failure};
 
 /// As many as for a call to Braintrust.
 const MAX_ATTEMPTS: u32 = 5;
@@ -63,14 +63,6 @@ impl HttpConnector for Transport {
     }
 }
 
-/// Why the transport has no complete response for the SDK.
-#[derive(Debug, thiserror::Error)]
-#[error("{problem}")]
-struct NoResponse {
-    problem: String,
-    is_lasting: bool,
-}
-
 async fn exchange(client: Client, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
     let request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
     // No call here streams its body.
@@ -78,18 +70,16 @@ async fn exchange(client: Client, request: HttpRequest) -> Result<HttpResponse, 
     let request = reqwest::Request::try_from(request);
     let request = request.map_err(|error| ConnectorError::user(error.without_url().into()))?;
     let mut response = client.execute(request).await.map_err(|error| {
-        let is_lasting = http::is_lasting(&error);
-        let cause = NoResponse { problem: http::describe_failure(&error), is_lasting }.into();
-        match error.is_timeout() {
-            true => ConnectorError::timeout(cause),
+        let failure = Failure::of(&error);
+        match (error.is_timeout(), failure.is_lasting) {
+            (true, _) => ConnectorError::timeout(failure.into()),
             // The SDK retries I/O errors.
-            false if !is_lasting => ConnectorError::io(cause),
-            false => ConnectorError::other(cause, None),
+            (false, false) => ConnectorError::io(failure.into()),
+            (false, true) => ConnectorError::other(failure.into(), None),
         }
     })?;
     let body = http::read_body(&mut response, MAX_RESPONSE_MEGABYTES).await;
-    let no_response = |problem| ConnectorError::io(NoResponse { problem, is_lasting: false }.into());
-    let body = SdkBody::from(body.map_err(no_response)?);
+    let body = SdkBody::from(body.map_err(|problem| ConnectorError::io(Failure::passing(problem).into()))?);
     let response = ::http::Response::<reqwest::Body>::from(response).map(|_| body);
     HttpResponse::try_from(response).map_err(|error| ConnectorError::other(error.into(), None))
 }
@@ -135,8 +125,8 @@ fn explain(service: Service, call: &'static str, error: &SdkError<ErrorMetadata,
         SdkError::ResponseError(_) => (ErrorClass::Unavailable, format!("answered {status} with an unreadable body")),
         SdkError::TimeoutError(_) => (ErrorClass::Timeout, no_answer()),
         SdkError::DispatchFailure(cause) if cause.is_timeout() => (ErrorClass::Timeout, no_answer()),
-        _ => match no_response(error) {
-            Some(cause) => (ErrorClass::Unavailable, cause.problem.clone()),
+        _ => match failure(error) {
+            Some(failure) => (ErrorClass::Unavailable, failure.problem.clone()),
             // The SDK found no region or no credentials.
             None => {
                 let remedy = "Check AWS_REGION, AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_<SERVICE>, and that the function \
@@ -145,13 +135,12 @@ fn explain(service: Service, call: &'static str, error: &SdkError<ErrorMetadata,
             }
         },
     };
-    let is_lasting = no_response(error).is_some_and(|cause| cause.is_lasting);
-    let remedy = if is_lasting { http::CHECK_THE_PATH } else { refusals::remedy(class) };
+    let remedy = failure(error).and_then(|failure| failure.remedy).unwrap_or_else(|| refusals::remedy(class));
     Error::new(class, service, call, problem, remedy).with_aws(refusals::details(class, "", request_id))
 }
 
 /// What the transport found, if it failed.
-fn no_response<E>(error: &SdkError<E, HttpResponse>) -> Option<&NoResponse> {
+fn failure<E>(error: &SdkError<E, HttpResponse>) -> Option<&Failure> {
     let SdkError::DispatchFailure(cause) = error else { return None };
     cause.as_connector_error().and_then(StdError::source).and_then(|cause| cause.downcast_ref())
 }

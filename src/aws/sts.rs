@@ -3,6 +3,7 @@
 use aws_config::SdkConfig;
 use aws_sdk_sts::Client;
 use aws_sdk_sts::config::Builder;
+use aws_sdk_sts::types::Tag;
 use jiff::Timestamp;
 
 use super::retries::{CountAttempts, RepeatRefused};
@@ -33,6 +34,11 @@ impl Sts {
         let request = request.role_session_name(format!("braintrust-{target}"));
         let request = request.duration_seconds(role.duration_seconds.into());
         let request = request.set_external_id(role.external_id.as_ref().map(ToString::to_string));
+        let request =
+            request.set_source_identity(role.source_identity.as_ref().map(|identity| identity.as_str().to_owned()));
+        let tags =
+            role.session_tags.iter().filter_map(|(key, value)| Tag::builder().key(key).value(value).build().ok());
+        let request = request.set_tags(Some(tags.collect()));
         let response = sdk::send(Service::Sts, CALL, deadline, request.send()).await;
         let missing = || sdk::missing(Service::Sts, CALL, "credentials or their expiry");
         let session = response.map_err(|error| explain(error, role))?.credentials.ok_or_else(missing)?;
@@ -72,9 +78,13 @@ fn explain(error: Error, role: &AssumeRole) -> Error {
         Some(_) => "requires the configured external ID",
         None => "requires no external ID (none is configured)",
     };
+    let source_identity = role.source_identity.as_ref().map(|_| "sts:SetSourceIdentity");
+    let session_tags = (!role.session_tags.is_empty()).then_some("sts:TagSession");
+    let actions: Vec<_> = [Some("sts:AssumeRole"), source_identity, session_tags].into_iter().flatten().collect();
+    let actions = actions.join(" and ");
     let trust = format!(
-        "Check that the role {arn} exists, that its trust policy names the function's role and {external_id}, and that \
-         the policy of the function's role allows sts:AssumeRole on it"
+        "Check that the role {arn} exists, that its trust policy allows {actions} to the function's role and \
+         {external_id}, and that the policy of the function's role allows {actions} on it"
     );
     error.with_remedy_for(ErrorClass::Permission, trust)
 }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::rate_limit::RateLimit;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorClass, Service};
-use crate::http;
+use crate::http::{self, Failure};
 
 /// In MB. A page of `ai_secret`s with long lists of models has a few hundred kilobytes, and all concurrent targets may
 /// read one at the same time.
@@ -128,8 +128,7 @@ impl Braintrust<'_> {
         };
         let mut response = request.send().await.map_err(|error| {
             let class = if error.is_timeout() { ErrorClass::Timeout } else { ErrorClass::Unavailable };
-            let failed = Error { class, ..unavailable(http::describe_failure(&error)) };
-            if http::is_lasting(&error) { failed.with_remedy(http::CHECK_THE_PATH).into_final() } else { failed }
+            Failure::of(&error).into_error(|problem| Error { class, ..unavailable(problem) })
         })?;
         if !response.status().is_success() {
             return Err(refused(call, response.status().as_u16(), response.headers()));

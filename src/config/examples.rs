@@ -57,6 +57,10 @@ fn destination(value: Value) -> Value {
     temporary(json!({"ai_secrets": [value]}))
 }
 
+fn tags(count: usize) -> Value {
+    (0..count).map(|number| (number.to_string(), "x".into())).collect::<serde_json::Map<_, _>>().into()
+}
+
 pub fn accepted() -> Vec<Value> {
     vec![
         role_based(),
@@ -65,6 +69,11 @@ pub fn accepted() -> Vec<Value> {
         temporary(json!({"name": "x".repeat(48)})),
         temporary(json!({"external_id": "ab"})),
         temporary(json!({"external_id": "_+=,.@:/-".repeat(136)})),
+        temporary(json!({"source_identity": "braintrust-rotator@example.com"})),
+        temporary(json!({"session_tags": {"team": "ml", "Größe": "", "a b": "_.:/=+-@"}})),
+        temporary(json!({"session_tags": {"k".repeat(128): "v".repeat(256)}})),
+        temporary(json!({"session_tags": tags(50)})),
+        access_key(json!({"role_arn": "arn:aws:iam::123456789012:role/x", "session_tags": {"team": "ml"}})),
         temporary(json!({"session_policy": {"x": "y".repeat(2_048 - 8)}})),
         temporary(json!({"duration_seconds": 900})),
         temporary(json!({"duration_seconds": 3_600})),
@@ -129,6 +138,20 @@ pub fn refused() -> Vec<(Value, &'static str)> {
         (temporary(json!({"external_id": "a b"})), "external_id: expected"),
         (temporary(json!({"external_id": "a"})), "external_id: expected"),
         (temporary(json!({"external_id": "a".repeat(1_225)})), "external_id: expected"),
+        (temporary(json!({"source_identity": "a"})), "source_identity: found \"a\"; expected 2 to 64"),
+        (temporary(json!({"source_identity": "aws:x"})), "source_identity: found"),
+        (temporary(json!({"source_identity": "x".repeat(65)})), "source_identity: found"),
+        (temporary(json!({"session_tags": ["team"]})), "session_tags: invalid type: sequence"),
+        (temporary(json!({"session_tags": {"team": 1}})), "session_tags"),
+        (temporary(json!({"session_tags": {"": "x"}})), "session_tags: the tag \"\" is refused; expected a key"),
+        (temporary(json!({"session_tags": {"team": "a*"}})), "session_tags: the tag \"team\" is refused"),
+        (temporary(json!({"session_tags": {"k".repeat(129): "x"}})), "session_tags: the tag \"kkk"),
+        (temporary(json!({"session_tags": {"k": "x".repeat(257)}})), "session_tags: the tag \"k\" is refused"),
+        (temporary(json!({"session_tags": {"AWS:x": "y"}})), "AWS reserves the prefix aws:"),
+        (temporary(json!({"session_tags": tags(51)})), "session_tags: AWS accepts at most 50 tags"),
+        (access_key(json!({"external_id": "ab"})), "external_id: it goes with role_arn"),
+        (access_key(json!({"source_identity": "ab"})), "source_identity: it goes with role_arn"),
+        (access_key(json!({"session_tags": {"team": "ml"}})), "session_tags: it goes with role_arn"),
         (temporary(json!({"session_policy": "{}"})), "session_policy: invalid type: string"),
         (temporary(json!({"user_name": "x"})), "user_name: this kind doesn't accept it"),
         (temporary(json!({"rotate_after": "30d"})), "rotate_after: this kind doesn't accept it"),
@@ -209,6 +232,10 @@ pub fn refused() -> Vec<(Value, &'static str)> {
 pub fn refused_by_the_parser() -> Vec<(Value, &'static str)> {
     vec![
         (temporary(json!({"session_policy": {"x": "y".repeat(2_048)}})), "session_policy: it has 2056 characters"),
+        (
+            temporary(json!({"session_tags": {"team": "a", "Team": "b"}})),
+            "is given twice: AWS does not distinguish case",
+        ),
         (access_key(json!({"overlap": "30d"})), "overlap: it must be shorter than rotate_after"),
         (
             long_term(json!({"credential_age_days": 30})),

@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 
 use super::target::*;
 use super::values::{
-    self, AiSecretId, ExternalId, LayoutChoice, Name, Probe, Region, RoleArn, SecretId, TargetName, UserName,
-    whole_number,
+    self, AiSecretId, ExternalId, LayoutChoice, Name, Probe, Region, RoleArn, SecretId, SessionTags, SourceIdentity,
+    TargetName, UserName, whole_number,
 };
 use crate::credentials::Kind;
 use crate::error::shortened;
@@ -68,6 +68,8 @@ pub(super) struct RawTarget {
     kind: Kind,
     role_arn: Option<RoleArn>,
     external_id: Option<ExternalId>,
+    source_identity: Option<SourceIdentity>,
+    session_tags: Option<SessionTags>,
     duration_seconds: Option<Value>,
     session_policy: Option<Map<String, Value>>,
     user_name: Option<UserName>,
@@ -213,6 +215,12 @@ impl RawTarget {
             refuse_if(is_too_short, "credential_age_days", "it must be more than rotate_after and overlap together")?;
         }
         let role = self.assume_role()?;
+        if role.is_none() {
+            let problem = "it goes with role_arn, which is not given";
+            refuse_if(self.external_id.is_some(), "external_id", problem)?;
+            refuse_if(self.source_identity.is_some(), "source_identity", problem)?;
+            refuse_if(self.session_tags.is_some(), "session_tags", problem)?;
+        }
         Ok(Source::UserBased(UserBased { kind, user_name, role, secret_id, rotate_after, overlap }))
     }
 
@@ -224,7 +232,14 @@ impl RawTarget {
         refuse_if(length > MAX_SESSION_POLICY, "session_policy", &problem)?;
         let duration_seconds =
             checked("duration_seconds", self.duration_seconds.as_ref(), 3_600, values::duration_seconds)?;
-        Ok(Some(AssumeRole { role_arn, external_id: self.external_id.take(), duration_seconds, session_policy }))
+        Ok(Some(AssumeRole {
+            role_arn,
+            external_id: self.external_id.take(),
+            source_identity: self.source_identity.take(),
+            session_tags: self.session_tags.take().unwrap_or_default(),
+            duration_seconds,
+            session_policy,
+        }))
     }
 }
 

@@ -15,7 +15,11 @@ const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/targets.schema.jso
 fn rules_of_a_target() -> Value {
     let kinds = [Kind::Temporary, Kind::ShortTermApiKey, Kind::AccessKey, Kind::LongTermApiKey];
     let is = |kind| json!({"required": ["kind"], "properties": {"kind": {"const": kind}}});
-    kinds.into_iter().map(|kind| json!({"if": is(kind), "then": rules_of_a_kind(kind)})).collect()
+    let of_kinds = kinds.into_iter().map(|kind| json!({"if": is(kind), "then": rules_of_a_kind(kind)}));
+    let given = |field: &str| json!({"required": [field], "properties": {field: present()}});
+    let with_a_role = ["external_id", "source_identity", "session_tags"];
+    let of_roles = with_a_role.into_iter().map(|field| json!({"if": given(field), "then": given("role_arn")}));
+    of_kinds.chain(of_roles).collect()
 }
 
 fn rules_of_a_kind(kind: Kind) -> Value {
@@ -71,6 +75,28 @@ fn keywords_of_a_target() -> Value {
         "external_id": {
             "description": "The external ID that the role's trust policy requires.",
             "pattern": "^[A-Za-z0-9_+=,.@:/-]{2,1224}$",
+        },
+        "source_identity": {
+            "description":
+                "The source identity of the role's session, which CloudTrail shows. The role's trust policy must allow \
+                 `sts:SetSourceIdentity`.",
+            "pattern": "^[A-Za-z0-9_+=,.@-]{2,64}$",
+        },
+        "session_tags": {
+            "description":
+                "The tags of the role's session, for policies and cost allocation. The role's trust policy must allow \
+                 `sts:TagSession`.",
+            "maxProperties": 50,
+            "propertyNames": {
+                "pattern": r"^[\p{L}\p{N} _.:/=+@-]+$",
+                "maxLength": 128,
+                "not": {"pattern": "^[aA][wW][sS]:"},
+            },
+            "additionalProperties": {
+                "type": "string",
+                "pattern": r"^[\p{L}\p{N} _.:/=+@-]*$",
+                "maxLength": 256,
+            },
         },
         "duration_seconds": {
             "description":
@@ -257,7 +283,7 @@ fn null_is_absent_for_every_optional_field() {
     };
     let is_accepted = |target: &Value| read(target).is_ok() && is_valid(target);
     let of_a_target = optional(&schema["items"]);
-    assert_eq!(of_a_target.len(), 10);
+    assert_eq!(of_a_target.len(), 12);
     for field in of_a_target {
         let long_term = examples::with(examples::user_based(), json!({"kind": "long_term_api_key"}));
         let targets = [examples::role_based(), examples::user_based(), long_term].map(|mut target| {

@@ -7,7 +7,9 @@ use std::time::Duration;
 use reqwest::Url;
 use uuid::Uuid;
 
-use super::values::{ExternalId, LayoutChoice, Probe, Region, RoleArn, SecretId, TargetName, UserName};
+use super::values::{
+    ExternalId, LayoutChoice, Probe, Region, RoleArn, SecretId, SessionTags, SourceIdentity, TargetName, UserName,
+};
 use crate::credentials::Kind;
 
 /// One set of Bedrock credentials to keep fresh, and the destinations that receive it, at least one.
@@ -96,6 +98,9 @@ pub enum UserBasedKind {
 pub struct AssumeRole {
     pub role_arn: RoleArn,
     pub external_id: Option<ExternalId>,
+    /// What CloudTrail shows of the session, whatever its name is.
+    pub source_identity: Option<SourceIdentity>,
+    pub session_tags: SessionTags,
     /// 900–3600.
     pub duration_seconds: u16,
     /// An inline session policy, as compact JSON.

@@ -1,5 +1,6 @@
 //! The values of the configuration. Each type checks its value when it is read, and says what it expects.
 
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -63,6 +64,9 @@ checked_text! {
         |arn| format!("found {arn:?}; expected arn:aws:iam::<account>:role/<name>");
     ExternalId: |id| is_made_of(id, 2..=1_224, "_+=,.@:/-"),
         |_| "expected 2 to 1,224 letters, digits and the characters _+=,.@:/-".to_owned();
+    /// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
+    SourceIdentity: |identity| is_made_of(identity, 2..=64, "_+=,.@-"),
+        |identity| format!("found {identity:?}; expected 2 to 64 letters, digits and the characters _+=,.@-");
     UserName: |name| is_made_of(name, 1..=64, "_+=,.@-"),
         |name| format!("found {name:?}; expected an IAM user's name, without its path");
     ModelId: |id| !id.is_empty(),
@@ -132,6 +136,49 @@ impl TryFrom<String> for AiSecretId {
 
     fn try_from(text: String) -> Result<Self, String> {
         Uuid::parse_str(text.trim()).map(Self).map_err(|_| format!("found {:?}; expected a UUID", shortened(&text)))
+    }
+}
+
+/// The tags of a session, by key.
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html#id_session-tags_know>
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(try_from = "BTreeMap<String, String>")]
+pub struct SessionTags(BTreeMap<String, String>);
+
+impl SessionTags {
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.0.iter()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl TryFrom<BTreeMap<String, String>> for SessionTags {
+    type Error = String;
+
+    fn try_from(tags: BTreeMap<String, String>) -> Result<Self, String> {
+        let is_tag_character = |c: char| c.is_alphanumeric() || c == ' ' || "_.:/=+-@".contains(c);
+        let is_valid = |text: &str, length: RangeInclusive<usize>| {
+            length.contains(&text.chars().count()) && text.chars().all(is_tag_character)
+        };
+        let mut keys = HashSet::new();
+        for (key, value) in &tags {
+            let (shown, lowercase) = (shortened(key), key.to_lowercase());
+            if !is_valid(key, 1..=128) || !is_valid(value, 0..=256) {
+                let expected = "a key of 1 to 128 and a value of up to 256 letters, digits, spaces and _.:/=+-@";
+                return Err(format!("the tag {shown:?} is refused; expected {expected}"));
+            }
+            if lowercase.starts_with("aws:") {
+                return Err(format!("the tag {shown:?} is refused, because AWS reserves the prefix aws:"));
+            }
+            if !keys.insert(lowercase) {
+                return Err(format!("the tag {shown:?} is given twice: AWS does not distinguish case in keys"));
+            }
+        }
+        if tags.len() > 50 { Err("AWS accepts at most 50 tags".to_owned()) } else { Ok(Self(tags)) }
     }
 }
 

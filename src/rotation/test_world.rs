@@ -186,6 +186,8 @@ impl World {
         source.role = Some(AssumeRole {
             role_arn: "arn:aws:iam::123456789012:role/keys".to_owned().try_into().unwrap(),
             external_id: None,
+            source_identity: None,
+            session_tags: Default::default(),
             duration_seconds: 900,
             session_policy: None,
         });
