@@ -38,19 +38,16 @@ async fn roll_back(staged: &StagedRun<'_>, dry_run: bool, reactivate: bool) -> R
         return Ok(Outcome::WouldRollBack);
     }
     // From here on, no other run retires the previous credentials. One that already does is seen in the next snapshot.
-    staged.announce_restoring(&snapshot.versions.stages, previous.version).await?;
+    let is_announced_by_this_run = staged.announce_restoring(&snapshot.versions.stages, previous.version).await?;
     let result = match staged.snapshot().await {
         Ok(snapshot) => restore(staged, &snapshot, previous.version, reactivate).await,
         Err(error) => Err(NotRestored { error, may_have_written: false }),
     };
-    match result {
-        Ok(()) => end_restoring(staged, previous.version).await.map(|()| Outcome::RolledBack),
-        Err(NotRestored { error, may_have_written: true }) => Err(error),
-        Err(NotRestored { error, may_have_written: false }) => {
-            end_restoring(staged, previous.version).await?;
-            Err(error)
-        }
+    let may_have_written = result.as_ref().is_err_and(|failed| failed.may_have_written);
+    if is_announced_by_this_run && !may_have_written {
+        end_restoring(staged, previous.version).await?;
     }
+    result.map(|()| Outcome::RolledBack).map_err(|failed| failed.error)
 }
 
 /// Why the previous credentials were not restored.

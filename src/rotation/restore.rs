@@ -75,7 +75,7 @@ impl StagedRun<'_> {
                 return Err(self.conflict("the current credentials have expired", "The next rotation replaces them"));
             }
             let proven = self.run.prove(current, 1).await?;
-            self.announce_restoring(&versions.stages, version).await?;
+            let is_announced_by_this_run = self.announce_restoring(&versions.stages, version).await?;
             let is_current = async || Ok::<_, Error>(self.secret.describe().await?.current() == Some(version));
             let mut is_done = is_current().await?;
             if is_done {
@@ -83,7 +83,9 @@ impl StagedRun<'_> {
                 destinations::all_succeeded(&self.run.write_all(&readings, proven).await)?;
                 is_done = is_current().await?;
             }
-            self.secret.move_label(Label::Restoring, None, Some(version)).await?;
+            if is_announced_by_this_run {
+                self.secret.move_label(Label::Restoring, None, Some(version)).await?;
+            }
             if is_done {
                 return Ok(());
             }
@@ -91,14 +93,19 @@ impl StagedRun<'_> {
         Err(self.conflict("AWSCURRENT kept moving", "Look for what rotates the secret again and again"))
     }
 
-    /// Sets the label `RESTORING`, which shows other runs that this version's credentials must stay valid.
-    pub async fn announce_restoring(&self, stages: &Stages, version: &str) -> Result<(), Error> {
+    /// Sets the label `RESTORING`, which shows other runs that this version's credentials must stay valid. Returns
+    /// whether it is this run's. If another run has set it on the same version, it is that run's to remove.
+    pub async fn announce_restoring(&self, stages: &Stages, version: &str) -> Result<bool, Error> {
         let found = stages.labelled(Label::Restoring);
-        if found.is_some_and(|found| found != version) && !self.has_ended(stages) {
+        if found.is_some() && !self.has_ended(stages) {
+            if found == Some(version) {
+                return Ok(false);
+            }
             let problem = "another run writes other credentials of the secret to Braintrust";
             return Err(self.conflict(problem, "See the report of that run. The next scheduled run tries again"));
         }
-        self.secret.move_label(Label::Restoring, Some(version), found).await
+        self.secret.move_label(Label::Restoring, Some(version), found).await?;
+        Ok(true)
     }
 
     /// Whether every run that changed the secret has ended by now.

@@ -157,9 +157,9 @@ impl StagedRun<'_> {
             return Ok(true);
         }
         let has_ended = before.stages.labelled(Label::Restoring) == version && self.has_ended(&before.stages);
-        if has_ended {
-            self.secret.move_label(Label::Restoring, None, version).await?;
-        }
+        // The run that gives way takes its label with it, so that the other one can go on.
+        let obsolete = if has_ended { Label::Restoring } else { label };
+        self.secret.move_label(obsolete, None, version).await?;
         Ok(has_ended)
     }
 

@@ -48,6 +48,9 @@ async fn a_write_that_fails_leaves_the_label_and_the_next_reconciliation_complet
     // Whatever Braintrust shows.
     world.state().store("AKIANOW");
     assert_eq!(reconcile(&world).await.unwrap(), Reconciliation::Repaired);
+    assert_eq!(world.state().version_with("RESTORING").unwrap(), "now", "the run that set it may be under way");
+    world.state().end_the_overlap();
+    assert_eq!(reconcile(&world).await.unwrap(), Reconciliation::Repaired);
     assert_eq!(world.state().version_with("RESTORING"), None);
     assert_eq!(reconcile(&world).await.unwrap(), Reconciliation::InStep);
 }
