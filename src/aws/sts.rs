@@ -38,7 +38,9 @@ impl Sts {
             request.set_source_identity(role.source_identity.as_ref().map(|identity| identity.as_str().to_owned()));
         let tags =
             role.session_tags.iter().filter_map(|(key, value)| Tag::builder().key(key).value(value).build().ok());
-        let request = request.set_tags(Some(tags.collect()));
+        // The SDK would send an empty list as an empty parameter.
+        let tags = Some(tags.collect()).filter(|tags: &Vec<_>| !tags.is_empty());
+        let request = request.set_tags(tags);
         let response = sdk::send(Service::Sts, CALL, deadline, request.send()).await;
         let missing = || sdk::missing(Service::Sts, CALL, "credentials or their expiry");
         let session = response.map_err(|error| explain(error, role))?.credentials.ok_or_else(missing)?;
