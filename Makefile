@@ -33,12 +33,12 @@ WITH_TOOLS := @.tools/sam/bin/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run status doctor rotate rollback break stop test test-fast lint build invoke deploy bench fuzz mutants \
-  sbom reproducible lock clean
+.PHONY: help run status doctor rotate rollback break stop test test-fast test-independent lint build invoke deploy \
+  bench fuzz mutants sbom reproducible lock clean
 
 help:
 	@echo "make GOAL, where GOAL is one of"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "KIND is temporary, access_key, short_term_api_key or long_term_api_key. TRIGGER is schedule or rotation."
 
 run: $(BUILT) $(LOCAL_AWS) ## Deploy to a local AWS, rotate KIND (temporary) by TRIGGER (schedule), and show the result
@@ -60,6 +60,8 @@ test: $(if $(T),,lint) $(BUILT) $(LOCAL_AWS) ## Run the lints and all tests; wit
 	$(WITH_TOOLS) tools/run_tests.py $(if $(T),matching $(call quote,$(T)),all)
 test-fast: lint $(LOCAL_AWS) ## Run the lints, the Rust tests, and a rotation of each kind of credentials
 	$(WITH_TOOLS) tools/run_tests.py fast
+test-independent: $(BUILT) .tools/moto/installed ## Rotate on moto, an AWS that others wrote, and say what can't be tried
+	$(WITH_TOOLS) tools/run_tests.py independent
 lint: $(TOOLS) .tools/checkov/installed ## Check format, lints, documentation, licenses and templates
 	$(WITH_TOOLS) tools/lint.py
 build: $(BUILT) ## Build the function for ARCH (this machine's), if its sources have changed

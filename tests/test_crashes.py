@@ -12,6 +12,8 @@ from support.side_by_side import side_by_side
 from support.stopped_run import STOPS, due_rollbacks, due_rotations, first_rotations, placeholder_rotations
 
 CASES = "rotations stopped"
+STOPPED = [(new_rotations, stop) for new_rotations in (due_rotations, first_rotations) for stop in STOPS]
+STOPPED.append((placeholder_rotations, "killed after"))
 
 
 def calls_of_rotation(world, kind, trigger, new_rotations):
@@ -47,10 +49,9 @@ def stop_rotation(rotation, stop, position):
     return rotation.wrong
 
 
-@pytest.mark.parametrize("stop", STOPS)
 @pytest.mark.parametrize("trigger", ["schedule", "rotation"])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("new_rotations", [due_rotations, first_rotations, placeholder_rotations])
+@pytest.mark.parametrize(("new_rotations", "stop"), STOPPED)
 def test_a_rotation_survives_being(world, new_rotations, kind, trigger, stop, record_property):
     calls = calls_of_rotation(world, kind, trigger, new_rotations)
 

@@ -35,9 +35,9 @@ INTERLEAVED = [
     for new_runs in ([runs_after_two_rotations] if ROLLED_BACK in (first, second) else [due_runs, first_runs])
 ]
 # Runs of all kinds take the same paths, and only those of user-based kinds end keys. So every call of an access key's run
-# is held, and every second or third one of the others.
-EVERY = {"access_key": 1, "temporary": 2, "long_term_api_key": 3, "short_term_api_key": 3}
-BOTH_HELD = 4
+# is held, and some of the others' calls.
+EVERY = {"access_key": 1, "temporary": 3, "long_term_api_key": 3, "short_term_api_key": 4}
+BOTH_HELD = {"access_key": 4, "temporary": 3, "long_term_api_key": 3, "short_term_api_key": 3}
 # The multiples of this number, without their whole parts, are spread evenly.
 GOLDEN = 0.618
 KNOWN_CALLS = {}
@@ -78,10 +78,9 @@ def test_a_run_may_be_overtaken_by(world, first, second, new_runs, kind, record_
 def test_two_runs_may_be_held_at_once(world, first, second, new_runs, kind, record_property):
     calls = calls_of(world, kind, first, second, new_runs)
     others = calls_of(world, kind, second, first, new_runs)
+    number = BOTH_HELD[kind]
     # Pairs of positions that are spread evenly over all of them.
-    positions = [
-        (n * len(calls) // BOTH_HELD, int((n + 1) * GOLDEN % 1 * len(others))) for n in range(BOTH_HELD)
-    ]
+    positions = [(n * len(calls) // number, int((n + 1) * GOLDEN % 1 * len(others))) for n in range(number)]
 
     def check(runs, held):
         runs.begin()

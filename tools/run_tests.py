@@ -3,10 +3,11 @@
     run_tests.py all
     run_tests.py fast
     run_tests.py matching EXPRESSION
+    run_tests.py independent
 
 With `fast`, the black-box tests are only those that are marked so. They test the debug build that the Rust tests have
 just made, because a release build takes minutes. With `matching`, the tests are those that match an expression for
-pytest's -k.
+pytest's -k. With `independent`, they are those that run on moto instead of the project's own local AWS.
 """
 
 import os
@@ -71,6 +72,8 @@ def main():
                 run_pytest("-k", expression)
             elif not in_rust:
                 sys.exit(f"No test matches {expression}.")
+        case ["independent"]:
+            run_pytest("-m", "independent")
         case _:
             sys.exit(__doc__)
 

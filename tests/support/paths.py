@@ -6,4 +6,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 TEMPLATE = ROOT / ".aws-sam/build/template.yaml"
 BOOTSTRAP = Path(os.environ.get("BOOTSTRAP", ROOT / ".aws-sam/build/RotatorFunction/bootstrap"))
+# moto's own Python environment.
+MOTO = Path(os.environ.get("MOTO", ROOT / ".tools/moto/bin/python"))
 MINISTACK = Path(os.environ.get("MINISTACK", ROOT / ".tools/ministack/bin/ministack"))
