@@ -7,6 +7,7 @@ use crate::aws::secrets_manager::{Label, Stages};
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorClass};
 use crate::report::{Outcome, TargetReport};
+use crate::rotation::destinations::Fallback;
 use crate::rotation::policy;
 use crate::rotation::snapshot::Snapshot;
 use crate::rotation::staged_run::StagedRun;
@@ -84,7 +85,7 @@ async fn restore(
     let current = snapshot.versions.stages.current();
     swap(staged, version, &snapshot.versions.stages).await.map_err(NotRestored::before_the_write)?;
     let written = async {
-        staged.set(proven).await?;
+        staged.set(proven, Fallback::Restore).await?;
         staged.verify(proven.credentials()).await
     };
     match written.await {

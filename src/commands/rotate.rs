@@ -9,7 +9,7 @@ use crate::config::{RoleBased, Source, UserBased};
 use crate::error::Error;
 use crate::event::Rotate;
 use crate::report::{Outcome, TargetReport};
-use crate::rotation::destinations;
+use crate::rotation::destinations::{self, Fallback};
 use crate::rotation::policy::{self, Plan};
 use crate::rotation::restore::Reconciliation;
 use crate::rotation::snapshot::{Snapshot, Version};
@@ -50,7 +50,7 @@ async fn rotate_in_memory(run: &TargetRun<'_>, source: &RoleBased, dry_run: bool
     let are_writable = run.report_readings(&readings);
     run.progress.held(destinations::held_lifetime(source, &readings));
     let Some(proven) = proven? else { return are_writable.map(|()| Outcome::WouldRotate) };
-    let written = run.write_all(&readings, proven).await;
+    let written = run.write_all(&readings, proven, Fallback::Complete).await;
     let superseded: Vec<_> = written.iter().filter(|report| report.is_superseded).collect();
     for report in &superseded {
         let warning = "another run has written newer credentials meanwhile. They were left there";
@@ -180,7 +180,7 @@ async fn all_steps(
             staged.run.progress.warning(format!("the current credentials could not be restored: {}", error.problem));
         }
     }
-    staged.set(proven?).await?;
+    staged.set(proven?, Fallback::of(&snapshot.versions)).await?;
     let credentials = match created? {
         Created::Staged(credentials) => credentials,
         Created::NotStaged(credentials, error) => {

@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::event::{RotationStep, Step};
 use crate::report::{Outcome, TargetReport};
 use crate::rotation::contract::{self, StepState};
+use crate::rotation::destinations::Fallback;
 use crate::rotation::policy;
 use crate::rotation::snapshot::Snapshot;
 use crate::rotation::staged_run::StagedRun;
@@ -45,7 +46,7 @@ async fn step(staged: &StagedRun<'_>, command: &RotationStep) -> Result<(), Erro
             staged.run.progress.credentials(credentials);
             // createSecret has proved them if it succeeded, but only Secrets Manager ensures that.
             let proven = staged.run.prove(credentials, 1).await?;
-            staged.set(proven).await?;
+            staged.set(proven, Fallback::of(&snapshot.versions)).await?;
             stay_pending(staged, version).await
         }
         Step::Test => test(staged, &snapshot).await,

@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::policy;
+use super::snapshot::Versions;
 use super::target_run::TargetRun;
 use crate::aws::bedrock::Proven;
 use crate::aws::iam_keys::Key;
@@ -238,10 +239,16 @@ impl<'a> TargetRun<'a> {
     }
 
     /// Writes proven credentials to all destinations, side by side. If one can't be written, the others still are.
-    pub async fn write_all(&self, readings: &[Reading<'a>], proven: Proven<'_>) -> Vec<DestinationReport> {
+    /// `fallback` says what happens to one that shows a mixture.
+    pub async fn write_all(
+        &self,
+        readings: &[Reading<'a>],
+        proven: Proven<'_>,
+        fallback: Fallback,
+    ) -> Vec<DestinationReport> {
         let write = async |reading: &Reading<'a>| {
             let update = match &reading.result {
-                Ok(found) => Some(self.write(reading.destination, found, proven).await),
+                Ok(found) => Some(self.write(reading.destination, found, proven, fallback).await),
                 Err(_) => None,
             };
             reading.report_update(update)
@@ -254,6 +261,7 @@ impl<'a> TargetRun<'a> {
         destination: &Destination,
         first: &Writable,
         proven: Proven<'_>,
+        fallback: Fallback,
     ) -> Result<Update, NotWritten> {
         let read_again;
         let latest = if first.read_at.elapsed() < MAX_READING_AGE {
@@ -262,7 +270,7 @@ impl<'a> TargetRun<'a> {
             read_again = self.read_destination(destination).await?;
             &read_again
         };
-        let write = Write { run: self, destination, first: &first.ai_secret, found: latest, proven };
+        let write = Write { run: self, destination, first: &first.ai_secret, found: latest, proven, fallback };
         if write.is_superseded(&latest.ai_secret) {
             return Ok(Update::Superseded);
         }
@@ -279,12 +287,27 @@ struct Write<'a> {
     /// As it was read last.
     found: &'a Writable,
     proven: Proven<'a>,
+    fallback: Fallback,
+}
+
+/// What helps if Braintrust shows a mixture of old and new credentials again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    /// The caller restores the credentials that worked before.
+    Restore,
+    /// Nobody has the old credentials, so that only completing helps.
+    Complete,
+}
+
+impl Fallback {
+    pub fn of(versions: &Versions) -> Self {
+        if versions.current().is_some() { Self::Restore } else { Self::Complete }
+    }
 }
 
 impl Write<'_> {
-    /// PATCHes, and repeats that at once if Braintrust then shows a mixture of the old and the new credentials. If it
-    /// still does, a staged target restores what worked before. Without a staged secret, nobody has the old
-    /// credentials, so that only completing helps: it is tried until the deadline.
+    /// PATCHes, and repeats that at once if Braintrust then shows a mixture of the old and the new credentials; until
+    /// the deadline if nothing else helps.
     async fn until_complete(&self) -> Result<Update, NotWritten> {
         let (attempts, is_mixed) = (Cell::new(0), Cell::new(false));
         let attempt = async || {
@@ -300,7 +323,7 @@ impl Write<'_> {
         };
         let may_repeat = |error: &Error| {
             let is_passing = error.is_transient() || error.class == ErrorClass::VerificationFailed;
-            is_mixed.get() && is_passing && (attempts.get() < 2 || self.run.target.secret_id().is_none())
+            is_mixed.get() && is_passing && (attempts.get() < 2 || self.fallback == Fallback::Complete)
         };
         let deadline = self.run.deadline;
         let written = deadline.retry_while(Service::Braintrust, PATCH, COMPLETION, may_repeat, attempt).await;

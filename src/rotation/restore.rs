@@ -7,7 +7,7 @@
 
 use jiff::SignedDuration;
 
-use super::destinations::{self, Reading};
+use super::destinations::{self, Fallback, Reading};
 use super::policy;
 use super::snapshot::{Snapshot, Versions};
 use super::staged_run::StagedRun;
@@ -80,7 +80,7 @@ impl StagedRun<'_> {
             let mut is_done = is_current().await?;
             if is_done {
                 let readings = self.run.read_destinations().await;
-                destinations::all_succeeded(&self.run.write_all(&readings, proven).await)?;
+                destinations::all_succeeded(&self.run.write_all(&readings, proven, Fallback::Restore).await)?;
                 is_done = is_current().await?;
             }
             if is_announced_by_this_run {

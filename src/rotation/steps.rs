@@ -2,6 +2,7 @@
 
 use futures_util::future::join;
 
+use super::destinations::Fallback;
 use super::snapshot::{Snapshot, Versions};
 use super::staged_run::StagedRun;
 use super::{contract, destinations, policy};
@@ -64,12 +65,14 @@ impl StagedRun<'_> {
 
     /// setSecret: writes to all destinations, side by side. If a destination shows a mixture of old and new credentials,
     /// which doesn't work, the current credentials are restored.
-    pub async fn set(&self, proven: Proven<'_>) -> Result<(), Error> {
+    pub async fn set(&self, proven: Proven<'_>, fallback: Fallback) -> Result<(), Error> {
         let readings = self.run.read_destinations().await;
-        let written = self.run.write_all(&readings, proven).await;
+        let written = self.run.write_all(&readings, proven, fallback).await;
         let result = self.run.report_destinations(written, &readings);
         match result {
-            Err(error) if error.class == ErrorClass::VerificationFailed => Err(self.restore_after(error).await),
+            Err(error) if error.class == ErrorClass::VerificationFailed && fallback == Fallback::Restore => {
+                Err(self.restore_after(error).await)
+            }
             Ok(()) | Err(_) => result,
         }
     }

@@ -24,7 +24,8 @@ async fn write_after(world: &World, pause: Duration) -> Vec<DestinationReport> {
         let run = world.target_run();
         let readings = run.read_destinations().await;
         tokio::time::advance(pause).await;
-        run.write_all(&readings, Proven::assume(&credentials())).await
+        let fallback = if world.target.secret_id().is_some() { Fallback::Restore } else { Fallback::Complete };
+        run.write_all(&readings, Proven::assume(&credentials()), fallback).await
     };
     world.run(write).await
 }
@@ -223,7 +224,7 @@ async fn credentials_that_expire_too_soon_are_not_written() {
     let write = async {
         let run = world.target_run();
         let readings = run.read_destinations().await;
-        run.write_all(&readings, Proven::assume(&soon)).await
+        run.write_all(&readings, Proven::assume(&soon), Fallback::Complete).await
     };
     let reports = world.run(write).await;
     assert_eq!(reports[0].error.as_ref().unwrap().class, ErrorClass::Conflict);
