@@ -1,4 +1,4 @@
-"""Checks the function's requests, and the local Braintrust's answers to them, against Braintrust's OpenAPI specification.
+"""Checks the function's requests, and the local Braintrust's answers to them, against Braintrust's specification.
 
 The specification is no part of the project: it is read from `../shared/openapi/braintrust.json` beside the checkout, or
 from the path in BRAINTRUST_OPENAPI.
