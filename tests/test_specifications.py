@@ -24,7 +24,7 @@ MALFORMED = [
     ("sts", "AssumeRole", "Version=2011-06-15&RoleArn=x&RoleSessionName=xy", ".RoleArn is not between 20 and 2048"),
     ("secretsmanager", "GetSecretValue", "{}", ".SecretId is missing"),
     ("secretsmanager", "PutSecretValue", '{"SecretId":"x","SecretString":""}', ".SecretString is not between 1 and"),
-    ("secretsmanager", "PutSecretValue", '{"SecretId":"x","VersionStages":"AWSPENDING"}', ".VersionStages is not"),
+    ("secretsmanager", "PutSecretValue", '{"SecretId":"x","VersionStages":"AWSPENDING"}', ".VersionStages"),
 ]
 AI_SECRET = {"id": "5f1c7a6e-0000-4000-8000-000000000000", "org_id": "5f1c7a6e-0000-4000-8000-000000000001", "name": "x"}
 BREAKS_THE_SPECIFICATION = [
