@@ -34,8 +34,8 @@ INTERLEAVED = [
     for first, second in PAIRS
     for new_runs in ([runs_after_two_rotations] if ROLLED_BACK in (first, second) else [due_runs, first_runs])
 ]
-# Runs of all kinds take the same paths, and only those of user-based kinds end keys. So every call of an access key's run
-# is held, and some of the others' calls.
+# Runs of all kinds take the same paths, and only those of user-based kinds end keys. So every call of an access key's
+# run is held, and some of the others' calls.
 EVERY = {"access_key": 1, "temporary": 3, "long_term_api_key": 3, "short_term_api_key": 4}
 BOTH_HELD = {"access_key": 4, "temporary": 3, "long_term_api_key": 3, "short_term_api_key": 3}
 # The multiples of this number, without their whole parts, are spread evenly.

@@ -1,7 +1,7 @@
 """Rotations on moto, whose IAM, STS and Secrets Manager others wrote, with signatures and permissions checked.
 
-What can't be tried on moto is skipped with the reason, after a look at whether that is still so. `make test-independent`
-installs moto and runs these tests.
+What can't be tried on moto is skipped with the reason, after a look at whether that is still so.
+`make test-independent` installs moto and runs these tests.
 """
 
 import json
@@ -176,4 +176,4 @@ def test_short_term_api_keys_cannot_be_tried(on_moto):
 
 
 def test_rotate_secret_cannot_be_tried():
-    pytest.skip("moto's RotateSecret calls only functions that run in Docker, so Secrets Manager's steps can't be tried")
+    pytest.skip("moto's RotateSecret calls only functions in Docker, so Secrets Manager's steps can't be tried")

@@ -19,12 +19,12 @@ MALFORMED = [
     ("iam", "CreateAccessKey", "Version=2010-05-08&Name=a", "Name is unknown"),
     ("iam", "CreateAccessKey", "Version=2011-06-15&UserName=a", "Version is not 2010-05-08"),
     ("iam", "DeleteAccessKey", "Version=2010-05-08&UserName=a", ".AccessKeyId is missing"),
-    ("iam", "UpdateAccessKey", "Version=2010-05-08&AccessKeyId=AKIAIOSFODNN7EXAMPLE&Status=Off", ".Status is none of"),
+    ("iam", "UpdateAccessKey", "Version=2010-05-08&AccessKeyId=AKIAIOSFODNN7EXAMPLE&Status=Off", ".Status is none"),
     ("iam", "ListNothing", "Version=2010-05-08", "there is no such operation"),
     ("sts", "AssumeRole", "Version=2011-06-15&RoleArn=x&RoleSessionName=xy", ".RoleArn is not between 20 and 2048"),
     ("secretsmanager", "GetSecretValue", "{}", ".SecretId is missing"),
     ("secretsmanager", "PutSecretValue", '{"SecretId":"x","SecretString":""}', ".SecretString is not between 1 and"),
-    ("secretsmanager", "PutSecretValue", '{"SecretId":"x","VersionStages":"AWSPENDING"}', ".VersionStages is not a list"),
+    ("secretsmanager", "PutSecretValue", '{"SecretId":"x","VersionStages":"AWSPENDING"}', ".VersionStages"),
 ]
 AI_SECRET = {"id": "5f1c7a6e-0000-4000-8000-000000000000", "org_id": "5f1c7a6e-0000-4000-8000-000000000001", "name": "x"}
 BREAKS_THE_SPECIFICATION = [
@@ -34,7 +34,7 @@ BREAKS_THE_SPECIFICATION = [
     ("GET", "/v1/ai_secrets", None, {}, "the specification has no such operation"),
     ("POST", f"/v1/ai_secret/{AI_SECRET['id']}", {}, {}, "the specification has no such operation"),
     ("PATCH", f"/v1/ai_secret/{AI_SECRET['id']}", {"metadata": "x"}, AI_SECRET, "$.metadata breaks the rule"),
-    ("PATCH", f"/v1/ai_secret/{AI_SECRET['id']}", {"metadatas": {}}, AI_SECRET, "the request's field metadatas is unknown"),
+    ("PATCH", f"/v1/ai_secret/{AI_SECRET['id']}", {"metadatas": {}}, AI_SECRET, "field metadatas is unknown"),
     ("PATCH", "/v1/ai_secret/x", {}, AI_SECRET, "the parameter ai_secret_id is invalid"),
     ("PATCH", f"/v1/ai_secret/{AI_SECRET['id']}", {}, AI_SECRET | {"created": "today"}, "$.created breaks the rule"),
 ]

@@ -1,7 +1,7 @@
 """Checks the function's requests against AWS's own models of its services, which botocore contains.
 
-It checks what botocore's own validation leaves to AWS, too: patterns, enumerations, maximum lengths, and the encoding of
-the query protocol.
+It checks what botocore's own validation leaves to AWS, too: patterns, enumerations, maximum lengths, and the encoding
+of the query protocol.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Checks the function's requests, and the local Braintrust's answers to them, against Braintrust's OpenAPI specification.
+"""Checks the function's requests, and the local Braintrust's answers to them, against Braintrust's specification.
 
 The specification is no part of the project: it is read from `../shared/openapi/braintrust.json` beside the checkout, or
 from the path in BRAINTRUST_OPENAPI.
@@ -111,7 +111,8 @@ class BraintrustOpenApi:
         return _Operation({(p["in"], p["name"]): p["schema"] for p in parameters}, body, answers)
 
     def _parameter(self, parameter: dict) -> dict:
-        return self._components["parameters"][parameter["$ref"].rpartition("/")[2]] if "$ref" in parameter else parameter
+        name = parameter.get("$ref", "").rpartition("/")[2]
+        return self._components["parameters"][name] if name else parameter
 
     def _resolved(self, schema: dict) -> dict:
         return self._components["schemas"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema

@@ -53,6 +53,7 @@ class Run:
 
     def __init__(self, interleaving: "InterleavedRuns", name: str, does: str):
         self.does = does
+        self.problem: str | None = None
         self._of = interleaving
         self._name = name
         world = interleaving.world
@@ -94,7 +95,11 @@ class Run:
         return all(self._invoke(rotation_step(step, self._of.target["secret_id"], token)) for step in ROTATION_STEPS)
 
     def _invoke(self, event: dict) -> bool:
-        return self.function.invoke(event).ok
+        result = self.function.invoke(event)
+        if not result.ok:
+            report = result.report_in_error()
+            self.problem = report["targets"][0]["error"]["problem"] if isinstance(report, dict) else report
+        return result.ok
 
     def _watched(self, request: RecordedRequest, handle: Callable[[RecordedRequest], Reply]) -> Reply:
         if request.method != "PATCH" and request.call not in _ENDS_A_KEY + _CHANGES_A_STAGE:
@@ -177,7 +182,7 @@ class InterleavedRuns(StoppedRotation):
 
     def _require_a_success(self, first: Future, second: Future):
         if not first.result() and not second.result():
-            self.wrong.append("both runs failed")
+            self.wrong.append(f"both runs failed: {self.first.problem}; {self.second.problem}")
 
     def _id(self, found: dict) -> str | None:
         if found["auth_type"] != "api_key":

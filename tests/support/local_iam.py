@@ -1,4 +1,4 @@
-"""What ministack's IAM lacks: the limit of two access keys, keys that age, and service-specific credentials for Bedrock."""
+"""What ministack's IAM lacks: two access keys at most, keys that age, and service-specific credentials."""
 
 import base64
 import itertools

@@ -1,5 +1,5 @@
-"""What ministack's Secrets Manager lacks: versions without a value, values that can't change, the first version's stage,
-the limit of versions, and rotation."""
+"""What ministack's Secrets Manager lacks: versions without a value, values that can't change, the first version's
+stage, the limit of versions, and rotation."""
 
 import json
 import threading
