@@ -52,7 +52,7 @@ def test_an_orphaned_key_stays_while_braintrust_may_use_it(world, kind, status):
     assert len(world.patches()) - before <= 5
     world.braintrust.clear_faults()
     # The run that failed has left its label, which counts for as long as that run might be alive.
-    world.aws.let_time_pass(LONGER_THAN_ANY_RUN, target["user_name"], target["secret_id"])
+    world.let_time_pass(target, LONGER_THAN_ANY_RUN)
     # Gateways cache a key that Braintrust shows, so it is replaced now and deleted later. API keys aren't shown.
     result = function.invoke(scheduled_run())
     assert result.ok == (kind == "long_term_api_key")

@@ -199,6 +199,12 @@ class World:
             self.move_stage(target, "KEPT", RemoveFromVersionId=previous)
         return version
 
+    def let_time_pass(self, target, passed: datetime.timedelta):
+        """Makes the target's keys, and everything that has happened to its secrets, that much older."""
+        self.aws.let_time_pass(passed, target.get("user_name"), target["secret_id"])
+        for ai_secret in target["ai_secrets"]:
+            self.braintrust.let_time_pass(ai_secret["id"], passed)
+
     # IAM
 
     def new_user(self) -> str:
