@@ -78,7 +78,7 @@ def test_the_api_key_the_ai_secret_and_its_stale_fields_are_reported(world):
     stale = world.new_ai_secret(metadata={"access_key": "AKIA", "aws_secret_access_key": "stale-secret-key"})
     lines = check(world.new_function(world.target(stale)))
     notes = [line["note"] for line in lines if line["result"] == "warning"]
-    assert len(notes) == 1 and "aws_secret_access_key" in notes[0]
+    assert len(notes) == 2 and "aws_secret_access_key" in notes[0] and "permanent access key" in notes[1]
     assert is_unknown(of(lines, "update the ai_secret"))
     missing = check(world.new_function(world.target(str(uuid.uuid4()))))
     assert of(missing, "find the ai_secret")["error"]["class"] == "not_found"

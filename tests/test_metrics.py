@@ -1,6 +1,7 @@
 """The metrics that the function logs in CloudWatch's embedded metric format."""
 
 import json
+from datetime import timedelta
 
 from support.events import scheduled_run
 
@@ -46,7 +47,7 @@ def test_the_age_of_user_based_credentials_is_reported_when_no_rotation_is_due(w
     target = world.new_staged_target("long_term_api_key", world.new_ai_secret())
     function = world.new_function(target, METRICS_NAMESPACE="Rotations")
     assert function.invoke(scheduled_run()).ok
-    world.age_credentials(target, days=3)
+    world.age_credentials(target, timedelta(days=3))
     assert function.invoke(scheduled_run()).ok
     line = metrics(function)[-1]
     assert line["CredentialAgeSeconds"] >= 3 * 86_400 and line["SecondsUntilExpiry"] > 80 * 86_400

@@ -9,6 +9,7 @@ from support.kinds import USER_BASED
 from support.orphaned_key import interrupt_after_set
 from support.reports import failed_error, outcome
 from support.staged_values import secret_of
+from support.world import LISTED_BY_NOW
 
 
 def test_a_failed_test_restores_the_current_credentials(world):
@@ -45,25 +46,55 @@ def test_expired_credentials_are_not_restored(world):
     assert world.has_working_credentials(ai_secret)
 
 
+def end_the_pending_key(world, target, how):
+    world.end_key_by_hand(target, world.staged_value(target, "AWSPENDING")["credential_id"], how)
+    if how == "deleted":
+        world.age_credentials(target, LISTED_BY_NOW, "AWSPENDING")
+
+
 @pytest.mark.parametrize("kind", USER_BASED)
-def test_the_current_credentials_replace_dead_pending_ones_until_new_ones_are_staged(world, kind):
+@pytest.mark.parametrize("how", ["deleted", "deactivated"])
+def test_the_current_credentials_replace_dead_pending_ones_until_new_ones_are_staged(world, kind, how):
     ai_secret = world.new_ai_secret()
     target = world.new_staged_target(kind, ai_secret)
     function = world.new_function(target)
     assert outcome(function.invoke(scheduled_run())) == "rotated"
     interrupt_after_set(world, function, FORCED)
-    world.end_key_by_hand(target, world.staged_value(target, "AWSPENDING")["credential_id"], "deleted")
+    end_the_pending_key(world, target, how)
+    if how == "deactivated":
+        # The first run deletes the key, and the second one has to know that it is gone.
+        world.age_credentials(target, LISTED_BY_NOW, "AWSPENDING")
     assert not world.has_working_credentials(ai_secret)
     world.aws.fail(lambda request: request.call.startswith("iam:Create"), Reply(403), times=None)
-    assert not function.invoke(scheduled_run()).ok
+    assert not function.invoke(FORCED).ok
     world.aws.clear_faults()
     assert world.braintrust.credentials(ai_secret)["secret"] == secret_of(world.staged_value(target))
-    # The current credentials are young: nothing but the dead pending ones makes a rotation due.
-    assert outcome(function.invoke(scheduled_run())) == "rotated"
+    assert outcome(function.invoke(FORCED)) == "rotated"
     assert world.has_working_credentials(ai_secret)
 
 
-def test_credentials_are_not_restored_after_somebody_has_made_others_current(world):
+@pytest.mark.parametrize("kind", USER_BASED)
+@pytest.mark.parametrize("how", ["deleted", "deactivated"])
+def test_dead_pending_credentials_are_given_up_while_the_current_ones_are_not_due(world, kind, how):
+    ai_secret = world.new_ai_secret()
+    target = world.new_staged_target(kind, ai_secret)
+    function = world.new_function(target)
+    assert outcome(function.invoke(scheduled_run())) == "rotated"
+    current = world.staged_value(target)
+    interrupt_after_set(world, function, FORCED)
+    end_the_pending_key(world, target, how)
+    before = set(world.iam_keys(target))
+    dry = function.invoke({"action": "rotate", "dry_run": True})
+    assert outcome(dry) == "would_repair"
+    assert not world.has_working_credentials(ai_secret) and "AWSPENDING" in world.stages(target)
+    assert outcome(function.invoke(scheduled_run())) == "repaired"
+    assert world.braintrust.credentials(ai_secret)["secret"] == secret_of(current)
+    assert world.staged_value(target) == current and "AWSPENDING" not in world.stages(target)
+    assert outcome(function.invoke(scheduled_run())) == "not_due"
+    assert world.has_working_credentials(ai_secret) and set(world.iam_keys(target)) <= before
+
+
+def test_what_somebody_has_made_current_during_a_failed_rotation_is_restored(world):
     ai_secret = world.new_ai_secret()
     target = world.new_staged_target("access_key", ai_secret)
     function = world.new_function(target)
@@ -82,7 +113,9 @@ def test_credentials_are_not_restored_after_somebody_has_made_others_current(wor
 
     world.braintrust.fail(put_by_a_human, Reply(403))
     failed_error(function.invoke(scheduled_run()).report_in_error(), "permission", "braintrust")
-    assert world.braintrust.credentials(ai_secret)["secret"] != secret_of(before)
+    assert world.staged_value(target) == before
+    assert world.braintrust.credentials(ai_secret)["secret"] == secret_of(before)
+    assert world.has_working_credentials(ai_secret)
 
 
 def test_a_lost_response_is_no_reason_to_restore_credentials(world):

@@ -73,16 +73,22 @@ def test_a_step_is_refused_with_rotation_turned_off_and_a_finished_rotation_stay
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_step_can_be_repeated(world, kind):
+@pytest.mark.parametrize("is_first", [True, False])
+def test_each_step_can_be_repeated(world, kind, is_first):
     ai_secret = world.new_ai_secret()
     steps = SteppedRotation(world, world.new_staged_target(kind, ai_secret))
+    if not is_first:
+        steps.run()
+        steps.begin()
     for name in ROTATION_STEPS:
         steps.run([name])
-        before = world.staged_value(steps.target, "AWSPENDING")
+        before = steps.staged_value()
         steps.run([name])
-        assert world.staged_value(steps.target, "AWSPENDING") == before
+        assert steps.staged_value() == before
     assert world.has_working_credentials(ai_secret)
-    assert world.staged_value(steps.target)["credential_id"] == before["credential_id"]
+    assert world.stages(steps.target)["AWSCURRENT"] == steps.token
+    # Secrets Manager leaves AWSPENDING on the version. On a first version, it would look like a rotation under way.
+    assert world.stages(steps.target).get("AWSPENDING") == (None if is_first else steps.token)
 
 
 @pytest.mark.parametrize("kind", USER_BASED)

@@ -15,6 +15,7 @@ from .local_service_tokens import LocalServiceTokens
 from .recording_server import RecordingServer
 
 COLLECTION = "/v1/ai_secret"
+_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 _FIELDS = {"name": str, "type": str, "metadata": dict, "secret": str, "org_name": str}
 
 
@@ -73,6 +74,13 @@ class LocalBraintrust(RecordingServer):
             }
             self.ai_secrets[ai_secret["id"]] = ai_secret
             return ai_secret["id"]
+
+    def let_time_pass(self, id: str, passed: timedelta):
+        """Makes the last changes of this ai_secret that much older."""
+        with self._lock:
+            for name in ("created", "updated_at", "secret_updated_at"):
+                changed = datetime.fromisoformat(self.ai_secrets[id][name]) - passed
+                self.ai_secrets[id][name] = changed.strftime(_TIME)
 
     def snapshot(self) -> dict[str, dict]:
         with self._lock:
@@ -226,7 +234,7 @@ class LocalBraintrust(RecordingServer):
     def _now(self) -> str:
         step = timedelta(microseconds=1)
         self._last_change = max(datetime.now(timezone.utc), self._last_change + step)
-        return self._last_change.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return self._last_change.strftime(_TIME)
 
 
 def _has_null(value) -> bool:

@@ -5,9 +5,12 @@ import json
 import threading
 import time
 from collections import Counter, defaultdict
+from datetime import datetime, timedelta
 
 from .aws_replies import AwsRefusal, json_error, json_result
 from .http_messages import RecordedRequest, Reply
+from .kinds import USER_BASED
+from .local_iam import iso8601
 from .local_rotation import LocalRotations
 from .secret_versions import SecretVersions
 from .upstream import Upstream, signer
@@ -101,12 +104,27 @@ class LocalSecretsManager:
 
     def _get(self, request: RecordedRequest, asked: dict, region: str) -> Reply:
         answer = self._upstream.forward(request)
-        if answer.status != 200 or _value(json.loads(answer.body)):
+        if answer.status != 200:
             return answer
+        version = json.loads(answer.body)
+        if _value(version):
+            return json_result(self._older(version)) if self._passed[version["ARN"]] else answer
         sought = f"VersionId: {asked['VersionId']}" if "VersionId" in asked else None
         sought = sought or f"staging label: {asked.get('VersionStage', 'AWSCURRENT')}"
         message = f"Secrets Manager can't find the specified secret value for {sought}"
         return json_error(400, "ResourceNotFoundException", message)
+
+    def _older(self, version: dict) -> dict:
+        """The version with older credentials of an IAM user, whose key has become older."""
+        try:
+            value = json.loads(version["SecretString"])
+        except (KeyError, ValueError):
+            return version
+        if not isinstance(value, dict) or value.get("kind") not in USER_BASED:
+            return version
+        passed = sum(seconds for at, seconds in self._passed[version["ARN"]] if version["CreatedDate"] <= at)
+        created_at = datetime.fromisoformat(value["minted_at"]) - timedelta(seconds=passed)
+        return version | {"SecretString": json.dumps(value | {"minted_at": iso8601(created_at)})}
 
     def _put(self, request: RecordedRequest, asked: dict, region: str) -> Reply:
         secret_id, token = asked["SecretId"], asked.get("ClientRequestToken")

@@ -1,12 +1,13 @@
 """A rotation whose steps a test calls one by one, as Secrets Manager would."""
 
+import json
 import uuid
 
 from .events import rotation_step
 from .invocation_result import InvocationResult
 from .local_rotation import ROTATION_STEPS
 from .reports import outcome
-from .world import World
+from .world import LISTED_BY_NOW, World
 
 
 class SteppedRotation:
@@ -26,6 +27,15 @@ class SteppedRotation:
     def run(self, steps=ROTATION_STEPS):
         for name in steps:
             assert outcome(self.step(name)) == "step_done"
+
+    def staged_value(self) -> dict:
+        """What the version of the rotation holds, whatever its stages."""
+        version = {"SecretId": self.target["secret_id"], "VersionId": self.token}
+        return json.loads(self.world.client("secretsmanager").get_secret_value(**version)["SecretString"])
+
+    def age_pending(self):
+        """Makes the pending credentials so old that IAM's lists must have them. They get another version."""
+        self.token = self.world.age_credentials(self.target, LISTED_BY_NOW, "AWSPENDING")
 
     def remove_pending(self):
         """Does what an operator does to abandon a stuck rotation."""

@@ -21,6 +21,10 @@ OLD_METADATA = {
     "session_token": "old-token",
     "region": "us-east-1",
 }
+# The function counts a key that IAM's lists leave out as deleted if it is older than five minutes.
+LISTED_BY_NOW = datetime.timedelta(minutes=6)
+# A label that a run left behind counts for 15 minutes.
+LONGER_THAN_ANY_RUN = datetime.timedelta(minutes=16)
 _BEDROCK_ACTIONS = ["bedrock:ListFoundationModels", "bedrock:CallWithBearerToken"]
 
 
@@ -162,26 +166,44 @@ class World:
         return json.loads(answer["SecretString"])
 
     def stages(self, target) -> dict[str, str]:
-        """The version that each stage is on."""
+        """The version that each stage is on, labels of the function's own included."""
         answer = self.client("secretsmanager").describe_secret(SecretId=target["secret_id"])
         versions = answer.get("VersionIdsToStages", {})
         return {stage: version for version, stages in versions.items() for stage in stages}
 
-    def put_value(self, target, value):
-        """Makes another value the current one."""
-        self.client("secretsmanager").put_secret_value(SecretId=target["secret_id"], SecretString=json.dumps(value))
+    def put_value(self, target, value, stage="AWSCURRENT") -> str:
+        """Puts a value into a version of its own, which gets the stage. Returns the version."""
+        answer = self.client("secretsmanager").put_secret_value(
+            SecretId=target["secret_id"], SecretString=json.dumps(value), VersionStages=[stage]
+        )
+        return answer["VersionId"]
 
     def move_stage(self, target, stage, **move):
         self.client("secretsmanager").update_secret_version_stage(
             SecretId=target["secret_id"], VersionStage=stage, **move
         )
 
-    def age_credentials(self, target, days=40):
-        """Makes the current credentials older than they are."""
-        current = self.staged_value(target)
-        made_at = datetime.datetime.fromisoformat(current["minted_at"]) - datetime.timedelta(days=days)
-        current["minted_at"] = made_at.strftime("%Y-%m-%dT%H:%M:%SZ")
-        self.put_value(target, current)
+    def age_credentials(self, target, by=datetime.timedelta(days=40), stage="AWSCURRENT") -> str:
+        """Makes the current or pending credentials older than they are, in a version of their own, which is returned."""
+        value, previous = self.staged_value(target, stage), self.stages(target).get("AWSPREVIOUS")
+        made_at = datetime.datetime.fromisoformat(value["minted_at"]) - by
+        is_replaced = previous is not None and stage == "AWSCURRENT"
+        if is_replaced:
+            # ministack deletes versions without a stage.
+            self.move_stage(target, "KEPT", MoveToVersionId=previous)
+        version = self.put_value(target, value | {"minted_at": made_at.strftime("%Y-%m-%dT%H:%M:%SZ")}, stage)
+        if is_replaced:
+            # Secrets Manager has moved AWSPREVIOUS to the younger copy of the current credentials.
+            replaced = self.stages(target)["AWSPREVIOUS"]
+            self.move_stage(target, "AWSPREVIOUS", MoveToVersionId=previous, RemoveFromVersionId=replaced)
+            self.move_stage(target, "KEPT", RemoveFromVersionId=previous)
+        return version
+
+    def let_time_pass(self, target, passed: datetime.timedelta):
+        """Makes the target's keys, and everything that has happened to its secrets, that much older."""
+        self.aws.let_time_pass(passed, target.get("user_name"), target["secret_id"])
+        for ai_secret in target["ai_secrets"]:
+            self.braintrust.let_time_pass(ai_secret["id"], passed)
 
     # IAM
 
