@@ -32,6 +32,9 @@ pub async fn run(run: TargetRun<'_>, dry_run: bool, reactivate: bool) -> TargetR
 
 async fn roll_back(staged: &StagedRun<'_>, dry_run: bool, reactivate: bool) -> Result<Outcome, Error> {
     let snapshot = staged.snapshot().await?;
+    if snapshot.versions.pending.is_some() {
+        return Err(rotation_under_way(staged));
+    }
     let previous = Previous::of(staged, &snapshot, reactivate)?;
     staged.run.progress.credentials(previous.credentials);
     if dry_run {
@@ -158,6 +161,12 @@ async fn stay_current(staged: &StagedRun<'_>, version: &str) -> Result<(), Error
     Err(staged.restore_after(lost).await)
 }
 
+fn rotation_under_way(staged: &StagedRun<'_>) -> Error {
+    let remedy = "If the rotation fails, it restores the current credentials itself. To abandon it, remove the AWSPENDING \
+                  stage from its version";
+    staged.conflict("a rotation is under way", remedy)
+}
+
 /// The version and credentials to go back to.
 struct Previous<'s> {
     version: &'s str,
@@ -173,10 +182,9 @@ impl<'s> Previous<'s> {
             versions.previous.as_ref().and_then(|version| Some((version.id.as_str(), version.credentials()?)));
         let stages = &versions.stages;
         let refuse = |problem: String, remedy: &str| Err(staged.conflict(&problem, remedy));
-        if versions.pending.is_some() {
-            let remedy = "If the rotation fails, it restores the current credentials itself. To abandon it, remove the \
-                          AWSPENDING stage from its version";
-            return refuse("a rotation is under way".to_owned(), remedy);
+        // A rotation that began after the first look and has no credentials yet loses to this rollback, or comes after it.
+        if versions.pending().is_some() {
+            return Err(rotation_under_way(staged));
         }
         let Some((version, credentials)) = previous else {
             return refuse("no version with the stage AWSPREVIOUS holds credentials".to_owned(), ROTATE_INSTEAD);

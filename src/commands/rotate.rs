@@ -6,7 +6,7 @@ use futures_util::future::join;
 
 use crate::aws::staged_value::VersionValue;
 use crate::config::{RoleBased, Source, UserBased};
-use crate::error::Error;
+use crate::error::{Error, ErrorClass};
 use crate::event::Rotate;
 use crate::report::{Outcome, TargetReport};
 use crate::rotation::destinations::{self, Fallback};
@@ -117,7 +117,13 @@ async fn rotate_staged(staged: &StagedRun<'_>, command: &Rotate) -> Result<Outco
             }
         },
     };
-    staged.retire(&snapshot).await?;
+    match staged.retire(&snapshot).await {
+        // Another run is at it, and the credentials in Braintrust are current.
+        Err(error) if error.class == ErrorClass::Conflict => {
+            staged.run.progress.warning(format!("the retirement was left to a later run: {}", error.problem));
+        }
+        result => result?,
+    }
     Ok(outcome)
 }
 

@@ -106,7 +106,10 @@ fn is_dead(snapshot: &Snapshot, target: &Target, credentials: &Credentials) -> b
     let key = snapshot.keys.iter().find(|key| key.id == credentials.id);
     let is_ended = match key {
         Some(key) => !key.active,
-        None => snapshot.now.duration_since(credentials.created_at) > MAX_LIST_DELAY,
+        None => {
+            let age = snapshot.now.duration_since(credentials.created_at);
+            age > MAX_LIST_DELAY || snapshot.versions.is_ending(&credentials.id)
+        }
     };
     !is_worth_writing(snapshot.now, credentials) || (is_listed && is_ended)
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::target_run::TargetRun;
 use crate::aws::iam_keys::Key;
-use crate::aws::secrets_manager::{StagedSecret, Stages};
+use crate::aws::secrets_manager::{Label, StagedSecret, Stages};
 use crate::aws::staged_value::VersionValue;
 use crate::credentials::Credentials;
 use crate::error::Error;
@@ -93,6 +93,13 @@ impl Versions {
         let versions = [&self.previous, &self.pending].into_iter().flatten();
         let mut holding = versions.filter(|version| version.credentials().is_some_and(|found| found.id == id));
         holding.next().map(|version| version.id.as_str())
+    }
+
+    /// Whether a run of this function has begun to end the key.
+    pub fn is_ending(&self, id: &str) -> bool {
+        let version = self.version_of(id);
+        let has = |label| version.is_some() && self.stages.labelled(label) == version;
+        has(Label::Deactivating) || has(Label::Deleting)
     }
 
     pub fn pending_is_foreign(&self) -> bool {

@@ -165,7 +165,7 @@ class InterleavedRuns(StoppedRotation):
     def recover(self):
         if self._rotates:
             self.world.client("secretsmanager").cancel_rotate_secret(SecretId=self.target["secret_id"])
-        self.world.aws.let_time_pass(_LATER, self.target.get("user_name"), self.target["secret_id"])
+        self.world.let_time_pass(self.target, _LATER)
         for run in range(_MAX_SCHEDULED_RUNS):
             result = self.invoke(scheduled_run())
             if not self.world.has_working_credentials(self.ai_secret):

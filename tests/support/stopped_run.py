@@ -6,6 +6,7 @@ import signal
 
 from .events import FORCED, ROLLBACK
 from .faults import DropAfter, DropBefore, Fault, Kill
+from .kinds import USER_BASED
 from .template_placeholder import TEMPLATE_PLACEHOLDER
 from .watched_run import WatchedRun
 from .world import World
@@ -81,7 +82,9 @@ def placeholder_rotations(world: World, kind: str, trigger: str, number: int) ->
 
 def due_rollbacks(world: World, kind: str, number: int) -> list[StoppedRollback]:
     rollbacks = [StoppedRollback(world, kind, "rollback") for _ in range(number)]
-    targets = [rollback.target for rollback in rollbacks]
+    # Otherwise the second rotation would deactivate the previous keys.
+    overlap = {"overlap": "1h"} if kind in USER_BASED else {}
+    targets = [rollback.target | overlap for rollback in rollbacks]
     world.rotate(*targets)
     world.rotate(*targets, event=FORCED)
     return rollbacks
