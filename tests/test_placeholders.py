@@ -1,8 +1,9 @@
 """Which values of a staged secret count as empty, so that the first rotation may replace them."""
 
 import pytest
-from support.events import scheduled_run
+from support.events import FORCED, ROLLBACK, scheduled_run
 from support.kinds import KINDS
+from support.local_rotation import ROTATION_STEPS
 from support.reports import failed_error, outcome
 from support.stepped_rotation import SteppedRotation
 from support.template_placeholder import TEMPLATE_PLACEHOLDER
@@ -44,6 +45,25 @@ def test_another_value_is_never_replaced(world, unchanged, kind, value):
     target = world.new_staged_target(kind, ai_secret, secret_id=world.new_staged_secret(NOT_EMPTY[value]))
     before, function = world.stages(target), world.new_function(target)
     unchanged()
-    for event in (scheduled_run(), {"action": "rotate", "dry_run": True}):
-        failed_error(function.invoke(event).report_in_error(), "conflict", "secrets_manager")
+    for event in (scheduled_run(), FORCED, {"action": "rotate", "dry_run": True}, ROLLBACK):
+        failed_error(function.invoke(event).report_in_error(), "conflict", "secrets_manager", problem="AWSCURRENT")
+    found = function.invoke({"action": "status"}).body["targets"][0]
+    assert (found["state"], found["error"]["class"]) == ("unknown", "conflict")
+    checked = function.invoke({"action": "check"}).body["targets"][0]
+    failed = [line["error"] for line in checked["lines"] if line["result"] == "failed"]
+    assert ("conflict", "secrets_manager") in [(error["class"], error["service"]) for error in failed]
+    assert world.stages(target) == before and world.iam_keys(target) == {}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("value", NOT_EMPTY)
+def test_no_step_replaces_another_value(world, unchanged, kind, value):
+    ai_secret = world.new_ai_secret()
+    target = world.new_staged_target(kind, ai_secret, secret_id=world.new_staged_secret(NOT_EMPTY[value]))
+    steps = SteppedRotation(world, target)
+    before = world.stages(target)
+    unchanged()
+    for name in ROTATION_STEPS:
+        error = failed_error(steps.step(name).report_in_error(), "conflict", "secrets_manager", problem="AWSCURRENT")
+        assert error["remedy"]
     assert world.stages(target) == before and world.iam_keys(target) == {}

@@ -1,6 +1,7 @@
 """When a rotation fails, the current credentials are restored to Braintrust, unless that would make things worse."""
 
 import json
+from datetime import timedelta
 
 import pytest
 from support.events import FORCED, scheduled_run
@@ -9,6 +10,7 @@ from support.kinds import USER_BASED
 from support.orphaned_key import interrupt_after_set
 from support.reports import failed_error, outcome
 from support.staged_values import secret_of
+from support.stepped_rotation import SteppedRotation
 from support.world import LISTED_BY_NOW
 
 
@@ -44,6 +46,84 @@ def test_expired_credentials_are_not_restored(world):
     failed_error(result.report_in_error(), "permission", "bedrock", "ListFoundationModels")
     assert world.braintrust.credentials(ai_secret)["access_key"] != expired["credential_id"]
     assert world.has_working_credentials(ai_secret)
+
+
+# What somebody else may do to an ai_secret.
+OVERWRITES = {
+    "another access key": {"secret": "x" * 40, "auth_type": "iam_credentials", "access_key": "AKIASOMEBODYELSES000"},
+    "another secret": {"secret": "x" * 40},
+    "another API key": {"secret": "ABSKx", "auth_type": "api_key"},
+    "another region": {"region": "eu-west-1"},
+}
+
+
+class Overwritten:
+    """A target whose ai_secret somebody overwrote an hour after its first rotation."""
+
+    def __init__(self, world, kind, overwrite):
+        self.world, self.ai_secret = world, world.new_ai_secret()
+        self.target = world.new_staged_target(kind, self.ai_secret)
+        self.overwrite = OVERWRITES[overwrite]
+        self.function = world.new_function(self.target)
+
+    def change_by_hand(self):
+        self.world.let_time_pass(self.target, timedelta(hours=1))
+        self.world.braintrust.change_by_hand(self.ai_secret, **self.overwrite)
+
+    def check_that_a_dry_run_changes_nothing(self):
+        world, target = self.world, self.target
+        before = world.braintrust.snapshot(), world.stages(target), world.iam_keys(target)
+        patches = len(world.patches())
+        assert outcome(self.function.invoke({"action": "rotate", "dry_run": True})) == "would_repair"
+        assert (world.braintrust.snapshot(), world.stages(target), world.iam_keys(target)) == before
+        assert len(world.patches()) == patches
+
+    def check_the_repair(self, in_step):
+        world, current, keys = self.world, self.world.staged_value(self.target), self.world.iam_keys(self.target)
+        stages = world.stages(self.target)
+        assert outcome(self.function.invoke(scheduled_run())) == "repaired"
+        assert world.has_working_credentials(self.ai_secret)
+        found = world.braintrust.credentials(self.ai_secret)
+        assert found["secret"] == secret_of(current) and found["region"] == self.target["region"]
+        assert outcome(self.function.invoke(scheduled_run())) == in_step
+        assert world.staged_value(self.target) == current and world.iam_keys(self.target) == keys
+        assert world.stages(self.target) == stages
+
+
+@pytest.mark.parametrize("kind", USER_BASED)
+@pytest.mark.parametrize("overwrite", OVERWRITES)
+def test_a_run_that_is_not_due_repairs_what_somebody_overwrote(world, kind, overwrite):
+    overwritten = Overwritten(world, kind, overwrite)
+    assert outcome(overwritten.function.invoke(scheduled_run())) == "rotated"
+    overwritten.change_by_hand()
+    overwritten.check_that_a_dry_run_changes_nothing()
+    overwritten.check_the_repair("not_due")
+
+
+@pytest.mark.parametrize("kind", USER_BASED)
+@pytest.mark.parametrize("overwrite", ["another access key", "another secret"])
+@pytest.mark.parametrize("rotations", [1, 2])
+def test_what_somebody_overwrote_is_repaired_with_rotation_turned_on_too(world, kind, overwrite, rotations):
+    overwritten = Overwritten(world, kind, overwrite)
+    steps = SteppedRotation(world, overwritten.target, overwritten.function)
+    steps.run()
+    for _ in range(rotations - 1):
+        steps.begin()
+        steps.run()
+    # Without overlap, these retire the previous key.
+    for _ in range(2):
+        assert outcome(overwritten.function.invoke(scheduled_run())) == "left_to_secrets_manager"
+    overwritten.change_by_hand()
+    overwritten.check_that_a_dry_run_changes_nothing()
+    overwritten.check_the_repair("left_to_secrets_manager")
+    # During a rotation by Secrets Manager, the ai_secret is left to its steps.
+    overwritten.change_by_hand()
+    steps.begin()
+    before = world.braintrust.snapshot()
+    assert outcome(overwritten.function.invoke(scheduled_run())) == "left_to_secrets_manager"
+    assert world.braintrust.snapshot() == before
+    steps.run()
+    assert world.has_working_credentials(overwritten.ai_secret)
 
 
 def end_the_pending_key(world, target, how):

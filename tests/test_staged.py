@@ -10,6 +10,8 @@ from support.events import FORCED, scheduled_run
 from support.http_messages import Reply
 from support.kinds import KINDS, ROLE_BASED, USER_BASED
 from support.reports import failed_error, outcome
+from support.staged_values import secret_of
+from support.template_placeholder import TEMPLATE_PLACEHOLDER
 from support.world import LISTED_BY_NOW
 
 
@@ -166,6 +168,69 @@ def test_the_role_that_manages_the_user_is_assumed_once_in_a_run(world, kind):
         assert outcome(function.invoke(event)) == expected
         assert len(world.aws_requests("sts:AssumeRole")) == 1
     assert world.has_working_credentials(ai_secret)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("value", [None, TEMPLATE_PLACEHOLDER])
+@pytest.mark.parametrize("at", ["PATCH", "UpdateSecretVersionStage"])
+def test_a_first_rotation_that_failed_after_staging_is_resumed_by_the_next_run(world, kind, value, at):
+    ai_secret = world.new_ai_secret()
+    target = world.new_staged_target(kind, ai_secret, secret_id=world.new_staged_secret(value))
+    function, before = world.new_function(target), world.braintrust.snapshot()
+    if at == "PATCH":
+        world.braintrust.fail(lambda request: request.method == "PATCH", Reply(403), times=None)
+    else:
+        world.aws.fail("secretsmanager:UpdateSecretVersionStage", Reply(403), times=None)
+    assert not function.invoke(scheduled_run()).ok
+    world.braintrust.clear_faults()
+    world.aws.clear_faults()
+    staged, keys = world.staged_value(target, "AWSPENDING"), world.iam_keys(target)
+    assert (world.braintrust.snapshot() == before) == (at == "PATCH")
+    assert outcome(function.invoke({"action": "rotate", "dry_run": True})) == "would_rotate"
+    assert outcome(function.invoke(scheduled_run())) == "resumed"
+    assert world.braintrust.credentials(ai_secret)["secret"] == secret_of(staged)
+    assert world.has_working_credentials(ai_secret)
+    assert world.staged_value(target) == staged and "AWSPENDING" not in world.stages(target)
+    assert world.iam_keys(target) == keys
+    if kind in USER_BASED:
+        assert outcome(function.invoke(scheduled_run())) == "not_due"
+
+
+@pytest.mark.parametrize("kind", ROLE_BASED)
+def test_role_based_credentials_that_a_full_secret_cannot_stage_reach_braintrust(world, kind):
+    ai_secret = world.new_ai_secret()
+    target = world.new_staged_target(kind, ai_secret)
+    function = world.new_function(target)
+    assert outcome(function.invoke(scheduled_run())) == "rotated"
+    staged, stages = world.staged_value(target), world.stages(target)
+    world.aws.secrets_manager.max_versions = 1
+    for _ in range(2):
+        before = world.braintrust.credentials(ai_secret)
+        result = function.invoke(scheduled_run())
+        assert outcome(result) == "rotated"
+        [report] = result.body["targets"]
+        [warning] = report["warnings"]
+        assert report["credential_id"] in warning and "LimitExceeded" in warning
+        found = world.braintrust.credentials(ai_secret)
+        assert found["secret"] != before["secret"] and world.has_working_credentials(ai_secret)
+        assert (world.staged_value(target), world.stages(target)) == (staged, stages)
+    world.aws.secrets_manager.max_versions = 100
+    assert outcome(function.invoke(scheduled_run())) == "rotated"
+    assert world.braintrust.credentials(ai_secret)["secret"] == secret_of(world.staged_value(target))
+
+
+@pytest.mark.parametrize("kind", USER_BASED)
+def test_a_key_that_a_full_secret_cannot_stage_is_deleted(world, kind):
+    ai_secret = world.new_ai_secret()
+    target = world.new_staged_target(kind, ai_secret)
+    function = world.new_function(target)
+    assert outcome(function.invoke(scheduled_run())) == "rotated"
+    before, stages, keys = world.braintrust.snapshot(), world.stages(target), world.iam_keys(target)
+    world.aws.secrets_manager.max_versions = 1
+    report = function.invoke(FORCED).report_in_error()
+    failed_error(report, "configuration", "secrets_manager", "PutSecretValue", "LimitExceeded")
+    assert world.braintrust.snapshot() == before
+    assert world.stages(target) == stages and world.iam_keys(target) == keys
 
 
 def reads_of(world, target):

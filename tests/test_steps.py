@@ -7,9 +7,11 @@ import pytest
 from support.aws_replies import FORBIDDEN_PROBE
 from support.events import scheduled_run
 from support.faults import DropAfter
+from support.http_messages import Reply
 from support.kinds import KINDS, USER_BASED
 from support.local_rotation import ROTATION_STEPS
 from support.reports import failed_error, outcome
+from support.staged_values import secret_of
 from support.stepped_rotation import SteppedRotation
 from support.world import OLD_METADATA
 
@@ -89,6 +91,63 @@ def test_each_step_can_be_repeated(world, kind, is_first):
     assert world.stages(steps.target)["AWSCURRENT"] == steps.token
     # Secrets Manager leaves AWSPENDING on the version. On a first version, it would look like a rotation under way.
     assert world.stages(steps.target).get("AWSPENDING") == (None if is_first else steps.token)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("is_first", [True, False])
+def test_the_retry_of_a_rotation_whose_patch_was_refused_does_the_work(world, kind, is_first):
+    ai_secret = world.new_ai_secret()
+    steps = SteppedRotation(world, world.new_staged_target(kind, ai_secret))
+    if not is_first:
+        steps.run()
+        steps.begin()
+    steps.run(["createSecret"])
+    created, keys = steps.staged_value(), world.iam_keys(steps.target)
+    before = world.braintrust.snapshot()
+    world.braintrust.fail(lambda request: request.method == "PATCH", Reply(403), times=None)
+    failed_error(steps.step("setSecret").report_in_error(), "permission", "braintrust")
+    assert world.braintrust.snapshot() == before
+    world.braintrust.clear_faults()
+    patches = len(world.patches())
+    # Secrets Manager tries all steps again. None of them may take the first version, which is current, for done.
+    steps.run()
+    assert len(world.patches()) == patches + 1
+    assert world.braintrust.credentials(ai_secret)["secret"] == secret_of(created)
+    assert world.has_working_credentials(ai_secret)
+    assert world.staged_value(steps.target) == created and world.iam_keys(steps.target) == keys
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_steps_after_createsecret_do_not_succeed_on_a_first_version_that_braintrust_does_not_hold(world, kind):
+    ai_secret = world.new_ai_secret()
+    steps = SteppedRotation(world, world.new_staged_target(kind, ai_secret))
+    steps.run(["createSecret"])
+    assert world.stages(steps.target)["AWSCURRENT"] == steps.token
+    failed_error(steps.step("testSecret").report_in_error(), "verification_failed", "braintrust")
+    assert world.stages(steps.target)["AWSPENDING"] == steps.token
+    steps.run()
+    assert world.braintrust.credentials(ai_secret)["secret"] == secret_of(world.staged_value(steps.target))
+
+
+@pytest.mark.parametrize("kind", USER_BASED)
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("seconds", [1, 30])
+def test_a_new_key_that_iam_does_not_list_yet_is_neither_abandoned_nor_created_again(world, kind, is_first, seconds):
+    ai_secret = world.new_ai_secret()
+    steps = SteppedRotation(world, world.new_staged_target(kind, ai_secret))
+    if not is_first:
+        steps.run()
+        steps.begin()
+    before = set(world.iam_keys(steps.target))
+    world.aws.requests.clear()
+    world.aws.new_keys_unlisted_for = seconds
+    steps.run()
+    creations = [request for request in world.aws_requests() if request.call.startswith("iam:Create")]
+    assert len(creations) == 1
+    staged = world.staged_value(steps.target)
+    assert set(world.iam_keys(steps.target)) - before == {staged["credential_id"]}
+    assert all(world.iam_keys(steps.target).values()) and world.has_working_credentials(ai_secret)
+    assert world.braintrust.credentials(ai_secret)["secret"] == secret_of(staged)
 
 
 @pytest.mark.parametrize("kind", USER_BASED)

@@ -75,6 +75,14 @@ class LocalBraintrust(RecordingServer):
             self.ai_secrets[ai_secret["id"]] = ai_secret
             return ai_secret["id"]
 
+    def change_by_hand(self, id: str, secret: str | None = None, **metadata):
+        """Changes an ai_secret as somebody else might. Fields that are None are removed."""
+        with self._lock:
+            ai_secret = self.ai_secrets[id]
+            changed = {**ai_secret["metadata"], **metadata}
+            ai_secret["metadata"] = {name: value for name, value in changed.items() if value is not None}
+            self._touch(ai_secret, {"secret": secret})
+
     def let_time_pass(self, id: str, passed: timedelta):
         """Makes the last changes of this ai_secret that much older."""
         with self._lock:
