@@ -36,12 +36,12 @@ const UNTIL_RECOGNIZED: ExponentialBuilder = ExponentialBuilder::new()
     .without_max_times()
     .with_jitter();
 const BETWEEN_CONFIRMATIONS: Duration = Duration::from_millis(500);
-/// How often a model that is busy is asked, before its answer counts as proof of the credentials alone.
+/// How many times a busy model is called before its answer counts as proof that Bedrock recognizes the credentials.
 const MAX_BUSY_ANSWERS: u32 = 3;
 /// The smallest request that a model answers.
 const ONE_TOKEN: &str = r#"{"messages":[{"role":"user","content":[{"text":"."}]}],"inferenceConfig":{"maxTokens":1}}"#;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-/// A refusal is a line of text.
+/// Far more than a refusal, which is a line of text.
 const MAX_REFUSAL_MEGABYTES: usize = 1;
 const AGAIN: &str = "The next scheduled run tries again";
 const NOT_RECOGNIZED: &str = "Bedrock doesn't recognize the credentials. The next scheduled run tries again or creates \
@@ -102,18 +102,18 @@ struct Call<'a> {
 #[derive(Debug, PartialEq, Eq)]
 enum Accepted {
     Everything,
-    /// Bedrock recognizes the credentials, but this answer of the model's doesn't show that they can use it.
+    /// Bedrock recognizes the credentials, but this answer doesn't show that they can use the model.
     CredentialsOnly(String),
 }
 
-/// What a call proved.
+/// What one call proved, and for which model.
 type Outcome<'a> = (Option<&'a ModelId>, Result<Accepted, Error>);
 
 impl Bedrock {
-    /// Calls Bedrock in the target's region until as many calls in a row have succeeded as `confirmations` says. New
-    /// IAM credentials reach one host after another, so a failure may follow a success. A refusal of credentials that
-    /// Bedrock recognizes (`permission`) is not retried. If the target names several models, they are asked side by
-    /// side, and one that works is enough.
+    /// Calls Bedrock in the target's region until `confirmations` calls in a row have succeeded. New IAM credentials
+    /// reach one host after another, so a failure may follow a success. A refusal of credentials that Bedrock
+    /// recognizes (`permission`) is not retried. If the target names several models, they are called side by side, and
+    /// one that works is enough.
     pub async fn prove<'a>(
         &self,
         credentials: &'a Credentials,
@@ -236,8 +236,8 @@ impl Bedrock {
     }
 }
 
-/// Repeats an attempt until Bedrock recognizes the credentials, for at most [`MAX_WAIT`]. An attempt that this limit cuts
-/// off says less than the one before it, whose error is returned.
+/// Repeats an attempt until Bedrock recognizes the credentials, for at most [`MAX_WAIT`]. If this limit interrupts an
+/// attempt, the error of the attempt before it is returned, because that error says more.
 async fn until_recognized<T, F: Future<Output = Result<T, Error>>>(
     call: &'static str,
     deadline: Deadline,
@@ -276,7 +276,7 @@ impl Call<'_> {
         Error::new(class, Service::Bedrock, self.operation.name(), problem, remedy)
     }
 
-    /// What a refusal proves, or the error that it is.
+    /// What a refusal proves. The error if it proves nothing, or if the credentials can't be used.
     fn judge(&self, refusal: &Refusal, is_api_key: bool, busy_answers: &Cell<u32>) -> Result<Accepted, Error> {
         let evidence = refusal.evidence(self.operation, is_api_key);
         let answer = format!("{} {}", refusal.status, refusal.code).trim_end().to_owned();
@@ -312,23 +312,24 @@ impl Call<'_> {
             None => "bedrock:ListFoundationModels".to_owned(),
         };
         format!(
-            "Bedrock recognizes the credentials; allow {also}{permission} in the policy of their role or user, and look \
-             for a session policy, a permissions boundary or a service control policy that denies it"
+            "Bedrock recognizes the credentials. Allow {also}{permission} in the policy of their role or user, and \
+             look for a session policy, a permissions boundary, or a service control policy that denies it"
         )
     }
 
     fn access_remedy(&self) -> String {
         let model = self.model.map_or("the model", ModelId::as_str);
         format!(
-            "Bedrock recognizes the credentials; request access to the model {model} for their account in {}, in the \
-             Bedrock console, or name another model in the target's probe",
+            "Bedrock recognizes the credentials, but their account has no access to the model {model} in {}. Request \
+             access in the Bedrock console, or name another model in the target's probe",
             self.region
         )
     }
 }
 
-/// Decides about all calls: a warning for each model that was not proven, or the error. A model that works proves the
-/// credentials, whatever the others say. If none works, a refused one is only a warning beside one that is busy.
+/// Combines the outcomes of all calls into a warning for each model that was not proven, or into an error. One model
+/// that works proves the credentials, whatever the others answer. If none works but Bedrock recognized the credentials,
+/// a denied call is only a warning, too.
 fn weigh(outcomes: Vec<Outcome<'_>>) -> Result<Vec<String>, Error> {
     let works = outcomes.iter().any(|(_, outcome)| matches!(outcome, Ok(Accepted::Everything)));
     let is_recognized = outcomes.iter().any(|(_, outcome)| outcome.is_ok());
@@ -339,8 +340,8 @@ fn weigh(outcomes: Vec<Outcome<'_>>) -> Result<Vec<String>, Error> {
             Ok(Accepted::Everything) => {}
             Ok(Accepted::CredentialsOnly(answer)) => warnings.push(format!(
                 "Bedrock recognizes the credentials, but the probe didn't prove that they can use {model}: it answered \
-                 {answer}. Check the quotas, the lifecycle and the inference profiles of the model, or name another \
-                 one in the target's probe"
+                 {answer}. Check the model's quotas, lifecycle, and inference profiles, or name another model in the \
+                 target's probe"
             )),
             Err(error) if works || (is_recognized && error.class == ErrorClass::Permission) => {
                 warnings.push(format!("The probe didn't prove that the credentials can use {model}: {error}"));
@@ -456,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn one_model_that_works_is_enough_and_all_others_are_named() {
+    fn one_model_that_works_is_enough_and_the_warnings_name_the_others() {
         use ErrorClass::{InvalidCredentials, Permission, Throttled, Unavailable};
         let (a, b): (ModelId, ModelId) =
             ("model-a".to_owned().try_into().unwrap(), "model-b".to_owned().try_into().unwrap());
@@ -513,7 +514,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_model_that_is_gone_proves_the_credentials_at_once_with_a_warning() {
+    async fn a_retired_model_proves_the_credentials_at_once_with_a_warning() {
         let (warnings, heads) = converse(json!("a"), &[LEGACY]).await;
         assert!(warnings.as_ref().unwrap()[0].contains("404 ResourceNotFoundException"), "{warnings:?}");
         assert!(
@@ -523,7 +524,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_of_several_models_is_asked() {
+    async fn each_of_several_models_is_called() {
         let (warnings, heads) = converse(json!(["a", "b"]), &[ACCEPTED, ACCEPTED]).await;
         assert_eq!(warnings.unwrap().len(), 0);
         for model in ["a", "b"] {
@@ -532,7 +533,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_attempt_that_the_probes_own_limit_cuts_off_ends_with_the_error_before_it() {
+    async fn an_attempt_that_the_probes_limit_interrupts_ends_with_the_error_before_it() {
         for (remaining, class) in [(300, ErrorClass::InvalidCredentials), (30, ErrorClass::Timeout)] {
             let count = Cell::new(0);
             let attempt = || async {

@@ -87,8 +87,8 @@ pub struct Key {
 
 impl UserKeys {
     /// Creates a key. Neither the SDK nor this function retries a failed attempt, because the lost response to a
-    /// successful one leaves a key whose secret nobody has. The caller must list the keys before it tries again. Only
-    /// a request whose signature was refused for its time is sent once more.
+    /// successful one leaves a key whose secret nobody has. The caller must list the keys before it tries again. The
+    /// only request that is sent once more is one whose signature AWS refused for its time.
     /// The error is a `conflict` if the user has [`MAX_KEYS`] keys.
     pub async fn create(&self, now: Timestamp) -> Result<Credentials, Error> {
         let config = self.client.config().to_builder().retry_classifier(RepeatStaleOnly);

@@ -1,5 +1,5 @@
-//! What AWS means when it refuses a call: a class and a remedy for each error code and, where one code has several
-//! causes, for its message. `tests/vectors/aws_error_codes.json` lists the codes that AWS declares.
+//! What it means if AWS refuses a call: a class and a remedy for each error code and, if a code has several causes, for
+//! its message. `tests/vectors/aws_error_codes.json` lists the codes that AWS declares.
 
 #[cfg(test)]
 pub(super) mod codes;
@@ -17,33 +17,34 @@ pub(super) struct Refusal<'a> {
     pub request_id: Option<&'a str>,
 }
 
-/// The messages in which AWS refuses a signature for its time. Every service has them, under different codes.
+/// The messages with which AWS refuses a signature for its time. All services use them, with different codes.
 const STALE: [&str; 2] = ["Signature expired", "Signature not yet current"];
-pub(super) const CLOCK: &str = "The request was signed too early or too late by AWS's clock, and so was a repeated one. \
-                                The clock of the function's environment is wrong: start a new environment by changing \
+pub(super) const CLOCK: &str = "By AWS's clock, the request and its repetition were signed too early or too late. The \
+                                clock of the function's environment is wrong: start a new environment by changing \
                                 the function's configuration, for example its description";
-const KMS: &str = "The secret's KMS key can't be used. Check that the key is enabled and not pending deletion, and that \
-                   the key's policy and the policy of the function's role allow kms:Decrypt and kms:GenerateDataKey";
+const KMS: &str = "The secret's KMS key can't be used. Check that the key is enabled and not pending deletion, and \
+                   that the key's policy and the policy of the function's role allow kms:Decrypt and \
+                   kms:GenerateDataKey";
 const DELETED_SECRET: &str =
     "The secret is marked for deletion. Restore it: aws secretsmanager restore-secret --secret-id <secret>";
 const REPLICA: &str =
-    "The secret is a replica, which can't be changed. Configure the secret of the primary region, by its ARN";
-const TOO_MANY_VERSIONS: &str = "Secrets Manager keeps at most 100 versions of a secret that are younger than a day. \
-                                 Run the schedule less often, at most every 15 minutes";
+    "The secret is a replica, which can't be changed. Configure the ARN of the secret in the primary region";
+const TOO_MANY_VERSIONS: &str = "Secrets Manager keeps 100 versions of a secret, and deletes none that is younger than \
+                                 a day. Run the schedule every 15 minutes or less often";
 const REGION_DISABLED: &str = "STS is not activated in this region. Activate it in the account settings of the IAM \
                                console, or run the function in another region";
 const SESSION_POLICY: &str = "Check the target's session_policy: STS doesn't accept it";
 const PACKED_TOO_LARGE: &str =
     "Shorten the target's session_policy, because STS packs it together with the session's tags and limits the size";
-const DURATION: &str = "Check the target's duration_seconds: a session of role chaining lasts at most 3,600 seconds, and \
-                        no session lasts longer than the role's maximum session duration";
-const EXPIRED: &str = "The credentials of the function's role have expired. Lambda gives a new environment new ones: if \
-                       the next run fails too, change the function's configuration, for example its description";
+const DURATION: &str = "Check the target's duration_seconds. With role chaining, a session lasts at most 3,600 \
+                        seconds, and no session lasts longer than the role's maximum session duration";
+const EXPIRED: &str = "The credentials of the function's role have expired. A new environment gets new ones: if the \
+                       next run fails, too, change the function's configuration, for example its description";
 const OPT_IN: &str = "The account may not use this service. Check that the account is active and that its region is \
                       enabled";
 const NO_API_KEYS: &str = "IAM has no Bedrock API keys in this partition. Use another kind of credentials";
 const AGAIN: &str = "The next scheduled run tries again";
-const CHANGING: &str = "Somebody else is changing the same IAM user. The next scheduled run tries again";
+const CHANGING: &str = "Something else is changing the same IAM user. The next scheduled run tries again";
 
 pub(super) fn is_stale_signature(code: &str, message: &str) -> bool {
     matches!(code, "RequestExpired" | "RequestTimeTooSkewed") || STALE.iter().any(|stale| message.contains(stale))
@@ -80,8 +81,8 @@ fn meaning(refusal: &Refusal<'_>) -> (ErrorClass, Option<&'static str>) {
         | "UnrecognizedClientException" => (InvalidCredentials, None),
         "NoSuchEntity" | "ResourceNotFoundException" => (NotFound, None),
         "LimitExceededException" if refusal.call == "PutSecretValue" => (Configuration, Some(TOO_MANY_VERSIONS)),
-        // IAM's limit of two keys, and a version of a secret that has another value. Of the codes of Secrets Manager,
-        // only this one shows that another run was there.
+        // IAM's limit of two keys, and a version of a secret that already has another value. No other code of Secrets
+        // Manager shows that another run has changed the secret.
         "LimitExceeded" | "ResourceExistsException" | "UnmodifiableEntity" => (Conflict, None),
         "InvalidRequestException" if says("marked for deletion") || says("scheduled for deletion") => {
             (Configuration, Some(DELETED_SECRET))
@@ -113,7 +114,7 @@ fn meaning(refusal: &Refusal<'_>) -> (ErrorClass, Option<&'static str>) {
     }
 }
 
-/// The class of a code that is not listed. Without a code, something else than AWS has answered.
+/// The class of a code that is not listed above. Without a code, something other than AWS has answered.
 fn class_of(status: u16, code: &str) -> ErrorClass {
     match status {
         429 => ErrorClass::Throttled,
@@ -124,7 +125,7 @@ fn class_of(status: u16, code: &str) -> ErrorClass {
     }
 }
 
-/// What to do about an error of which only the class is known.
+/// What to do about an error if only its class is known.
 pub(super) fn remedy(class: ErrorClass) -> &'static str {
     match class {
         ErrorClass::Permission => {
@@ -133,7 +134,7 @@ pub(super) fn remedy(class: ErrorClass) -> &'static str {
         ErrorClass::NotFound => "Check the name or ARN in the configuration, and its region",
         ErrorClass::Throttled => AGAIN,
         ErrorClass::Unavailable | ErrorClass::Timeout => {
-            "The next scheduled run tries again. If this continues, check the network path and the health of the service"
+            "The next scheduled run tries again. If this continues, check the network path and the service's health"
         }
         ErrorClass::InvalidCredentials => "Check that the function runs with the credentials of its own role",
         ErrorClass::Configuration | ErrorClass::Conflict | ErrorClass::VerificationFailed => {
@@ -142,20 +143,20 @@ pub(super) fn remedy(class: ErrorClass) -> &'static str {
     }
 }
 
-/// What an operator may see of the response. Only the message of a denial is shown, because others can repeat the
-/// request.
+/// The parts of the response that an operator may see. Of the messages, only that of a denial is shown, because others
+/// can repeat the request.
 pub(super) fn details(class: ErrorClass, message: &str, request_id: Option<&str>) -> AwsDetails {
     let is_denial = class == ErrorClass::Permission;
     let message = is_denial.then(|| harmless(message)).filter(|message| !message.is_empty());
-    // Security: a request ID is a UUID. Anything else could be a part of the request.
+    // Security: a request ID is a UUID. Anything else could be part of the request.
     let is_uuid = |id: &&str| id.len() == 36 && id.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
     AwsDetails { message, request_id: request_id.filter(is_uuid).map(str::to_owned) }
 }
 
-/// A message on one line, without control characters, with a bounded length.
+/// A message on one line, without control characters, and of a bounded length.
 ///
-/// Security: a word that is neither short nor the name of a principal, an action or a resource is replaced, so that a
-/// response that repeats the request shows none of its secrets. The shortest one, a secret access key, has 40
+/// Security: a word that is neither short nor the name of a principal, an action, or a resource is replaced, so that a
+/// response that repeats the request shows none of its secrets. The shortest secret, a secret access key, has 40
 /// characters.
 fn harmless(message: &str) -> String {
     const MAX_WORD: usize = 30;
@@ -176,7 +177,7 @@ fn harmless(message: &str) -> String {
     shown
 }
 
-/// An ARN, whose parts are names: none is as long as a session token.
+/// Whether a word is an ARN. Its parts are names, and none is as long as a session token.
 fn is_arn(word: &str) -> bool {
     let is_name = |c: char| c.is_ascii_alphanumeric() || "+=,.@-_/*".contains(c);
     let parts: Vec<_> = word.split(':').collect();
@@ -185,7 +186,7 @@ fn is_arn(word: &str) -> bool {
     is_partition && parts.iter().all(|part| part.len() <= 150 && part.chars().all(is_name))
 }
 
-/// `iam:CreateServiceSpecificCredential`.
+/// Whether a word is an action, such as `iam:CreateServiceSpecificCredential`.
 fn is_action(word: &str) -> bool {
     word.split_once(':').is_some_and(|(service, action)| {
         let is_service = service.len() <= 20 && service.chars().all(|c| c.is_ascii_lowercase() || c == '-');
@@ -193,8 +194,9 @@ fn is_action(word: &str) -> bool {
     })
 }
 
-/// Adds to the error of a call for the secret `id` what its ARN shows: the policy of the function's role names the
-/// complete ARN, and Secrets Manager takes the end of a name such as `team-secret` for the characters that it adds.
+/// Adds to the error of a call for the secret `id` that its ARN may be incomplete. The policy of the function's role
+/// names the complete ARN, and Secrets Manager takes the end of a name such as `team-secret` for the characters that it
+/// adds itself.
 pub(super) fn about_secret(error: Error, id: &str) -> Error {
     let is_possible = matches!(error.class, ErrorClass::Permission | ErrorClass::NotFound) && !error.names_cause;
     match incomplete_arn(id) {
@@ -206,8 +208,8 @@ pub(super) fn about_secret(error: Error, id: &str) -> Error {
     }
 }
 
-/// Why the ARN of a secret may not be the complete one. Of the suffixes that Secrets Manager makes, six letters or
-/// digits, one in two hundred looks like a word.
+/// Why the ARN of a secret may be incomplete. Secrets Manager adds six letters or digits, and about one in two hundred
+/// of these suffixes has lowercase letters only, like a word.
 fn incomplete_arn(id: &str) -> Option<String> {
     let name = id.strip_prefix("arn:")?.rsplit(':').next()?;
     let suffix = name.rsplit_once('-').map(|(_, end)| end).filter(|end| end.len() == 6);
@@ -307,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_id_is_shown_if_it_is_one() {
+    fn a_request_id_is_shown_only_if_it_is_a_uuid() {
         let id = |id| details(ErrorClass::Conflict, "", Some(id)).request_id;
         assert!(id("01234567-89ab-cdef-0123-456789abcdef").is_some());
         assert_eq!(id("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"), None);

@@ -1,4 +1,4 @@
-//! Which refused calls the SDK repeats, in addition to those that it repeats by itself.
+//! Changes which refused calls the SDK repeats.
 
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::Intercept;
@@ -12,12 +12,12 @@ use aws_smithy_types::config_bag::ConfigBag;
 
 use super::refusals;
 
-/// Codes of IAM for a user that somebody else is changing. The SDK doesn't know them.
+/// IAM's codes for a user that something else is changing. The SDK doesn't know them.
 const TRANSIENT: [&str; 2] = ["ConcurrentModification", "EntityTemporarilyUnmodifiable"];
-/// Secrets Manager's code for a quota. The SDK takes it for throttling, but it stays for hours.
+/// Secrets Manager's code for a reached quota. The SDK treats it as throttling, but it lasts for hours.
 const QUOTA: &str = "LimitExceededException";
 
-/// Notes on each response which attempt it answers. A client with one of the other types here needs it.
+/// Records on each response the number of its attempt, which the classifiers below need.
 #[derive(Debug)]
 pub(super) struct CountAttempts;
 
@@ -39,7 +39,7 @@ impl Intercept for CountAttempts {
     }
 }
 
-/// For calls that may be repeated.
+/// The classifier for calls that may be repeated.
 #[derive(Debug)]
 pub(super) struct RepeatRefused;
 
@@ -62,7 +62,7 @@ impl ClassifyRetry for RepeatRefused {
     }
 }
 
-/// For the creation of a key: AWS has certainly not created one if it refused the request's signature.
+/// The classifier for the creation of a key. AWS has certainly not created one if it refused the request's signature.
 #[derive(Debug)]
 pub(super) struct RepeatStaleOnly;
 
@@ -85,14 +85,14 @@ impl ClassifyRetry for RepeatStaleOnly {
     }
 }
 
-/// After the SDK's own classifiers, whose decisions are replaced.
+/// Runs after the SDK's own classifiers, to replace their decisions.
 fn last() -> RetryClassifierPriority {
     RetryClassifierPriority::run_after(RetryClassifierPriority::transient_error_classifier())
 }
 
-/// What matters about an error response.
+/// The kinds of error responses that the classifiers distinguish.
 enum Answer {
-    /// The signature's time was refused. Lambda may have frozen the function after it had signed.
+    /// AWS refused the time of the signature. Lambda may have frozen the function after it signed the request.
     Stale {
         is_first: bool,
     },
@@ -102,7 +102,7 @@ enum Answer {
 }
 
 impl Answer {
-    /// `None` if there is no response. The SDK's errors have a type for each call, so the body is searched.
+    /// `None` if there is no response. The SDK has an error type for each call, so the body is searched instead.
     fn of(context: &InterceptorContext) -> Option<Self> {
         let response = context.response()?;
         if !(400..500).contains(&response.status().as_u16()) {
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_refused_call_is_repeated_as_often_as_its_code_says() {
+    async fn each_refused_call_is_repeated_as_often_as_its_error_code_allows() {
         for row in codes::all() {
             let (Some(service), Some(attempts)) = (row.service(), row.attempts) else { continue };
             let query = xml(&row.code, &row.message);
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_key_is_created_after_a_signature_was_refused_for_its_time_once() {
+    async fn a_key_is_created_although_its_first_signature_was_refused_for_its_time() {
         let stale = xml("SignatureDoesNotMatch", "Signature expired: 1 is now earlier than 2");
         let created = "<CreateAccessKeyResponse><CreateAccessKeyResult><AccessKey><UserName>u</UserName>\
                        <AccessKeyId>AKIANEW</AccessKeyId><Status>Active</Status><SecretAccessKey>s</SecretAccessKey>\

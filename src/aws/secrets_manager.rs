@@ -22,17 +22,18 @@ const CURRENT: &str = "AWSCURRENT";
 const PENDING: &str = "AWSPENDING";
 const PREVIOUS: &str = "AWSPREVIOUS";
 
-/// A label of this function's own. At most one version carries each, and moving one is a compare-and-swap, so the labels
-/// order simultaneous runs: each run sets its own label first and looks for the others' labels after that.
+/// A staging label of this function's own. At most one version carries each label, and moving a label is a
+/// compare-and-swap. So the labels order simultaneous runs: each run sets its own label first, and looks for the other
+/// runs' labels after that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Label {
     /// A rollback replaced this version, so a repeated rollback doesn't restore it.
     RolledBack,
-    /// A run writes this version's credentials to Braintrust again.
+    /// A run is writing this version's credentials to Braintrust again.
     Restoring,
-    /// A run deactivates or has deactivated this version's key.
+    /// A run is deactivating this version's key, or has deactivated it.
     Deactivating,
-    /// A run deletes or has deleted this version's key.
+    /// A run is deleting this version's key, or has deleted it.
     Deleting,
 }
 
@@ -156,7 +157,7 @@ impl StagedSecret<'_> {
         self.move_stage(PENDING, None, Some(version)).await
     }
 
-    /// Moves a label from the version `from`, where it was seen. `None` stands for no version.
+    /// Moves a label from the version `from`, on which it was found. `None` means no version.
     pub async fn move_label(self, label: Label, to: Option<&str>, from: Option<&str>) -> Result<(), Error> {
         if to == from { Ok(()) } else { self.move_stage(label.name(), to, from).await }
     }
@@ -198,7 +199,7 @@ pub struct Stages {
     pub created_at: Option<Timestamp>,
     /// The last time at which `AWSCURRENT` may have moved.
     pub promoted_at: Option<Timestamp>,
-    /// The last time at which anything of the secret changed, its stages and labels included.
+    /// The last time at which the secret changed in any way, including its stages and labels.
     pub changed_at: Option<Timestamp>,
     /// When Secrets Manager rotates the secret next, if it does.
     pub next_rotation: Option<Timestamp>,
@@ -242,7 +243,7 @@ impl Stages {
     }
 
     /// Whether the rotation under way is the secret's first. Secrets Manager attaches `AWSCURRENT` to the first version
-    /// of a secret, whatever stages were asked for, so that version is pending and current until its rotation ends.
+    /// of a secret, whatever stages the request names, so that version is pending and current until its rotation ends.
     /// <https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_PutSecretValue.html>
     pub fn is_first_rotation(&self) -> bool {
         let pending = self.version_with(PENDING);

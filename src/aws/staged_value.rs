@@ -12,12 +12,12 @@ use crate::error::Error;
 pub enum VersionValue {
     /// The version has no value yet, or a placeholder.
     Empty,
-    /// A value that this function didn't write: another application's secret.
+    /// A value that this function didn't write. It may be another application's secret.
     Foreign,
     Credentials(Credentials),
 }
 
-/// What `template.yaml` puts into a secret that it creates.
+/// The initial value of a secret that `template.yaml` creates.
 const PLACEHOLDER: &str = r#"{"placeholder":"bedrock-braintrust-rotator replaces this value"}"#;
 
 /// Consumers rely on these names. Some fields are written only for them.

@@ -1,4 +1,4 @@
-//! What a refusal by Bedrock establishes about the credentials, beside what it says about the model.
+//! What a refusal by Bedrock establishes about the credentials, as opposed to the model.
 
 use reqwest::header::HeaderMap;
 use serde_json::Value;
@@ -7,7 +7,7 @@ use super::Operation;
 use crate::aws::refusals;
 use crate::error::ErrorClass;
 
-/// A refusal, as far as it is understood.
+/// The parts of a refusal that are evaluated.
 pub(super) struct Refusal {
     pub status: u16,
     pub code: String,
@@ -17,15 +17,15 @@ pub(super) struct Refusal {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Evidence {
-    /// Bedrock doesn't know the credentials, or not yet.
+    /// Bedrock doesn't recognize the credentials, or doesn't yet.
     NotRecognized,
-    /// Bedrock knows the credentials, and a policy denies the call.
+    /// Bedrock recognizes the credentials, and a policy denies the call.
     DeniedByPolicy,
-    /// Bedrock knows the credentials, and their account has no access to the model.
+    /// Bedrock recognizes the credentials, and their account has no access to the model.
     NoAccessToModel,
-    /// Bedrock knows the credentials, and the model doesn't answer now for a reason that isn't theirs.
+    /// Bedrock recognizes the credentials, and they aren't the reason why the model doesn't answer now.
     ModelUnproven { may_pass: bool },
-    /// The signature's time was refused, which says nothing about the credentials.
+    /// Bedrock refused the time of the signature, which says nothing about the credentials.
     Stale,
     /// The call failed, which says nothing about the credentials.
     Nothing(ErrorClass),
@@ -37,7 +37,7 @@ impl Refusal {
         let text = |field: &str| body.get(field).and_then(Value::as_str).unwrap_or_default();
         let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let name = header("x-amzn-errortype").unwrap_or_else(|| text("__type"));
-        // Seen: "AccessDeniedException:http://…" and "com.amazon.coral.service#AccessDeniedException".
+        // Bedrock sends "AccessDeniedException:http://…" and "com.amazon.coral.service#AccessDeniedException".
         let name = name.split(':').next().unwrap_or_default();
         let name = name.rsplit('#').next().unwrap_or_default();
         Self {
@@ -62,13 +62,13 @@ impl Refusal {
             | ("ExpiredTokenException" | "MissingAuthenticationTokenException", _)
             | (_, 401) => Evidence::NotRecognized,
             ("AccessDeniedException", _) | (_, 403) => self.denial(operation, is_api_key),
-            // Bedrock's edge may limit an account, which an access key ID tells, before it checks a signature. So only
-            // the quotas of a model count: Bedrock applies them to requests that it has accepted.
+            // Bedrock's edge may throttle an account, which it knows from the access key ID, before it checks the
+            // signature. So only a model's quotas are evidence: Bedrock applies them to requests that it has accepted.
             ("ThrottlingException" | "ModelNotReadyException", 429) if operation == Operation::Converse => {
                 Evidence::ModelUnproven { may_pass: true }
             }
-            // Bedrock checks who calls before it looks at the request or for the model. A model that is retired,
-            // legacy, or not for a request like the probe's, or that fails, is not the credentials' fault.
+            // Bedrock checks the caller before it validates the request and looks up the model. So the credentials are
+            // not the reason if the model is retired or legacy, doesn't support the probe's request, or fails.
             ("ValidationException" | "ServiceQuotaExceededException" | "ResourceNotFoundException", 400..500)
             | ("ModelTimeoutException" | "ModelErrorException", 400..500)
                 if operation == Operation::Converse =>
@@ -82,9 +82,9 @@ impl Refusal {
         }
     }
 
-    /// Bedrock answers AccessDeniedException for an API key that it doesn't know, too: "Authentication failed: Please
-    /// make sure your API Key is valid." Only a message that speaks of an action or of a model shows that it knows the
-    /// key.
+    /// Bedrock answers AccessDeniedException for an API key that it doesn't recognize, too: "Authentication failed:
+    /// Please make sure your API Key is valid." Only a message that mentions an action or a model shows that it
+    /// recognizes the key.
     fn denial(&self, operation: Operation, is_api_key: bool) -> Evidence {
         let names_an_action = self.message.contains("not authorized to perform: ");
         let names_a_model = operation == Operation::Converse && self.message.to_ascii_lowercase().contains("model");
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_denial_says_whether_bedrock_knows_the_credentials_and_who_denies() {
+    fn a_denial_shows_whether_bedrock_recognizes_the_credentials_and_what_denies_the_call() {
         use Evidence::{DeniedByPolicy, NoAccessToModel, NotRecognized};
         use Operation::{Converse, ListFoundationModels};
         let unknown = "Authentication failed: Please make sure your API Key is valid.";
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_a_code_of_bedrock_is_no_evidence() {
+    fn an_answer_without_an_error_code_of_bedrock_is_no_evidence() {
         for (status, class) in
             [(429, ErrorClass::Throttled), (503, ErrorClass::Unavailable), (302, ErrorClass::Unavailable)]
         {
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn throttling_is_no_evidence_where_no_model_is_asked() {
+    fn throttling_is_no_evidence_if_no_model_is_called() {
         let throttled = refusal(429, "ThrottlingException", "Rate exceeded");
         let evidence = |operation| throttled.evidence(operation, false);
         assert_eq!(evidence(Operation::ListFoundationModels), Evidence::Nothing(ErrorClass::Throttled));

@@ -1,4 +1,4 @@
-//! Where Bedrock is: at an endpoint of its own, or at the region's, as AWS's SDKs resolve it.
+//! Where Bedrock is called: at a configured endpoint, or at the region's, as AWS's SDKs resolve it.
 
 use aws_sdk_sts::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
 use reqwest::Url;
@@ -23,7 +23,7 @@ impl Api {
 
 #[derive(Clone, Debug, Default)]
 pub struct Endpoints {
-    /// These replace the endpoints of all regions.
+    /// `AWS_ENDPOINT_URL_BEDROCK` or `AWS_ENDPOINT_URL`, which replaces the endpoints of all regions.
     pub control: Option<Url>,
     pub runtime: Option<Url>,
     /// `AWS_USE_FIPS_ENDPOINT` and `AWS_USE_DUALSTACK_ENDPOINT`.
@@ -48,8 +48,8 @@ impl Endpoints {
     }
 }
 
-/// The domain of the region's partition. The SDK has no Bedrock client here, but that of STS knows the partitions. It is
-/// not asked for FIPS, because STS has no FIPS endpoints of their own in AWS GovCloud.
+/// The domain of the region's partition. This crate has no Bedrock client of the SDK, but the endpoint rules of STS
+/// contain the partitions. They aren't asked for a FIPS endpoint, because STS has no separate ones in AWS GovCloud.
 async fn suffix(region: &Region, dual_stack: bool) -> Option<String> {
     let parameters = Params::builder().region(region.as_str()).use_dual_stack(dual_stack).use_global_endpoint(false);
     let endpoint = DefaultResolver::new().resolve_endpoint(&parameters.build().ok()?).await.ok()?;
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_endpoint_of_its_own_replaces_the_regions() {
+    async fn a_configured_endpoint_replaces_the_regions() {
         let url: Url = "http://127.0.0.1:1".parse().unwrap();
         let endpoints = Endpoints { runtime: Some(url.clone()), fips: true, ..Endpoints::default() };
         let region = "us-east-1".to_owned().try_into().unwrap();

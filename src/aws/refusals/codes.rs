@@ -1,5 +1,5 @@
-//! The error codes of AWS that tests walk, with what each must become. `tests/test_aws_error_codes.py` compares them with
-//! the models of AWS's own SDK.
+//! AWS's error codes for the tests, each with the class and remedy that it must get. `tests/test_aws_error_codes.py`
+//! compares them with the models of AWS's own SDK.
 
 use serde::Deserialize;
 
@@ -21,17 +21,17 @@ pub struct Code {
     pub operations: Vec<String>,
     #[serde(default)]
     pub message: String,
-    /// The class, or `recognized` if Bedrock's answer proves the credentials and not the model.
+    /// The class, or `recognized` if Bedrock's answer proves the credentials but not the model.
     pub class: String,
-    /// How often a call that may be repeated is sent. Bedrock is called without the SDK.
+    /// How many times a repeatable call is sent. `None` for Bedrock, which is called without the SDK.
     pub attempts: Option<usize>,
-    /// What the remedy says.
+    /// Words that the remedy must contain.
     #[serde(default)]
     pub remedy: String,
 }
 
 impl Code {
-    /// `None` for Bedrock.
+    /// `None` for Bedrock, whose answers are explained elsewhere.
     pub fn service(&self) -> Option<Service> {
         match self.service.as_str() {
             "sts" => Some(Service::Sts),
