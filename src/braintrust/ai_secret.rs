@@ -45,7 +45,7 @@ impl AiSecret {
 
 /// The fields that Braintrust stores in clear text beside the encrypted value.
 ///
-/// Security: both layouts have secrets here, of which only the presence is kept.
+/// Security: both layouts have secrets here. Only whether they are present is kept.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Metadata {
     #[serde(default, deserialize_with = "auth_type")]
@@ -70,16 +70,16 @@ pub struct Metadata {
 /// The field `auth_type`. A PATCH can't remove a field, and gateways treat an empty one and an absent one differently.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AuthType {
-    /// Means `iam_credentials`.
+    /// Gateways treat it as `iam_credentials`.
     #[default]
     Absent,
     /// Null or an empty string.
     Empty,
     IamCredentials,
     ApiKey,
-    /// Braintrust assumes a role by itself.
+    /// Braintrust assumes a role itself.
     AssumeRole,
-    /// This function doesn't know it.
+    /// An `auth_type` that this function doesn't know.
     Other(String),
 }
 
@@ -108,7 +108,7 @@ fn auth_type<'de, D: Deserializer<'de>>(from: D) -> Result<AuthType, D::Error> {
     })
 }
 
-/// Whether there is a value, even one of the wrong type.
+/// Whether there is a value other than null or an empty string, even one of the wrong type.
 fn is_set<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
     let value = Value::deserialize(from)?;
     Ok(!value.is_null() && value != "")
@@ -150,8 +150,8 @@ impl Braintrust<'_> {
         failed(ErrorClass::NotFound, problem, remedy)
     }
 
-    /// A name is unique within an organization only. If the key sees several and the right `ai_secret` is renamed, the
-    /// only one of that name would be another organization's.
+    /// A name is unique only within an organization. If the key sees several organizations and the right `ai_secret` is
+    /// renamed, the only one with that name would be another organization's.
     async fn named_in_the_only_organization(
         &self,
         lookup: &Lookup,
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_there_unless_it_is_null_or_empty() {
+    fn a_session_token_is_present_unless_it_is_null_or_empty() {
         for (token, is_there) in [(json!(null), false), (json!(""), false), (json!("x"), true), (json!({}), true)] {
             let found: Metadata = serde_json::from_value(json!({"session_token": token})).unwrap();
             assert_eq!(found.has_session_token, is_there, "{token}");

@@ -40,7 +40,7 @@ impl ApiKeys {
         call(&changed).await
     }
 
-    /// Has every key read anew, because the secrets may have been changed.
+    /// Forgets every key, so that each is read again. The secrets may have changed.
     pub async fn forget(&self) {
         self.0.lock().await.clear();
     }
@@ -68,12 +68,13 @@ pub fn is_valid(key: &SecretString) -> bool {
     !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// The text without white space, and without the byte order mark with which some editors begin a file.
+/// The text without surrounding white space, and without the byte order mark that some editors put at the start of a
+/// file.
 pub fn trim(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}')
 }
 
-/// Reads a key from JSON. A key that was copied or read from a file may have a line break after it.
+/// Reads a key from JSON. A key that was copied or read from a file may end with a line break.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
     // Security: exposed to be trimmed.
     SecretString::deserialize(deserializer).map(|key| trim(key.expose_secret()).into())
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_forgotten_key_is_read_anew() {
+    async fn a_forgotten_key_is_read_again() {
         let (keys, id) = (ApiKeys::default(), id());
         keys.get(&id, None, async || Ok("sk-old".into())).await.unwrap();
         keys.forget().await;

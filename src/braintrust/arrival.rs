@@ -15,7 +15,7 @@ const LEEWAY: SignedDuration = SignedDuration::from_mins(5);
 pub struct NotArrived {
     /// Completes the sentence "Braintrust accepted the PATCH, but …".
     pub problem: &'static str,
-    /// Whether it shows some of the new parts beside some of the old ones, which don't work together.
+    /// Whether it shows parts of the new credentials beside parts of the old ones, which don't work together.
     pub is_mixture: bool,
 }
 
@@ -60,8 +60,8 @@ pub fn arrived_unconfirmed(
     arrived(layout, credentials, Some(before), after)
 }
 
-/// Whether credentials that have not arrived did so in part: their metadata is there, or the secret has changed while
-/// the metadata is as it was. Metadata that is neither the old nor the new one is another writer's.
+/// Whether credentials have arrived only in part: their metadata is there, or the secret has changed and the metadata
+/// hasn't. Metadata that is neither the old nor the new is another writer's.
 fn is_mixture(layout: Layout, credentials: &Credentials, before: &AiSecret, after: &AiSecret) -> bool {
     let (was, is) = (&before.metadata, &after.metadata);
     let (has_new_metadata, has_old_metadata) = match credentials.authentication() {
@@ -103,9 +103,8 @@ fn has_changed(layout: Layout, credentials: &Credentials, before: Option<&AiSecr
     }
 }
 
-/// Whether an `ai_secret` holds something else than the current credentials, as far as it shows. `written_at` is the
-/// last time at which this function is known to have written them. The reason completes the sentence "The `ai_secret`
-/// was repaired, because …".
+/// Why an `ai_secret` doesn't hold the current credentials, as far as it shows. This function wrote them no later than
+/// `written_at`. The reason follows "the ai_secret … did not hold the current credentials:".
 pub fn differs(
     layout: Layout,
     current: &Credentials,
@@ -138,11 +137,12 @@ pub fn differs(
     is_later.then_some("its secret was changed after this function had written it")
 }
 
-/// Whether another run has written newer credentials than those that were created at `created_at`. `first` is the
-/// `ai_secret` as this run read it when it created them, and `latest` is it as it is now.
+/// Whether another run has written newer credentials than those that this run created at `created_at`. `first` is the
+/// `ai_secret` as this run read it at that time, and `latest` is its present state.
 ///
-/// A change between the two readings is another run's, whatever the clocks say. A change before the first reading is
-/// told by the clocks, which may differ: it must be clearly later than the credentials, and not in the future.
+/// A change between the two readings is another run's, whatever the clocks show. For a change before the first reading,
+/// only the clocks can decide, and they may differ: the change must be clearly later than the credentials, and not in
+/// the future.
 pub fn is_superseded(created_at: Timestamp, first: &AiSecret, latest: &AiSecret, now: Timestamp) -> bool {
     let Some(changed) = changed_at(latest) else { return false };
     let is_later = changed.duration_since(created_at) > LEEWAY && changed.duration_since(now) <= LEEWAY;
@@ -160,7 +160,7 @@ pub fn access_key_id(layout: Layout, metadata: &Metadata) -> Option<&str> {
 }
 
 impl Metadata {
-    /// The access key IDs where the layout has them: one, or one for each layout that is written.
+    /// The access key IDs in the fields of the layout: one for each of the two layouts that it comprises.
     fn ids_in(&self, layout: Layout) -> impl Iterator<Item = Option<&str>> {
         let gateway = layout.has_gateway_fields().then_some(self.access_key.as_deref());
         let documented = layout.has_documented_fields().then_some(self.aws_access_key_id.as_deref());
@@ -210,7 +210,7 @@ pub fn presence(layout: Layout, kind: Kind, id: &str, created_at: Option<Timesta
     }
 }
 
-/// Whether the secret last changed more than `after` the time `created_at`, or doesn't say when.
+/// Whether the secret last changed clearly later than `after` the time `created_at`. `true` if that isn't known.
 pub fn is_later(created_at: Option<Timestamp>, after: SignedDuration, ai_secret: &AiSecret) -> bool {
     let times = changed_at(ai_secret).zip(created_at);
     times.is_none_or(|(changed, created)| changed.duration_since(created) > after + LEEWAY)
@@ -280,7 +280,11 @@ mod tests {
     fn parts_of_two_credentials_are_a_mixture_and_anything_else_is_not() {
         let (new, old, other) = (|| shows("ASIANEW"), || shows("ASIAOLD"), || shows("ASIAOTHER"));
         let (key, pair) = (|| of_type("api_key"), || of_type("iam_credentials"));
-        let documented = |gateway: &str, documented: &str| json!({"access_key": gateway, "aws_access_key_id": documented, "session_token": "x"});
+        let documented = |gateway: &str, documented: &str| {
+            json!({
+                "access_key": gateway, "aws_access_key_id": documented, "session_token": "x",
+            })
+        };
         for (case, layout, credentials, before, after, expected) in [
             ("nothing arrived", Layout::Gateway, temporary(), at(old(), EARLY), at(old(), EARLY), false),
             ("the secret alone", Layout::Gateway, temporary(), at(old(), EARLY), at(old(), LATE), true),
@@ -301,7 +305,7 @@ mod tests {
                 true,
             ),
         ] {
-            // An API key that was written earlier than it was created is an old one.
+            // What was written before the API key was created is an older key.
             let credentials = Credentials { created_at: "2026-02-01T00:00:00Z".parse().unwrap(), ..credentials };
             let error = arrived(layout, &credentials, Some(&before), &after).unwrap_err();
             assert_eq!(error.is_mixture, expected, "{case}");
@@ -417,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_destination_that_does_not_hold_the_current_credentials_is_told_and_why() {
+    fn a_destination_that_does_not_hold_the_current_credentials_is_reported_with_the_reason() {
         const WRITTEN: &str = "2026-01-01T00:00:00Z";
         const LEEWAY_LATER: &str = "2026-01-01T00:05:00Z";
         const TOO_LATE: &str = "2026-01-01T00:05:01Z";

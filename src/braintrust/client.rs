@@ -140,14 +140,14 @@ impl Braintrust<'_> {
     }
 }
 
-/// The error for a status. The body is not read, because it may repeat what was sent. Braintrust refuses in plain text
-/// or JSON, so that a refusal of another type, such as a firewall's page, says nothing about the call.
+/// The error for a status. The body is not read, because it may repeat what was sent. Braintrust's refusals are plain
+/// text or JSON, so a refusal of another type, such as a firewall's page, says nothing about the call.
 fn refused(call: &'static str, status: u16, headers: &HeaderMap) -> Error {
     if matches!(status, 400 | 401 | 403 | 404) && !is_of_an_api(headers) {
         let problem = format!("answered {status} with {}, so something else answered", http::media_type(headers));
-        let remedy = "Check that the Braintrust URL is that of a data plane, and what refuses the function's requests on \
-                      the way there, such as a firewall, a proxy or a gateway";
-        // A refusal is not retried, whoever refuses.
+        let remedy = "Check that the Braintrust URL is that of a data plane, and find out what refuses the function's \
+                      requests on the way there, such as a firewall, a proxy, or a gateway";
+        // A refusal is not retried, whatever it comes from.
         return Error::new(ErrorClass::Unavailable, Service::Braintrust, call, problem, remedy).into_final();
     }
     // Some data planes answer 400 when they don't know an ID.
@@ -177,7 +177,7 @@ fn refused(call: &'static str, status: u16, headers: &HeaderMap) -> Error {
     Error { retry_after: retry_after(headers), ..error }
 }
 
-/// Whether a refusal has no content type, or one in which an API refuses.
+/// Whether a refusal has no content type, or one that an API uses for refusals.
 fn is_of_an_api(headers: &HeaderMap) -> bool {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusal_that_is_not_an_apis_is_somebody_elses_and_is_not_retried() {
+    async fn a_refusal_that_no_api_sends_is_unavailable_and_is_not_retried() {
         let of = |status, media_type: &'static str| {
             TestServer::start(move |_| Answer::status(status).with_body(media_type, "<p>hidden</p>"))
         };

@@ -25,7 +25,7 @@ pub enum Layout {
     Gateway,
     /// What Braintrust's help article shows: `metadata.aws_access_key_id` and its siblings.
     Documented,
-    /// Both in one PATCH, where somebody followed the article, so that every reader gets the new credentials.
+    /// Both in one PATCH. If somebody followed the article, every reader gets the new credentials in this way.
     Both,
 }
 
@@ -47,7 +47,8 @@ impl Layout {
 
 /// # Errors
 /// `conflict` if the `ai_secret` must not be written: it has another type, or an `auth_type` that is `assume_role` or
-/// unknown, or the documented layout was asked for where gateways would go on reading the other credentials.
+/// unknown, or the documented layout is configured although gateways would go on using the credentials in the other
+/// one.
 pub fn choose(choice: LayoutChoice, kind: Kind, ai_secret: &AiSecret) -> Result<Layout, Error> {
     refuse_others(ai_secret)?;
     match choice {
@@ -95,8 +96,9 @@ fn has_gateway_credentials(metadata: &Metadata) -> bool {
     metadata.access_key.is_some() || metadata.auth_type == AuthType::ApiKey
 }
 
-/// Whether only the documented layout is there, or both with the same credentials: then an earlier run wrote both, and
-/// whoever reads the documented fields still needs them. Where the credentials differ, the documented ones are stale.
+/// Whether only the documented layout is there, or both layouts hold the same credentials: in that case, an earlier run
+/// wrote both, and the readers of the documented fields still need them. If the credentials differ, the documented ones
+/// are stale.
 fn needs_both(metadata: &Metadata) -> bool {
     let is_in_step = metadata.auth_type != AuthType::ApiKey && metadata.access_key == metadata.aws_access_key_id;
     !documented_fields(metadata).is_empty() && (is_in_step || !has_gateway_credentials(metadata))
@@ -113,8 +115,8 @@ fn documented_fields(metadata: &Metadata) -> Vec<&'static str> {
 
 /// What the operator should know about an `ai_secret` that is written in this layout.
 pub fn warning(layout: Layout, ai_secret: &AiSecret) -> Option<String> {
-    const IRREMOVABLE: &str = "A PATCH can't remove them, everybody who may list ai_secrets can read them, and some \
-                               versions of Braintrust's proxy refuse an ai_secret with them";
+    const IRREMOVABLE: &str = "A PATCH can't remove these fields, everybody who may list ai_secrets can read them, and \
+                               some versions of Braintrust's proxy refuse an ai_secret that has them";
     let (id, metadata) = (ai_secret.id, &ai_secret.metadata);
     let fields = documented_fields(metadata).join(", ");
     match layout {
@@ -125,7 +127,7 @@ pub fn warning(layout: Layout, ai_secret: &AiSecret) -> Option<String> {
         )),
         Layout::Both => Some(format!(
             "the ai_secret {id} has the fields {fields} in its metadata, so both layouts are written. {IRREMOVABLE}. \
-             Replace the ai_secret with a new one that is created in Braintrust's UI"
+             Replace the ai_secret with one that is created in Braintrust's UI"
         )),
         Layout::Documented => Some(format!(
             "the ai_secret {id} is written in the documented layout, which no known gateway reads, and in which \
@@ -138,7 +140,7 @@ pub fn warning(layout: Layout, ai_secret: &AiSecret) -> Option<String> {
 impl Braintrust<'_> {
     /// Writes proven credentials over an `ai_secret`, and returns the result. The call may be retried, because sending
     /// the same body again changes nothing. `check` runs in each attempt, after the wait for the permit, which may be
-    /// long. It is told whether an earlier attempt may have arrived, because its response was lost.
+    /// long. Its argument says whether an earlier attempt may have arrived, because the response to it was lost.
     pub async fn patch(
         &self,
         before: &AiSecret,
@@ -153,7 +155,7 @@ impl Braintrust<'_> {
         let attempt = async || {
             let earlier: Option<Error> = lost.borrow().clone();
             check(earlier.is_some()).await.map_err(|error| match earlier {
-                // The lost response says more than the reason why the PATCH was not sent again.
+                // The lost response tells more than the reason why the PATCH was not sent again.
                 Some(lost) if error.is_retryable() => lost,
                 Some(lost) => lost.into_final(),
                 None => error,
@@ -179,9 +181,9 @@ struct Body<'a> {
 
 /// The body that writes `proven` over an `ai_secret` with the metadata `current`.
 ///
-/// All parts go into one request, because between two requests they would not match. A field that is not needed is left
+/// All parts go into one request, because they would not match between two requests. A field that is not needed is left
 /// out, because older gateways refuse the metadata if they don't know a field, `auth_type` included, and because some
-/// sign an empty session token. A token that is there has to be emptied, because leaving it out would keep it.
+/// sign an empty session token. An existing token has to be emptied, because Braintrust would otherwise keep it.
 pub fn patch_body(layout: Layout, proven: Proven<'_>, region: &Region, current: &Metadata) -> Result<Bytes, Error> {
     let mut metadata = BTreeMap::new();
     // Security: the parts are exposed into the request's body, which is zeroized after the request.
@@ -234,9 +236,9 @@ mod tests {
         AiSecret::for_test(metadata.clone(), None)
     }
 
-    /// The states of an `ai_secret` that were found, and the layout in which `auto` writes an IAM pair over each.
+    /// The known states of an `ai_secret`, and the layout in which `auto` writes an IAM pair over each.
     #[test]
-    fn auto_writes_what_gateways_read_and_both_layouts_where_only_the_documented_one_is_there() {
+    fn auto_writes_what_gateways_read_and_both_layouts_if_only_the_documented_one_is_there() {
         let stale = json!({"aws_access_key_id": "AKIASTALE", "access_key": "AKIA"});
         for (metadata, layout) in [
             (json!(null), Layout::Gateway),
@@ -330,7 +332,7 @@ mod tests {
         Secret::AccessKey { secret_access_key: "key".into() }
     }
 
-    /// Each state of an `ai_secret` that readers treat in their own way: what is written over it.
+    /// What is written over each state of an `ai_secret` that readers treat differently.
     #[test]
     fn a_pair_is_written_so_that_every_reader_accepts_it() {
         use Layout::{Both, Documented, Gateway};
@@ -418,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_patch_cannot_mend_is_warned_of() {
+    fn a_warning_names_what_a_patch_cannot_remove() {
         let warned = |layout, metadata: Value| warning(layout, &ai_secret(&metadata)).unwrap_or_default();
         let stale = json!({"access_key": "AKIA", "aws_secret_access_key": "hidden"});
         let gateway = warned(Layout::Gateway, stale.clone());

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_service_token_that_is_gone_counts_as_deleted_whatever_its_deletion_is_answered_with() {
+    async fn a_service_token_that_is_gone_counts_as_deleted_whatever_the_data_plane_answers() {
         let tokens = |ids: &[Uuid]| {
             let objects: Vec<_> = ids.iter().map(|id| json!({"id": id})).collect();
             [Answer::json(&json!({"objects": objects})), Answer::json(&json!({"objects": []}))]
