@@ -30,9 +30,9 @@ pub struct Config {
     pub metrics_namespace: String,
     pub targets: TargetsSource,
     pub defaults: Defaults,
-    /// For AWS's services.
+    /// Trusted for AWS's services.
     pub aws_ca_bundle: Option<CaBundle>,
-    /// For Braintrust.
+    /// Trusted for Braintrust.
     pub braintrust_ca_bundle: Option<CaBundle>,
     pub proxy: Option<HttpsProxy>,
     /// Where the probe's `ListFoundationModels` goes instead of the region's endpoint.
@@ -73,7 +73,7 @@ impl Config {
         let endpoint = |name| raw(name).map(|url| url.parse(|url| network::endpoint(&url))).transpose();
         let ca_bundle = |name| set(name).map(|set| set.parse(|text| CaBundle::read(name, text))).transpose();
         let general_endpoint = endpoint("AWS_ENDPOINT_URL")?;
-        // Only the SDK uses these.
+        // These are only checked here. The SDK reads them itself.
         for name in ["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL_IAM", "AWS_ENDPOINT_URL_SECRETS_MANAGER"] {
             endpoint(name)?;
         }
@@ -128,8 +128,8 @@ fn metrics_namespace(text: String) -> Result<String, String> {
     Err(format!("found {text:?}; expected 1 to 255 letters, digits and . - _ / # :, not beginning with AWS/"))
 }
 
-/// As in AWS's own tools, the lowercase names take precedence. `HTTP_PROXY` is for `http://`, and `ALL_PROXY` is not
-/// theirs.
+/// As in AWS's own tools, the lowercase names take precedence. `HTTP_PROXY` applies to `http://` only, and AWS's tools
+/// don't read `ALL_PROXY`.
 fn https_proxy(set: &dyn Fn(&'static str) -> Option<Variable>) -> Result<Option<HttpsProxy>, Error> {
     let Some(url) = set("https_proxy").or_else(|| set("HTTPS_PROXY")) else { return Ok(None) };
     let bypassed = set("no_proxy").or_else(|| set("NO_PROXY"));
@@ -266,7 +266,8 @@ mod tests {
             (r#"[{"name":"prod","kind":"hidden"}]"#, "target \"prod\": kind."),
             (r#"[{"name":"prod","kind":"hidden","kind":"hidden"}]"#, "target \"prod\": kind."),
             (
-                r#"[{"name":"prod","kind":"temporary","region":"us-east-1","role_arn":"hidden","ai_secrets":[{"name":"x"}]}]"#,
+                r#"[{"name":"prod","kind":"temporary","region":"us-east-1","role_arn":"hidden",
+                     "ai_secrets":[{"name":"x"}]}]"#,
                 "target \"prod\": role_arn.",
             ),
         ] {

@@ -66,13 +66,13 @@ pub struct Error {
     pub remedy: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aws: Option<Box<AwsDetails>>,
-    /// Whether the remedy is for this very cause, so that a remedy for the class must not replace it.
+    /// Whether the remedy addresses the exact cause, so that a remedy for the class must not replace it.
     #[serde(skip)]
     pub names_cause: bool,
     /// The wait that the service asked for (`Retry-After`).
     #[serde(skip)]
     pub retry_after: Option<Duration>,
-    /// Whether no layer above should retry the call: a lower one has done so, or a retry is not right.
+    /// Whether no layer above should retry the call: a lower layer has already done so, or a retry would be wrong.
     #[serde(skip)]
     pub is_final: bool,
 }
@@ -126,7 +126,7 @@ impl Error {
         self.is_transient() && !self.is_final
     }
 
-    /// Marks the error as final, because a lower layer has already retried the call, or because a retry is not right.
+    /// Marks the error as final, because a lower layer has already retried the call, or because a retry would be wrong.
     pub fn into_final(self) -> Self {
         Self { is_final: true, ..self }
     }
@@ -146,13 +146,13 @@ impl Error {
     }
 }
 
-/// What AWS adds to a failed call.
+/// What AWS's response adds to an error.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct AwsDetails {
-    /// AWS's own message of a denied call, which names the principal, the action and the resource.
+    /// AWS's own message about a denied call, which names the principal, the action and the resource.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// AWS Support asks for it.
+    /// The ID of the request, which AWS Support asks for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
 }

@@ -25,7 +25,7 @@ pub fn client(ca_bundle: Option<&CaBundle>, proxy: Option<&HttpsProxy>) -> Resul
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(CaBundle { variable, pem }) = ca_bundle {
         trust(&mut roots, pem).map_err(|problem| {
-            let remedy = "Provide one or more certificates in PEM format, or the path of such a file";
+            let remedy = "Provide one or more certificates in PEM format, or the path of a file that contains them";
             Error::configuration(variable, problem, remedy)
         })?;
     }
@@ -53,15 +53,15 @@ fn client_with(roots: RootCertStore, proxy: Option<&HttpsProxy>) -> Result<Clien
     let client = Client::builder()
         .tls_backend_preconfigured(tls)
         .redirect(reqwest::redirect::Policy::none())
-        // Security: reqwest would read variables that the configuration doesn't, and a proxy would see requests to a
-        // loopback address in clear text, including the API key.
+        // Security: reqwest would otherwise read proxy variables that the configuration doesn't check, and a proxy
+        // would see requests to a loopback address in clear text, including the API key.
         .no_proxy()
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(ATTEMPT_TIMEOUT)
         .pool_idle_timeout(IDLE_TIMEOUT)
         .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")));
     let client = match proxy {
-        // Security: an error of a URL would show the URL.
+        // Security: the error would show the URL, which may hold a password.
         Some(proxy) => client.proxy(proxy.to_reqwest().map_err(reqwest::Error::without_url)?),
         None => client,
     };
@@ -93,19 +93,19 @@ pub fn media_type(headers: &HeaderMap) -> String {
 #[error("{problem}")]
 pub struct Failure {
     pub problem: String,
-    /// What to do, if the failure itself tells.
+    /// What to do, if the failure shows that.
     pub remedy: Option<&'static str>,
     /// Whether another attempt would fail in the same way.
     pub is_lasting: bool,
 }
 
 impl Failure {
-    /// A failure that may pass, and of which no more is known.
+    /// A failure that may be temporary, and about which no more is known.
     pub fn passing(problem: impl Into<String>) -> Self {
         Self { problem: problem.into(), remedy: None, is_lasting: false }
     }
 
-    /// reqwest's own text has the URL in it, so it is left out.
+    /// Leaves out reqwest's own text, because it contains the URL.
     pub fn of(error: &reqwest::Error) -> Self {
         if error.is_timeout() {
             return Self::passing("did not answer in time");
@@ -113,7 +113,7 @@ impl Failure {
         let causes = || std::iter::successors(error.source(), |&cause| cause.source());
         let (proxy, tls) = (causes().find_map(Self::of_the_proxy), causes().find_map(tls_error).map(Self::of_tls));
         match (proxy, tls) {
-            // A tunnel ends before the handshake with the service, so this handshake was with the proxy.
+            // The tunnel was not established, so the handshake that failed was with the proxy.
             (Some(_), Some(tls)) => Self { problem: format!("could not be reached: the proxy {}", tls.problem), ..tls },
             (Some(failure), None) | (None, Some(failure)) => failure,
             (None, None) if error.is_connect() => Self::passing("could not be reached"),
@@ -121,8 +121,8 @@ impl Failure {
         }
     }
 
-    /// What the proxy did instead of making a connection. The error's type is private to hyper-util, and its text has
-    /// no status but 407.
+    /// What the proxy did instead of establishing a tunnel. The error's type is private to hyper-util, and its text
+    /// shows no other status than 407.
     fn of_the_proxy(cause: &(dyn StdError + 'static)) -> Option<Self> {
         let (did, remedy, is_lasting) = match cause.to_string().strip_prefix("tunnel error: ")? {
             "proxy authorization required" => {
@@ -130,9 +130,7 @@ impl Failure {
                               http://user:password@proxy.example.com:3128";
                 ("answered 407, because it requires a valid user name and password", remedy, true)
             }
-            "unsuccessful" => {
-                ("refused to connect to it", "Have the proxy allow the host, or add the host to NO_PROXY", false)
-            }
+            "unsuccessful" => ("refused to connect to it", "Allow the host in the proxy, or add it to NO_PROXY", false),
             "failed to create underlying connection" => {
                 let remedy = "Check the host and port in HTTPS_PROXY, and that the function's network can reach them";
                 ("could not be reached", remedy, false)
@@ -147,7 +145,7 @@ impl Failure {
         let rustls::Error::InvalidCertificate(problem) = error else {
             return Self::passing(format!("did not complete the TLS handshake ({})", shortened(&error.to_string())));
         };
-        let replace = "Have the certificate replaced by whoever runs the service, or the proxy that inspects TLS";
+        let replace = "Ask the operator of the service, or of the proxy that inspects TLS, to replace the certificate";
         let (certificate, remedy) = match problem {
             CertificateError::UnknownIssuer => (
                 "whose issuer is not trusted".to_owned(),
@@ -162,14 +160,14 @@ impl Failure {
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => (
                 "for another host name".to_owned(),
-                "Check the URL of the service. Its host must be a name that the certificate is for",
+                "Check the URL of the service. The certificate must be valid for its host name",
             ),
             other => (format!("that can't be accepted ({})", shortened(&other.to_string())), replace),
         };
         Self { problem: format!("presented a TLS certificate {certificate}"), remedy: Some(remedy), is_lasting: true }
     }
 
-    /// Makes an error of the problem, with the failure's own remedy if it has one. A lasting failure is final.
+    /// Turns the failure into an error, with the failure's own remedy if it has one. A lasting failure is final.
     pub fn into_error(self, error: impl FnOnce(String) -> Error) -> Error {
         let error = error(self.problem);
         let error = if self.is_lasting { error.into_final() } else { error };
@@ -180,7 +178,7 @@ impl Failure {
     }
 }
 
-/// I/O errors wrap the errors of rustls, in several layers, and their `source` skips what they wrap.
+/// I/O errors wrap the errors of rustls, in several layers, and their `source` skips the wrapped error.
 fn tls_error<'a>(cause: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
     let wrapped = || tls_error(cause.downcast_ref::<std::io::Error>()?.get_ref()?);
     cause.downcast_ref().or_else(wrapped)

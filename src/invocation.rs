@@ -67,7 +67,7 @@ impl Function {
 
     /// Refuses an event that isn't JSON.
     pub fn refuse_malformed(&self, error: &serde_json::Error) -> Diagnostic {
-        // Security: the parser's own text could repeat some of the event.
+        // Security: the parser's own message could repeat part of the event.
         let problem = format!("it is not JSON (line {}, column {})", error.line(), error.column());
         let error = Error::configuration("event", problem, "Send one of the events that the README describes");
         log::error(&error, self.services.now());

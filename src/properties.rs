@@ -335,7 +335,8 @@ mod tests {
             let snapshot = known.snapshot();
             let target = for_test::user_based("user");
             let source = target.user_based().unwrap();
-            let listed_before: Vec<_> = snapshot.keys.iter().map(|key| key.id.clone()).filter(|id| *id != new).collect();
+            let listed = snapshot.keys.iter().map(|key| key.id.clone());
+            let listed_before: Vec<_> = listed.filter(|id| *id != new).collect();
             let candidates = policy::eviction_candidates(&snapshot, &target, source, &listed_before);
             for (_, key) in candidates.unwrap_or_default() {
                 prop_assert_eq!(snapshot.keys.len(), MAX_KEYS);

@@ -81,9 +81,9 @@ pub enum Outcome {
     Rotated,
     /// An interrupted rotation was completed.
     Resumed,
-    /// Braintrust did not hold the current credentials, and does again.
+    /// Braintrust held something other than the current credentials, and holds those again.
     Repaired,
-    /// The credentials are not old enough, this event was carried out before, or another run has just written newer
+    /// The credentials are not old enough, this event was already handled, or another run has just written newer
     /// credentials.
     NotDue,
     /// Rotation is turned on for the staged secret, so Secrets Manager rotates it.

@@ -1,4 +1,4 @@
-//! Lambda's Runtime API: fetches each event, and returns the function's answer.
+//! The client of Lambda's Runtime API: fetches each event, and returns the function's answer.
 //!
 //! `lambda_runtime::run` isn't used, because it ends the process if a caller sends a client context that differs from
 //! that of AWS's mobile SDKs. This function ignores client contexts.
@@ -18,12 +18,12 @@ use crate::invocation::Function;
 
 const INVOCATION: &str = "/2018-06-01/runtime/invocation";
 const REQUEST_ID: &str = "lambda-runtime-aws-request-id";
-/// Returned with the answer, so that Lambda can refuse the late answer of an invocation that timed out.
+/// The header that the answer repeats, so that Lambda can refuse the late answer of an invocation that timed out.
 const INVOCATION_ID: &str = "lambda-runtime-invocation-id";
-/// What the library parses and this function doesn't use.
+/// The headers that the library parses and this function doesn't use.
 const UNUSED: [&str; 2] = ["lambda-runtime-client-context", "lambda-runtime-cognito-identity"];
 
-/// Answers one event after the other. Ends only if the Runtime API can't be reached or doesn't follow its contract.
+/// Answers one event after another. Ends only if the Runtime API can't be reached or doesn't follow its contract.
 pub async fn serve(function: &Function) -> Result<Infallible, RuntimeError> {
     let (client, config) = (PooledClient::builder().build(), Arc::new(Config::from_env()));
     loop {

@@ -194,9 +194,10 @@ pub fn refused() -> Vec<(Value, &'static str)> {
             "ai_secrets[0].layout: the documented layout can't hold an API key",
         ),
         (
-            temporary(
-                json!({"kind": "short_term_api_key", "ai_secrets": [{"name": "x"}, {"name": "y", "layout": "documented"}]}),
-            ),
+            temporary(json!({
+                "kind": "short_term_api_key",
+                "ai_secrets": [{"name": "x"}, {"name": "y", "layout": "documented"}],
+            })),
             "ai_secrets[1].layout: the documented layout can't hold an API key",
         ),
         (temporary(json!({"ai_secrets": null})), "target \"prod\": missing field `ai_secrets`"),

@@ -1,16 +1,16 @@
-//! How the services are reached: by which proxy, at which endpoints, and with which certificates.
+//! How the services are reached: through which proxy, at which endpoints, and with which certificates.
 
 use std::fmt;
 
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
-/// Addresses of this machine. Lambda's runtime API has one of them.
+/// Loopback addresses. Lambda's Runtime API is at one of them.
 const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
 
-/// PEM certificates that are trusted besides the public roots.
+/// Certificates in PEM format that are trusted in addition to the public roots.
 pub struct CaBundle {
-    /// The variable that holds the certificates, or the path of their file.
+    /// The variable that holds the certificates or the path of their file.
     pub variable: &'static str,
     pub pem: Vec<u8>,
 }
@@ -22,13 +22,13 @@ impl fmt::Debug for CaBundle {
 }
 
 impl CaBundle {
-    /// Reads PEM, or the file that the text names.
+    /// Reads the certificates from the text, or from the file that the text names.
     pub(super) fn read(variable: &'static str, text: String) -> Result<Self, String> {
         if text.contains("-----BEGIN") {
             return Ok(Self { variable, pem: text.into_bytes() });
         }
         let pem = std::fs::read(&text).map_err(|error| {
-            let expected = "certificates in PEM, or the path of a file inside the function's package or a layer";
+            let expected = "certificates in PEM format, or the path of a file in the function's package or a layer";
             format!("the file {text:?} can't be read ({error}); expected {expected}")
         })?;
         Ok(Self { variable, pem })
@@ -46,7 +46,7 @@ pub struct HttpsProxy {
 impl HttpsProxy {
     /// Loopback addresses are always reached without the proxy.
     pub(super) fn new(url: SecretString, no_proxy: Option<&str>) -> Self {
-        // Many write `*.example.com`, which means the same as `.example.com`.
+        // `*.example.com` is a common way to write `.example.com`.
         let entries = no_proxy.unwrap_or_default().split(',').map(str::trim);
         let entries =
             entries.map(|entry| entry.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(entry));
@@ -54,9 +54,9 @@ impl HttpsProxy {
         Self { url, bypassed }
     }
 
-    /// For reqwest. Requests with `http://` never use the proxy: they go to loopback addresses only.
+    /// The proxy as reqwest takes it. Requests with `http://` never use it, because they go only to loopback addresses.
     pub fn to_reqwest(&self) -> reqwest::Result<reqwest::Proxy> {
-        // Security: exposed to reqwest, which sends the user and the password to the proxy alone.
+        // Security: exposed to reqwest, which sends the user name and password only to the proxy.
         let proxy = reqwest::Proxy::https(self.url.expose_secret())?;
         Ok(proxy.no_proxy(reqwest::NoProxy::from_string(&self.bypassed)))
     }
@@ -78,7 +78,7 @@ pub(super) fn proxy_url(text: String) -> Result<SecretString, String> {
     }
 }
 
-/// An endpoint of an AWS service. The SDK reads the variable too, and would not trim it.
+/// The endpoint of an AWS service. White space is refused, because the SDK reads the same variable and doesn't trim it.
 pub(super) fn endpoint(text: &str) -> Result<Url, String> {
     if text.trim() != text {
         return Err("found white space before or after the URL".to_owned());

@@ -16,7 +16,7 @@ use crate::credentials::Kind;
 use crate::error::shortened;
 use crate::json::Payload;
 
-/// Data planes cache credentials for up to an hour.
+/// Gateways cache credentials for up to an hour.
 const DEFAULT_OVERLAP: Duration = Duration::from_secs(2 * 3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -26,7 +26,7 @@ const MAX_SESSION_POLICY: usize = 2_048;
 /// Characters of a problem: enough for the list of all fields.
 const MAX_PROBLEM: usize = 500;
 
-/// Some editors begin a file with it.
+/// Some editors put it at the start of a file.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// What is wrong with the array of targets, and where.
@@ -43,7 +43,7 @@ impl Invalid {
         Self { place: place.into(), problem: problem.into() }
     }
 
-    /// What serde found. Its texts repeat names and values, which have no bound in a wrong secret.
+    /// What serde found. Its messages repeat names and values, which can be of any length if the secret is a wrong one.
     fn of_serde(error: &serde_path_to_error::Error<serde_json::Error>) -> Self {
         let field = Some(error.path().to_string()).filter(|path| path != ".").unwrap_or_default();
         let problem: String = error.inner().to_string().chars().take(MAX_PROBLEM).collect();
@@ -128,7 +128,7 @@ pub(super) fn targets(
     Ok(targets)
 }
 
-/// Tells each destination which ones come before it.
+/// Records for each destination how many destinations come before it.
 fn set_claims(targets: &mut [Target]) {
     let mut destinations = targets.iter().flat_map(|target| &target.destinations);
     if destinations.all(|destination| matches!(destination.lookup, Lookup::Id(_))) {
@@ -153,7 +153,7 @@ fn target(entry: Payload, defaults: &Defaults) -> Result<Target, Invalid> {
     if let Some(field) = entry.duplicate_field {
         return Err(Invalid::new(field, "the field is given twice"));
     }
-    // serde also reads a structure from an array of its fields' values.
+    // serde would also accept an array of the field values as a structure.
     let entries = fields.get("ai_secrets").and_then(Value::as_array).into_iter().flatten();
     if let Some(index) = entries.map(Value::is_object).position(|is_object| !is_object) {
         return Err(Invalid::new(format!("ai_secrets[{index}]"), "it is not an object"));
@@ -305,7 +305,8 @@ fn refuse_shared(targets: &[Target], targets_secret: Option<&SecretId>) -> Resul
             others.push(account);
         }
         for Destination { lookup, data_plane, .. } in &target.destinations {
-            // Two API keys may see an organization each. If it is the same one, the run refuses the second.
+            // Two API keys may belong to two organizations. If they belong to one, the run refuses the second
+            // destination.
             let api_key = match lookup {
                 Lookup::Id(_) => None,
                 Lookup::Name { .. } => Some(&data_plane.api_key_secret_id),
@@ -450,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_names_that_two_api_keys_see_are_accepted_and_know_each_other() {
+    fn equal_names_with_two_api_keys_are_accepted_and_counted_as_claims() {
         let of = |name: &str, key: &str| {
             let ai_secrets = json!([{"name": "AWS Bedrock", "api_key_secret_id": key}]);
             with(role_based(), json!({"name": name, "ai_secrets": ai_secrets}))
@@ -461,7 +462,7 @@ mod tests {
         let claims: Vec<_> = targets[1].claims.iter().map(|claim| claim.target.as_str()).collect();
         assert_eq!(claims, ["one", "two"]);
         assert!(read(&json!([of("one", "key"), of("two", "key")])).is_err());
-        assert!(read(&json!([role_based()])).unwrap()[0].claims.is_empty(), "IDs tell enough");
+        assert!(read(&json!([role_based()])).unwrap()[0].claims.is_empty(), "IDs need no comparison");
     }
 
     #[test]

@@ -20,8 +20,8 @@ pub struct Target {
     pub source: Source,
     pub probe: Probe,
     pub destinations: Vec<Destination>,
-    /// The destinations of all targets, in the configured order. There are none if all are named by their IDs, because
-    /// then no two are the same.
+    /// The destinations of all targets, in the configured order. Empty if all are named by their IDs, because then no
+    /// two are the same.
     pub claims: Arc<[Claim]>,
 }
 
@@ -98,7 +98,7 @@ pub enum UserBasedKind {
 pub struct AssumeRole {
     pub role_arn: RoleArn,
     pub external_id: Option<ExternalId>,
-    /// What CloudTrail shows of the session, whatever its name is.
+    /// CloudTrail shows it in the events of the session, and of sessions that the session starts.
     pub source_identity: Option<SourceIdentity>,
     pub session_tags: SessionTags,
     /// 900–3600.
@@ -113,13 +113,13 @@ pub struct Destination {
     pub lookup: Lookup,
     pub data_plane: DataPlane,
     pub layout: LayoutChoice,
-    /// The number of the claims that come before it. If one of them turns out to be the same `ai_secret`, that one is
-    /// written and this one is refused.
+    /// How many of the target's claims come before this destination. If one of them turns out to be the same
+    /// `ai_secret`, this destination is refused.
     pub earlier_claims: usize,
 }
 
-/// A destination of any target, to tell whether two of them are one `ai_secret`. Of one that is named and one that has
-/// an ID, or of equal names that two API keys see, only Braintrust knows.
+/// A destination of any target, with which a run finds out whether two destinations are one `ai_secret`. For a name and
+/// an ID, or for equal names with two API keys, only Braintrust can tell.
 #[derive(Clone, Debug)]
 pub struct Claim {
     pub target: TargetName,

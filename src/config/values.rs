@@ -13,8 +13,9 @@ use uuid::Uuid;
 
 use crate::error::shortened;
 
-/// Declares string types, each with what it accepts, and with the problem of what it refuses. White space before and
-/// after the text is dropped: none of these values can have any, and it comes with copied values and files.
+/// Declares string types, each with a condition and with the problem of a text that doesn't meet it. White space around
+/// the text is dropped: none of these values can begin or end with it, but text that was copied or read from a file
+/// may.
 macro_rules! checked_text {
     ($($(#[$doc:meta])* $name:ident: $accepts:expr, $otherwise:expr;)*) => {$(
         $(#[$doc])*
@@ -46,7 +47,7 @@ macro_rules! checked_text {
 }
 
 fn check(text: &str, accepts: fn(&str) -> bool, otherwise: fn(&str) -> String) -> Result<String, String> {
-    // What was found may be the content of a wrong secret, which has no bound.
+    // The text may be the content of a wrong secret, which can be of any length.
     if accepts(text) { Ok(text.to_owned()) } else { Err(otherwise(&shortened(text))) }
 }
 
@@ -139,7 +140,7 @@ impl TryFrom<String> for AiSecretId {
     }
 }
 
-/// The tags of a session, by key.
+/// The tags of a session, as values by their keys.
 /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html#id_session-tags_know>
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -175,7 +176,7 @@ impl TryFrom<BTreeMap<String, String>> for SessionTags {
                 return Err(format!("the tag {shown:?} is refused, because AWS reserves the prefix aws:"));
             }
             if !keys.insert(lowercase) {
-                return Err(format!("the tag {shown:?} is given twice: AWS does not distinguish case in keys"));
+                return Err(format!("the tag {shown:?} is given twice: AWS doesn't distinguish case in tag keys"));
             }
         }
         if tags.len() > 50 { Err("AWS accepts at most 50 tags".to_owned()) } else { Ok(Self(tags)) }
@@ -195,7 +196,7 @@ pub enum Probe {
     Converse(ModelIds),
 }
 
-/// One model or several, at least one. They are asked side by side.
+/// One or more models. They are called side by side.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Value")]
 pub struct ModelIds(Vec<ModelId>);
@@ -235,7 +236,10 @@ impl schemars::JsonSchema for ModelIds {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         let model = serde_json::json!({"type": "string", "pattern": r"\S"});
         schemars::json_schema!({
-            "anyOf": [model, {"type": "array", "items": model, "minItems": 1, "maxItems": MAX_MODELS, "uniqueItems": true}],
+            "anyOf": [
+                model,
+                {"type": "array", "items": model, "minItems": 1, "maxItems": MAX_MODELS, "uniqueItems": true},
+            ],
         })
     }
 }
@@ -280,7 +284,7 @@ pub(super) fn whole_number(found: &Value, accepted: RangeInclusive<u16>) -> Resu
     })
 }
 
-/// The URL of a service. It receives credentials, so only a loopback address may do without TLS.
+/// The URL of a service. The service receives credentials, so only a loopback address needs no TLS.
 pub(super) fn service_url(text: &str) -> Result<Url, String> {
     // Security: the text is not repeated, because it may hold a password.
     let expected = "Expected: an https:// URL, or http:// to a loopback address; no user, query or fragment";
