@@ -75,15 +75,15 @@ pub async fn run(run: TargetRun<'_>, schedule: Option<&str>) -> TargetCheck {
     TargetCheck { name: target.name.to_string(), ok: lines.iter().all(|line| line.result != LineResult::Failed), lines }
 }
 
-/// The verdict that `status` gives too: nothing may be missing and Braintrust may still hold something else.
+/// The verdict, as in `status`. A rotation may have everything that it needs while Braintrust holds other credentials.
 fn check_verdict(run: &TargetRun<'_>, versions: Option<&Versions>, readings: &[Reading<'_>]) -> Line {
     let what = "Braintrust holds current credentials";
     let late = "Look for the last run's error in the function's log";
     let (problem, remedy) = match verdict::state(run.now(), run.target, versions, readings) {
         State::Ok => return Line::tried(what, None),
-        State::NeverRotated => return Line::noted(what, LineResult::Unknown, "there was no rotation yet"),
+        State::NeverRotated => return Line::noted(what, LineResult::Unknown, "there has been no rotation yet"),
         State::Unknown => {
-            let note = "the data plane doesn't say when the ai_secret changed";
+            let note = "it isn't known when the ai_secret last changed";
             return Line::noted(what, LineResult::Unknown, note);
         }
         State::Overdue => ("the rotation is overdue", late),
@@ -246,9 +246,9 @@ fn check_schedule(target: &Target, expression: Option<&str>) -> Option<Line> {
     let remedy = "run the schedule at least twice within duration_seconds";
     let versions_a_day = SECONDS_A_DAY / period.max(1);
     if source.secret_id.is_some() && versions_a_day > MAX_VERSIONS_A_DAY {
-        let problem = format!("the schedule makes {versions_a_day} versions of the staged secret a day");
-        let remedy = "Secrets Manager keeps 100 versions and deletes none that is younger than a day, so later ones could \
-                      not be staged. Run the schedule every 15 minutes or less often, or remove secret_id";
+        let problem = format!("the schedule creates {versions_a_day} versions of the staged secret a day");
+        let remedy = "Secrets Manager keeps 100 versions and deletes none that is younger than a day, so it would \
+                      refuse later ones. Run the schedule every 15 minutes or less often, or remove secret_id";
         return Some(Line::tried(what, Some(&Error::configuration("schedule", problem, remedy))));
     }
     Some(if period >= life {

@@ -1,6 +1,6 @@
 //! A rollback: the previous credentials become current, and Braintrust gets them back.
 //!
-//! The stages move first, so that a rollback that is interrupted after that is completed by the next scheduled run.
+//! The stages move first. If the rollback is interrupted after that, the next scheduled run completes it.
 
 use crate::aws::bedrock::Proven;
 use crate::aws::secrets_manager::{Label, Stages};
@@ -41,7 +41,7 @@ async fn roll_back(staged: &StagedRun<'_>, dry_run: bool, reactivate: bool) -> R
         staged.may_set().await?;
         return Ok(Outcome::WouldRollBack);
     }
-    // From here on, no other run retires the previous credentials. One that already does is seen in the next snapshot.
+    // From here on, no other run retires the previous credentials. The next snapshot shows if one has already begun to.
     let is_announced_by_this_run = staged.announce_restoring(&snapshot.versions.stages, previous.version).await?;
     let result = match staged.snapshot().await {
         Ok(snapshot) => restore(staged, &snapshot, previous.version, reactivate).await,
@@ -57,13 +57,13 @@ async fn roll_back(staged: &StagedRun<'_>, dry_run: bool, reactivate: bool) -> R
 /// Why the previous credentials were not restored.
 struct NotRestored {
     error: Error,
-    /// The label `RESTORING` then stays, unless the current credentials were restored, so that the next scheduled run
-    /// looks after Braintrust.
+    /// If so, and if the current credentials were not restored, the label `RESTORING` stays, so that the next scheduled
+    /// run repairs Braintrust.
     may_have_written: bool,
 }
 
 impl NotRestored {
-    /// The error of a call before the write. After a lost response, the stages may have moved.
+    /// The error of a call before the write. If its response was lost, the stages may have moved.
     fn before_the_write(error: Error) -> Self {
         Self { may_have_written: error.is_transient(), error }
     }
@@ -128,8 +128,8 @@ async fn swap(staged: &StagedRun<'_>, version: &str, stages: &Stages) -> Result<
     staged.secret.promote(version, stages.current()).await
 }
 
-/// Moves the stages back after a write that failed, and restores the credentials that are current then. Returns the
-/// error with which the rollback ends.
+/// Moves the stages back after a failed write, and restores the credentials that are then current. Returns the error
+/// with which the rollback ends.
 async fn swap_back(staged: &StagedRun<'_>, version: &str, current: Option<&str>, error: Error) -> Error {
     let moved = async {
         let Some(current) = current else { return Ok(()) };
@@ -191,7 +191,7 @@ impl<'s> Previous<'s> {
         };
         if stages.labelled(Label::RolledBack) == Some(version) {
             let remedy =
-                "Rotate instead, with force. If you do want them back, remove the stage ROLLED_BACK from that version";
+                "Rotate instead, with force. If you do want them back, remove the label ROLLED_BACK from that version";
             return refuse("the previous credentials are those that an earlier rollback replaced".to_owned(), remedy);
         }
         if !policy::is_worth_writing(snapshot.now, credentials) {

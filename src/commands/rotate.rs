@@ -53,8 +53,8 @@ async fn rotate_in_memory(run: &TargetRun<'_>, source: &RoleBased, dry_run: bool
     let written = run.write_all(&readings, proven, Fallback::Complete).await;
     let superseded: Vec<_> = written.iter().filter(|report| report.is_superseded).collect();
     for report in &superseded {
-        let warning = "another run has written newer credentials meanwhile. They were left there";
-        run.progress.warning(format!("the ai_secret {}: {warning}", report.ai_secret));
+        let warning = "holds newer credentials, which another run has written meanwhile. It was not touched";
+        run.progress.warning(format!("the ai_secret {} {warning}", report.ai_secret));
     }
     let (are_all_superseded, is_any_superseded) = (superseded.len() == written.len(), !superseded.is_empty());
     if !are_all_superseded {
@@ -67,8 +67,8 @@ async fn rotate_in_memory(run: &TargetRun<'_>, source: &RoleBased, dry_run: bool
     Ok(if are_all_superseded { Outcome::NotDue } else { Outcome::Rotated })
 }
 
-/// Rotates the credentials by the four steps in order if they are due, makes Braintrust hold what is current otherwise,
-/// and retires the keys that are no longer needed.
+/// Rotates the credentials in the four steps if they are due, and otherwise makes Braintrust hold the current ones.
+/// Then retires the keys that are no longer needed.
 async fn rotate_staged(staged: &StagedRun<'_>, command: &Rotate) -> Result<Outcome, Error> {
     let mut snapshot = staged.snapshot().await?;
     if let Some(current) = snapshot.versions.current() {
@@ -127,7 +127,7 @@ async fn rotate_staged(staged: &StagedRun<'_>, command: &Rotate) -> Result<Outco
     Ok(outcome)
 }
 
-/// Makes Braintrust hold the current credentials. `in_step` is the outcome if it does already.
+/// Makes Braintrust hold the current credentials. `in_step` is the outcome if it already holds them.
 async fn reconcile(staged: &StagedRun<'_>, snapshot: &Snapshot, in_step: Outcome) -> Result<Outcome, Error> {
     Ok(match staged.reconcile(snapshot, false).await? {
         Reconciliation::InStep => in_step,
@@ -135,11 +135,14 @@ async fn reconcile(staged: &StagedRun<'_>, snapshot: &Snapshot, in_step: Outcome
     })
 }
 
-/// Ends a pending version that is dead while the current credentials are not due, and restores those.
+/// Ends a pending version whose credentials no longer work, and restores the current credentials, which are not due.
 async fn give_up_pending(staged: &StagedRun<'_>, snapshot: &mut Snapshot) -> Result<Outcome, Error> {
     if let Some(pending) = snapshot.versions.pending.take() {
         staged.give_up_pending(&pending.id).await?;
-        staged.run.progress.warning("the pending credentials no longer worked and were given up".to_owned());
+        staged
+            .run
+            .progress
+            .warning("the pending credentials no longer worked, so their version was abandoned".to_owned());
     }
     Ok(Outcome::Repaired)
 }

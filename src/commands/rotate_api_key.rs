@@ -29,9 +29,9 @@ struct TokenSecret {
     service_account_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     org_name: Option<String>,
-    /// Fields that somebody else added for a purpose of their own. A rotation keeps them.
+    /// Fields that somebody else added. A rotation keeps them.
     ///
-    /// Security: they may be secrets, so nothing shows them.
+    /// Security: they may be secrets, so they are never shown.
     #[serde(flatten)]
     further: BTreeMap<String, Value>,
 }

@@ -60,7 +60,7 @@ async fn step(staged: &StagedRun<'_>, command: &RotationStep) -> Result<(), Erro
     }
 }
 
-/// Looks after the write whether the version still is the one to become current. If another run has taken its stage,
+/// Checks after the write that the version is still pending or has become current. If another run has taken its stage,
 /// this step gives way.
 async fn stay_pending(staged: &StagedRun<'_>, version: &str) -> Result<(), Error> {
     let stages = staged.secret.describe().await?;

@@ -81,7 +81,7 @@ fn destination_status(target: &Target, reading: &Reading<'_>, versions: Option<&
         Ok(found) => found,
         Err(error) => return DestinationStatus { error: Some(error.clone()), ..status },
     };
-    // A staged secret that can't be read is no target without one.
+    // Without its staged secret's versions, a target must not be judged like a target that has no staged secret.
     let is_known = versions.is_some() || target.secret_id().is_none();
     DestinationStatus {
         id: Some(found.ai_secret.id),

@@ -32,7 +32,7 @@ const COMPLETION: ExponentialBuilder = ExponentialBuilder::new()
     .without_max_times()
     .with_jitter();
 
-/// A destination, and its `ai_secret` if that may be written.
+/// A destination, and its `ai_secret` if it may be written.
 pub struct Reading<'a> {
     pub destination: &'a Destination,
     pub result: Result<Writable, Error>,
@@ -45,11 +45,11 @@ pub struct Writable {
     read_at: Instant,
 }
 
-/// What a write that didn't fail has done.
+/// The result of a write that didn't fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Update {
     Written,
-    /// Nothing, because another run has written newer credentials.
+    /// Nothing was written, because another run has written newer credentials.
     Superseded,
 }
 
@@ -101,7 +101,7 @@ pub fn warnings(readings: &[Reading<'_>]) -> Vec<String> {
     found.filter_map(|found| layout::warning(found.layout, &found.ai_secret)).collect()
 }
 
-/// How the `ai_secret`s differ from the current credentials, which were last written before `written_at`.
+/// How the `ai_secret`s differ from the current credentials, which this function wrote no later than `written_at`.
 pub fn differences(
     readings: &[Reading<'_>],
     current: &Credentials,
@@ -182,8 +182,8 @@ impl<'a> TargetRun<'a> {
         Ok(Writable { ai_secret, layout, read_at: Instant::now() })
     }
 
-    /// Refuses an `ai_secret` that is also an earlier destination, under another name or of another API key. Which of
-    /// the two is written depends on the configuration alone, so that simultaneous runs agree about it.
+    /// Refuses an `ai_secret` that is also an earlier destination, under another name or another API key. Which of the
+    /// two is written depends only on the configuration, so that simultaneous runs agree.
     async fn refuse_shared(&self, destination: &Destination, found: &AiSecret) -> Result<(), Error> {
         let earlier = self.target.claims.get(..destination.earlier_claims).unwrap_or_default();
         for claim in earlier {
@@ -195,7 +195,7 @@ impl<'a> TargetRun<'a> {
                     match self.services.braintrust(&claim.data_plane, self.deadline, find).await {
                         Ok(other) => other.id == found.id,
                         Err(error) if error.is_transient() => return Err(error),
-                        // It can't be written under that name.
+                        // The earlier destination can't be written, so this one may be.
                         Err(_) => false,
                     }
                 }
@@ -207,8 +207,8 @@ impl<'a> TargetRun<'a> {
                     Service::Braintrust,
                     PATCH,
                     format!("the ai_secret {id} is also {lookup} of the target {target:?}; it was not touched"),
-                    "Remove one of the two from the targets, because each would overwrite the other's credentials. Until \
-                     then, the one that is configured first is written",
+                    "Remove one of the two from the targets, because each would overwrite the other's credentials. \
+                     Until then, only the one that is configured first is written",
                 ));
             }
         }
@@ -220,8 +220,9 @@ impl<'a> TargetRun<'a> {
         self.presence_within(key, None).await
     }
 
-    /// The same for an orphaned key. Only the run that created it has written it, and that run has ended within
-    /// `longest_run`. An API key doesn't read back, so what was written later counts as something else.
+    /// The same for an orphaned key. Only the run that created the key can have written it, and no run takes longer
+    /// than `longest_run`. An API key can't be read back, but a secret that changed later than that holds something
+    /// else.
     pub async fn presence_of_orphaned(&self, key: &Key, longest_run: SignedDuration) -> Result<Presence, Error> {
         self.presence_within(key, Some(longest_run)).await
     }
@@ -239,7 +240,7 @@ impl<'a> TargetRun<'a> {
     }
 
     /// Writes proven credentials to all destinations, side by side. If one can't be written, the others still are.
-    /// `fallback` says what happens to one that shows a mixture.
+    /// `fallback` decides what happens to one that shows a mixture.
     pub async fn write_all(
         &self,
         readings: &[Reading<'a>],
@@ -278,24 +279,24 @@ impl<'a> TargetRun<'a> {
     }
 }
 
-/// One write of a destination.
+/// One write to a destination.
 struct Write<'a> {
     run: &'a TargetRun<'a>,
     destination: &'a Destination,
-    /// As it was read when the credentials were created.
+    /// The `ai_secret` as it was read when the credentials were created.
     first: &'a AiSecret,
-    /// As it was read last.
+    /// The `ai_secret` as it was read last.
     found: &'a Writable,
     proven: Proven<'a>,
     fallback: Fallback,
 }
 
-/// What helps if Braintrust shows a mixture of old and new credentials again and again.
+/// What to do if Braintrust keeps showing a mixture of old and new credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fallback {
-    /// The caller restores the credentials that worked before.
+    /// Fail, because the caller restores the credentials that worked before.
     Restore,
-    /// Nobody has the old credentials, so that only completing helps.
+    /// Repeat the write until the deadline, because nobody has the old credentials.
     Complete,
 }
 
@@ -306,8 +307,8 @@ impl Fallback {
 }
 
 impl Write<'_> {
-    /// PATCHes, and repeats that at once if Braintrust then shows a mixture of the old and the new credentials; until
-    /// the deadline if nothing else helps.
+    /// Sends the PATCH. If Braintrust then shows a mixture of the old and the new credentials, repeats it once, or
+    /// until the deadline if there is no other way out.
     async fn until_complete(&self) -> Result<Update, NotWritten> {
         let (attempts, is_mixed) = (Cell::new(0), Cell::new(false));
         let attempt = async || {
@@ -315,7 +316,7 @@ impl Write<'_> {
             match self.patch(attempts.get() == 1).await {
                 Ok(update) => Ok(update),
                 Err(failed) => {
-                    // After a mixture, an `ai_secret` that can't be read is taken for one still.
+                    // If the `ai_secret` was a mixture and can no longer be read, it counts as one still.
                     is_mixed.set(failed.is_mixed || (is_mixed.get() && failed.error.is_transient()));
                     Err(failed.error)
                 }
@@ -367,8 +368,8 @@ impl Write<'_> {
     }
 
     /// Before a PATCH that waited for its permit, checks that the credentials are still worth writing and that nobody
-    /// has changed the `ai_secret` since it was read. The target's own region, or a part of these credentials, is this
-    /// PATCH's, whose response was lost or whose parts arrived one by one.
+    /// has changed the `ai_secret` since it was read. The target's own region, or parts of these credentials, come from
+    /// an earlier attempt, whose response was lost or of which only a part was carried out.
     async fn check(
         &self,
         api: &Braintrust<'_>,
@@ -404,14 +405,14 @@ impl Write<'_> {
         ))
     }
 
-    /// Whether another run has written newer credentials meanwhile. Staged targets have an order of their own.
+    /// Whether another run has written newer credentials meanwhile. With a staged secret, its stages order the runs.
     fn is_superseded(&self, latest: &AiSecret) -> bool {
         let (run, created_at) = (self.run, self.proven.credentials().created_at);
         run.target.secret_id().is_none() && arrival::is_superseded(created_at, self.first, latest, run.now())
     }
 }
 
-/// Whether a claim is the `ai_secret` that was found for a destination, as far as the configuration tells.
+/// Whether a claim is the `ai_secret` that was found for a destination, as far as the configuration shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Identity {
     Same,
@@ -442,8 +443,8 @@ fn expired(credentials: &Credentials) -> Error {
         Service::Braintrust,
         PATCH,
         format!("{} expires at {end}, so soon that it was not written", credentials.id),
-        "The next scheduled run writes new credentials. If this continues, see in duration_ms and the other errors what \
-         delays the runs",
+        "The next scheduled run writes new credentials. If this continues, find out from duration_ms and the other \
+         errors what delays the runs",
     )
 }
 

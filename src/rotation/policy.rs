@@ -18,15 +18,15 @@ const MIN_LIFE_TO_WRITE: SignedDuration = SignedDuration::from_mins(5);
 /// these must still work at the next run.
 const MIN_LIFE_TO_RESUME: f64 = 0.75;
 
-/// IAM's lists are eventually consistent: a key that was created this recently may exist and not be listed.
+/// IAM's lists are eventually consistent: a key that was created this recently may exist without being listed.
 /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html#troubleshoot_general_eventual-consistency>
 const MAX_LIST_DELAY: SignedDuration = SignedDuration::from_mins(5);
 
 /// Another run may be about to stage a key that was created this recently.
 const TIME_TO_STAGE: SignedDuration = SignedDuration::from_mins(2);
 
-/// What a scheduled run does with a staged target. Each plan ends with the reconciliation and the retirement, unless a
-/// rotation is under way.
+/// What a scheduled run does with a staged target. A plan that rotates nothing includes the reconciliation, and a plan
+/// that succeeds ends with the retirement, unless Secrets Manager's rotation is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plan {
     /// Secrets Manager rotates the secret, and no rotation is under way.
@@ -40,7 +40,7 @@ pub enum Plan {
     Start,
     /// Start a rotation that replaces pending credentials, which no longer work.
     ReplacePending,
-    /// Write the current credentials back and end the pending version, whose credentials no longer work.
+    /// Restore the current credentials, and end the pending version, whose credentials no longer work.
     GiveUpPending,
     /// End the event's own version, whose credentials no longer work. A version's value can't be changed, so only
     /// another event can start a rotation.
@@ -190,7 +190,8 @@ pub enum Retirement {
 }
 
 /// The table of key roles: what may become of a key, by its role, whether it is active in IAM, the overlap, and whether
-/// the current credentials are dead. Eviction and retirement both read it. "Key roles" in ARCHITECTURE.md has it in words.
+/// the current credentials are dead. Eviction and retirement both read it. "Key roles" in ARCHITECTURE.md has the same
+/// table in words.
 fn fate(
     role: KeyRole,
     active: bool,
@@ -246,7 +247,7 @@ fn staged_by(key: &Key) -> Option<Timestamp> {
     key.created_at?.checked_add(TIME_TO_STAGE).ok()
 }
 
-/// When the first of the keys that another run may be about to stage can make room, if there is one.
+/// When the first of the keys that other runs may be about to stage can make room. `None` if there is no such key.
 pub fn fresh_until(snapshot: &Snapshot, listed_before: &[String]) -> Option<Timestamp> {
     let fresh = snapshot.keys.iter().filter(|key| role(snapshot, key, listed_before) == KeyRole::Fresh);
     fresh.filter_map(staged_by).min()
@@ -448,7 +449,13 @@ mod tests {
                 Resume,
             ),
             ("a pending key", &user, false, pending(AccessKey, 0, None), Resume),
-            ("a pending key that IAM lost", &user, false, pending(AccessKey, 0, None).keys(&[]).at(1), ReplacePending),
+            (
+                "a pending key that IAM no longer has",
+                &user,
+                false,
+                pending(AccessKey, 0, None).keys(&[]).at(1),
+                ReplacePending,
+            ),
             ("a pending key too young to be listed", &user, false, pending(AccessKey, 0, None).keys(&[]), Resume),
             (
                 "a dead pending key beside a current one that is not due",

@@ -1,9 +1,9 @@
-//! Makes Braintrust hold the credentials that `AWSCURRENT` names, whatever an interrupted run, a simultaneous run or
+//! Makes Braintrust hold the credentials that `AWSCURRENT` names, whatever an interrupted run, a simultaneous run, or
 //! somebody else left there.
 //!
-//! The label `RESTORING` marks the version whose credentials a run writes again. It is set before the write, so that no
-//! simultaneous run retires them meanwhile, and removed after it, so that a run that was interrupted in between leaves
-//! a trace for the next one.
+//! The label `RESTORING` marks the version whose credentials a run is writing again. A run sets it before the write, so
+//! that no simultaneous run retires the credentials meanwhile, and removes it after the write, so that an interrupted
+//! run leaves it for the next one to find.
 
 use jiff::SignedDuration;
 
@@ -14,23 +14,24 @@ use super::staged_run::StagedRun;
 use crate::aws::secrets_manager::{Label, Stages};
 use crate::error::{Error, Service};
 
-/// Lambda ends every run after this time, so what a run left longer ago belongs to a run that has ended.
+/// Lambda ends every run after this time, so a run that changed the secret longer ago has ended.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html>
 pub const LONGEST_RUN: SignedDuration = SignedDuration::from_mins(15);
-/// How often `AWSCURRENT` may move while its credentials are restored.
+/// How many times `AWSCURRENT` may move while its credentials are restored.
 const MAX_MOVES: usize = 3;
 
-/// What the comparison of Braintrust with the current credentials led to.
+/// The result of comparing Braintrust with the current credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reconciliation {
     InStep,
     Repaired,
-    /// Braintrust differs, and this is a dry run.
+    /// Braintrust holds something else, which a dry run doesn't repair.
     OutOfStep,
 }
 
 impl StagedRun<'_> {
-    /// Compares what the destinations hold with the current credentials, and writes those if something differs.
+    /// Compares what the destinations hold with the current credentials, and writes the current ones if anything
+    /// differs.
     pub async fn reconcile(&self, snapshot: &Snapshot, dry_run: bool) -> Result<Reconciliation, Error> {
         let readings = self.run.read_destinations().await;
         self.run.report_readings(&readings)?;
@@ -56,14 +57,14 @@ impl StagedRun<'_> {
         Ok(Reconciliation::Repaired)
     }
 
-    /// How the destinations differ from the current credentials, in sentences.
+    /// How the destinations differ from the current credentials, as warnings.
     pub fn differences(&self, versions: &Versions, readings: &[Reading<'_>]) -> Vec<String> {
         let Some(current) = versions.current() else { return Vec::new() };
         destinations::differences(readings, current, &self.run.target.region, versions.stages.changed_at)
     }
 
     /// Writes the credentials that are current now to all destinations, if they work. If `AWSCURRENT` moves meanwhile,
-    /// the ones that it names then are written as well.
+    /// the credentials that it then names are written as well.
     pub async fn restore_current(&self) -> Result<(), Error> {
         for _ in 0..MAX_MOVES {
             let versions = Versions::read(&self.secret).await?;
@@ -90,18 +91,18 @@ impl StagedRun<'_> {
                 return Ok(());
             }
         }
-        Err(self.conflict("AWSCURRENT kept moving", "Look for what rotates the secret again and again"))
+        Err(self.conflict("AWSCURRENT kept moving", "Find out what keeps rotating the secret"))
     }
 
     /// Sets the label `RESTORING`, which shows other runs that this version's credentials must stay valid. Returns
-    /// whether it is this run's. If another run has set it on the same version, it is that run's to remove.
+    /// whether this run has set it. If another run has set it on the same version, that run removes it.
     pub async fn announce_restoring(&self, stages: &Stages, version: &str) -> Result<bool, Error> {
         let found = stages.labelled(Label::Restoring);
         if found.is_some() && !self.has_ended(stages) {
             if found == Some(version) {
                 return Ok(false);
             }
-            let problem = "another run writes other credentials of the secret to Braintrust";
+            let problem = "another run is writing other credentials of the secret to Braintrust";
             return Err(self.conflict(problem, "See the report of that run. The next scheduled run tries again"));
         }
         self.secret.move_label(Label::Restoring, Some(version), found).await?;
@@ -113,7 +114,7 @@ impl StagedRun<'_> {
         stages.changed_at.is_some_and(|changed| self.run.now().duration_since(changed) > LONGEST_RUN)
     }
 
-    /// Restores the current credentials after an error, whose remedy then says so.
+    /// Restores the current credentials after an error, and says in the remedy whether that worked.
     pub async fn restore_after(&self, error: Error) -> Error {
         let restored = match self.restore_current().await {
             Ok(()) => "Braintrust holds the current credentials again".to_owned(),
@@ -123,19 +124,20 @@ impl StagedRun<'_> {
         error.with_remedy(remedy)
     }
 
-    /// Ends a run that lost `version` to another run: Braintrust, which this run has written, gets the current
-    /// credentials, and the version is given up. Its key, which a gateway may have cached, is left to a later run.
+    /// Ends a run that another run has overtaken. This run has written the credentials of `version` to Braintrust,
+    /// which now gets the current ones, and `version` is abandoned. A gateway may have cached its key, so a later run
+    /// retires the key.
     pub async fn give_way(&self, version: &str, lost: Error) -> Error {
         let lost = self.restore_after(lost).await;
         if let Err(error) = self.secret.remove_pending(version).await {
-            self.run.progress.warning(format!("the version {version} could not be given up: {}", error.problem));
+            self.run.progress.warning(format!("the version {version} could not be abandoned: {}", error.problem));
         }
         lost
     }
 
-    /// Writes the current credentials to Braintrust, which may hold those of a pending version that no longer work, and
-    /// ends that version. If Braintrust fails or the error is transient, the version stays, and the next run tries
-    /// again. Returns whether the current credentials were restored.
+    /// Ends a pending version whose credentials no longer work. Braintrust may hold those, so it gets the current ones
+    /// first. If Braintrust fails or the error is transient, the version stays, and the next run tries again. Returns
+    /// whether the current credentials were restored.
     pub async fn give_up_pending(&self, version: &str) -> Result<bool, Error> {
         let is_restored = match self.restore_current().await {
             Ok(()) => true,
@@ -146,7 +148,7 @@ impl StagedRun<'_> {
         Ok(is_restored)
     }
 
-    /// [`Self::give_up_pending`] for a run or step that can't go on. Returns the error with which it ends.
+    /// [`Self::give_up_pending`] for a run or step that can't continue. Returns the error with which it ends.
     pub async fn abandon_pending(&self, version: &str, remedy: &str) -> Error {
         let restored = match self.give_up_pending(version).await {
             Ok(true) => ", and the current credentials were restored",

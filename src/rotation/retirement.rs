@@ -17,8 +17,8 @@ use crate::report;
 const OTHER_RUN: &str = "See the report of that run";
 
 impl StagedRun<'_> {
-    /// Creates a key for `version`. If there is no free slot, an unneeded key is deleted first. A lost response leaves a
-    /// key whose secret nobody has, so the attempt is repeated and that key makes room.
+    /// Creates a key for `version`. If there is no free slot, an unneeded key is deleted first. A lost response leaves
+    /// a key whose secret nobody has, so the attempt is repeated and that key makes room.
     pub(super) async fn create_key(
         &self,
         source: &UserBased,
@@ -36,7 +36,7 @@ impl StagedRun<'_> {
         self.run.deadline.retry(Service::Iam, "create", attempt).await
     }
 
-    /// Deletes a key if there is no free slot. A key that another run may be about to stage is waited for.
+    /// Deletes a key if there is no free slot. If another run may be about to stage a key, waits until that is clear.
     async fn make_room(
         &self,
         source: &UserBased,
@@ -62,18 +62,19 @@ impl StagedRun<'_> {
         }
     }
 
-    /// Reads everything again before `version` gets its key, unless another run has begun or ended a rotation since.
+    /// Reads everything again before `version` gets its key. Fails if another run has begun or ended a rotation since.
     async fn read_again(&self, version: &str, before: &Snapshot) -> Result<Snapshot, Error> {
         let now = self.snapshot().await?;
         let (stages, stages_before) = (&now.versions.stages, &before.versions.stages);
         let is_other = stages.pending() != stages_before.pending() && stages.pending() != Some(version);
         if is_other || stages.current() != stages_before.current() {
-            return Err(self.conflict("another run rotates the secret", OTHER_RUN));
+            return Err(self.conflict("another run is rotating the secret", OTHER_RUN));
         }
         Ok(now)
     }
 
-    /// Deletes one of the candidates, if there are any: one that Braintrust doesn't hold, before one that it may hold.
+    /// Deletes one of the candidates, if there are any. One that Braintrust doesn't hold goes before one that it may
+    /// hold.
     async fn evict_one_of(
         &self,
         candidates: Vec<(Eviction, &Key)>,
@@ -99,7 +100,7 @@ impl StagedRun<'_> {
 
     async fn evict(&self, key: &Key, source: &UserBased, before: &Versions) -> Result<(), Error> {
         if !self.announce(Label::Deleting, key, before).await? {
-            let problem = format!("{} should make room for a new key, and another run restores it", key.id);
+            let problem = format!("{} was to make room for a new key, but another run is restoring it", key.id);
             return Err(self.conflict(&problem, OTHER_RUN));
         }
         self.delete(key, source).await
@@ -131,16 +132,16 @@ impl StagedRun<'_> {
         Ok(())
     }
 
-    /// Announces the end of a key to other runs by a label on the version that holds it, and reads the stages again
-    /// after that. Returns whether the key may end: not if another run restores it. The error is a `conflict` if another
-    /// run has staged it or made other credentials current.
+    /// Announces to other runs that a key is about to be deactivated or deleted: sets a label on the version that holds
+    /// the key, and reads the secret again after that. Returns `false` if another run is restoring the key, which must
+    /// then stay. The error is a `conflict` if another run has staged the key or made other credentials current.
     ///
-    /// A rollback does the same in the other order: it sets `RESTORING` first and looks for these labels after that. So
-    /// whichever run comes second sees the first.
+    /// A rollback does the reverse: it sets `RESTORING` first, and looks for these labels after that. So the run that
+    /// comes second sees the label of the first.
     async fn announce(&self, label: Label, key: &Key, before: &Versions) -> Result<bool, Error> {
         let version = before.version_of(&key.id);
         if let Some(version) = version {
-            // From the stages as they were read: another run that sets the label meanwhile makes this a conflict.
+            // The label moves from where it was read, so this is a conflict if another run has moved it since.
             self.secret.move_label(label, Some(version), before.stages.labelled(label)).await?;
         }
         let now = Versions::read(&self.secret).await?;
@@ -148,16 +149,16 @@ impl StagedRun<'_> {
         let is_pending = now.pending().is_some_and(|pending| pending.id == key.id);
         let was_pending = before.pending().is_some_and(|pending| pending.id == key.id);
         if !is_unchanged || (is_pending && !was_pending) {
-            let problem = "another run has moved AWSCURRENT or uses the key to retire";
+            let problem = "another run has moved AWSCURRENT or staged the key that was to be retired";
             let lost = self.conflict(problem, OTHER_RUN);
-            // This run may just have written to Braintrust what was current before.
+            // This run may just have written the credentials that were current before to Braintrust.
             return Err(if is_unchanged { lost } else { self.restore_after(lost).await });
         }
         if version.is_none() || now.stages.labelled(Label::Restoring) != version {
             return Ok(true);
         }
         let has_ended = before.stages.labelled(Label::Restoring) == version && self.has_ended(&before.stages);
-        // The run that gives way takes its label with it, so that the other one can go on.
+        // The run that gives way removes its own label, so that the other run can continue.
         let obsolete = if has_ended { Label::Restoring } else { label };
         self.secret.move_label(obsolete, None, version).await?;
         Ok(has_ended)
@@ -195,7 +196,7 @@ impl StagedRun<'_> {
         let may_end = self.announce(label, key, &snapshot.versions).await?;
         if !may_end {
             let id = &key.id;
-            self.run.progress.warning(format!("another run restores {id}, so this run did not retire it"));
+            self.run.progress.warning(format!("another run is restoring {id}, so this run did not retire it"));
         }
         Ok(may_end)
     }

@@ -1,5 +1,5 @@
-//! What is known of a staged target: the versions of its secret, and the IAM user's keys. Read once in a run, and again
-//! before a deletion.
+//! What is known about a staged target: the versions of its secret, and the IAM user's keys. A run reads them once, and
+//! again before a deletion.
 
 use futures_util::future::join3;
 use jiff::Timestamp;
@@ -22,7 +22,7 @@ pub struct Snapshot {
 /// The versions of the staged secret that have a stage, and what they hold.
 pub struct Versions {
     pub stages: Stages,
-    /// `None` during the secret's first rotation, although Secrets Manager attaches `AWSCURRENT` to its version.
+    /// `None` during the secret's first rotation, although Secrets Manager has attached `AWSCURRENT` to its version.
     pub current: Option<Version>,
     /// The version of a rotation under way.
     pub pending: Option<Version>,
@@ -62,8 +62,8 @@ impl Versions {
                 "AWSCURRENT of the secret {:?} holds a value that this function did not write",
                 secret.id.as_str()
             );
-            let remedy = "Give this target a secret of its own, without a value. If nothing needs the value, replace it \
-                          with {}";
+            let remedy = "Give this target a secret of its own, without a value. If nothing needs the value, replace \
+                          it with {}";
             return Err(Error::rotation_conflict(problem, remedy));
         }
         let promoted_at = stages.promoted_at;
@@ -88,7 +88,7 @@ impl Versions {
         self.current().and(self.current.as_ref()).map(|version| version.id.as_str())
     }
 
-    /// The version with a stage that holds the key `id`, other than `AWSCURRENT`.
+    /// The pending or previous version, if it holds the key `id`.
     pub fn version_of(&self, id: &str) -> Option<&str> {
         let versions = [&self.previous, &self.pending].into_iter().flatten();
         let mut holding = versions.filter(|version| version.credentials().is_some_and(|found| found.id == id));
@@ -126,7 +126,7 @@ impl TargetRun<'_> {
 }
 
 impl Snapshot {
-    /// Reads the secret, and lists the IAM user's keys after that: a key that another run stages meanwhile is then listed.
+    /// Reads the secret, and lists the IAM user's keys after that, so that the keys of all versions are listed.
     pub async fn read(run: &TargetRun<'_>, secret: &StagedSecret<'_>) -> Result<Self, Error> {
         let versions = Versions::read(secret).await?;
         Ok(Self { keys: run.list_keys().await?, versions, now: run.now() })

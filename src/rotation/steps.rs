@@ -15,14 +15,15 @@ use crate::error::{Error, ErrorClass};
 
 /// The warning for role-based credentials whose staged secret has rotation turned on.
 /// <https://docs.aws.amazon.com/secretsmanager/latest/userguide/rotate-secrets_schedule.html>
-pub const TOO_SLOW_FOR_SECRETS_MANAGER: &str = "Secrets Manager rotates at most every four hours, and these credentials live an hour. Cancel the secret's rotation \
-     so that the schedule rotates it";
+pub const TOO_SLOW_FOR_SECRETS_MANAGER: &str = "Secrets Manager rotates at most every four hours, and these \
+                                                credentials expire within one. Cancel the secret's rotation so that \
+                                                the schedule rotates it";
 
 /// Credentials that createSecret created, or found in the version.
 pub enum Created {
     Staged(Credentials),
-    /// Secrets Manager refused them for this reason. Role-based credentials can do without, because the next run makes
-    /// others.
+    /// Secrets Manager refused to stage them, with this error. Role-based credentials are used nevertheless, because
+    /// the next run creates others.
     NotStaged(Credentials, Error),
 }
 
@@ -54,7 +55,7 @@ impl StagedRun<'_> {
             let id = &credentials.id;
             self.run
                 .progress
-                .warning(format!("it is unknown whether {id} is staged. A later run resumes with it or retires it"));
+                .warning(format!("it is unknown whether {id} is staged. A later run resumes with it, or retires it"));
         } else if target.user_based().is_some() {
             self.delete_unstaged(&credentials).await;
         } else if !error.is_transient() && error.class != ErrorClass::Conflict {
@@ -63,8 +64,8 @@ impl StagedRun<'_> {
         Err(error)
     }
 
-    /// setSecret: writes to all destinations, side by side. If a destination shows a mixture of old and new credentials,
-    /// which doesn't work, the current credentials are restored.
+    /// setSecret: writes to all destinations, side by side. If a destination doesn't show the new credentials, it may
+    /// hold a mixture of old and new ones, which doesn't work, so the current credentials are restored.
     pub async fn set(&self, proven: Proven<'_>, fallback: Fallback) -> Result<(), Error> {
         let readings = self.run.read_destinations().await;
         let written = self.run.write_all(&readings, proven, fallback).await;
@@ -104,7 +105,7 @@ impl StagedRun<'_> {
     pub async fn finish(&self, version: &str, versions: &Versions) -> Result<(), Error> {
         let stages = &versions.stages;
         if stages.is_first_rotation() {
-            // Secrets Manager made the version current by itself. Without AWSPENDING, its rotation has ended.
+            // Secrets Manager has already made the version current. Removing AWSPENDING ends its rotation.
             return self.secret.remove_pending(version).await;
         }
         match self.secret.promote(version, stages.current()).await {

@@ -42,15 +42,15 @@ impl<'a> TargetRun<'a> {
         }
     }
 
-    /// Proves against Bedrock that credentials work, and reports what was not proven. New credentials of an IAM user
-    /// need more than one success in a row: see [`super::policy::confirmations`].
+    /// Proves against Bedrock that credentials work, and reports a warning for each model that was not proven. New
+    /// credentials of an IAM user need more than one success in a row: see [`super::policy::confirmations`].
     pub async fn prove<'c>(&self, credentials: &'c Credentials, confirmations: u32) -> Result<Proven<'c>, Error> {
         let Proof { proven, warnings } = self.probe(credentials, confirmations).await?;
         self.progress.probe_warnings(warnings);
         Ok(proven)
     }
 
-    /// The same for who shows the warnings in another way.
+    /// The same, but returns the warnings instead of reporting them.
     pub async fn probe<'c>(&self, credentials: &'c Credentials, confirmations: u32) -> Result<Proof<'c>, Error> {
         self.services.bedrock.prove(credentials, self.target, confirmations, self.deadline).await
     }

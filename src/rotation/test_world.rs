@@ -46,7 +46,7 @@ pub enum Fault {
     Ignored,
     /// The call is carried out, and shows the state before it.
     StaleResponse,
-    /// Of a PATCH, only `secret` or only `metadata` is carried out.
+    /// Only one field of a PATCH is carried out: `secret` or `metadata`.
     OnlyField(&'static str),
 }
 
@@ -210,7 +210,7 @@ impl World {
         self.add(call, 0, usize::MAX, Effect::Fault(fault))
     }
 
-    /// The call fails as often.
+    /// The call fails `count` times.
     pub fn times(self, count: usize, call: &'static str, fault: Fault) -> Self {
         self.add(call, 0, count, Effect::Fault(fault))
     }

@@ -1,5 +1,5 @@
-//! The verdict on a target: whether Braintrust holds credentials that are current and will be replaced in time. `status`
-//! and `check` both give it.
+//! The verdict on a target: whether Braintrust holds credentials that are current and will be replaced in time. The
+//! answers to `status` and `check` both contain it.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -16,7 +16,7 @@ pub enum State {
     /// The credentials are current, and Braintrust holds them.
     Ok,
     NeverRotated,
-    /// The rotation was due more than a day ago, or so late that role-based credentials are about to expire.
+    /// The rotation was due more than a day ago, or role-based credentials have used most of their lifetime.
     Overdue,
     Expired,
     /// Braintrust holds something other than the staged secret.
@@ -33,20 +33,21 @@ pub enum RotatedBy {
     SecretsManager,
 }
 
-/// What is known of the current credentials.
+/// What is known about the current credentials.
 #[derive(Default)]
 pub struct Current {
     pub credential_id: Option<String>,
     pub lifetime: Option<Lifetime>,
     pub rotated_by: RotatedBy,
-    /// When the next rotation is due. `None`: at the next scheduled run, or Secrets Manager doesn't say.
+    /// When the next rotation is due. `None` if that is at the next scheduled run, or if Secrets Manager doesn't say.
     pub due: Option<Timestamp>,
     pub rotation_under_way: bool,
 }
 
-/// A rotation later than this is overdue: one scheduled run, or a day's window of Secrets Manager, may be missed.
+/// A rotation that is later than this is overdue. Less than that may be a single scheduled run that failed, or Secrets
+/// Manager's rotation window, which lasts up to a day.
 const OVERDUE_AFTER: SignedDuration = SignedDuration::from_hours(24);
-/// Role-based credentials older than this share of their life are overdue: at least one scheduled run has failed.
+/// Role-based credentials older than this share of their lifetime are overdue: at least one scheduled run has failed.
 const OVERDUE_SHARE: f64 = 0.75;
 /// The access key IDs of temporary credentials begin with this.
 /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-unique-ids>
@@ -85,13 +86,13 @@ impl Current {
     }
 }
 
-/// Whether a destination holds the current credentials. `None` if that can't be known: without a staged secret, and if
-/// it may hold the current API key, which doesn't read back.
+/// Whether a destination holds the current credentials. `None` if that can't be known, as it is without a staged
+/// secret, and if the destination may hold the current API key, which doesn't read back.
 pub fn holds_current(target: &Target, versions: Option<&Versions>, found: &Writable) -> Option<bool> {
     let Some(versions) = versions else {
         let access_key_id = arrival::access_key_id(found.layout, &found.ai_secret.metadata);
         let is_permanent_key = access_key_id.is_some_and(|id| !id.starts_with(TEMPORARY_KEY_PREFIX));
-        // Whose key it is can't be known, but this function didn't write it.
+        // It isn't known whose key this is, but this function didn't write it.
         return (target.kind() == Kind::Temporary && is_permanent_key).then_some(false);
     };
     let current = versions.current()?;
@@ -113,7 +114,7 @@ pub fn judge(
     mut held: impl Iterator<Item = Option<bool>>,
 ) -> State {
     let Some(lifetime) = current.lifetime else {
-        // Without a staged secret, a data plane that doesn't say when the ai_secret changed leaves nothing to judge by.
+        // Without a staged secret, there is nothing to judge by if it isn't known when the ai_secret last changed.
         return if target.secret_id().is_some() { State::NeverRotated } else { State::Unknown };
     };
     if held.any(|holds_current| holds_current == Some(false)) {

@@ -1,4 +1,4 @@
-//! In a [`World`]: what a rollback leaves behind, also beside other runs.
+//! Rollbacks in a [`World`], alone and beside other runs: what they leave behind.
 
 use super::*;
 use crate::rotation::test_world::{Fault, State, World};
@@ -16,7 +16,7 @@ async fn roll_back(world: &World, reactivate: bool) -> TargetReport {
     world.run(run(world.target_run(), false, reactivate)).await
 }
 
-/// Refused or failed: AKIANOW is current and in Braintrust, and nothing is labelled.
+/// After a refused or failed rollback, AKIANOW is current and in Braintrust, and no version is labelled.
 fn assert_unchanged(world: &World, case: &str) {
     let state = world.state();
     assert_eq!(state.staged("AWSCURRENT").unwrap(), "AKIANOW", "{case}");
@@ -27,7 +27,7 @@ fn assert_unchanged(world: &World, case: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_stages_move_before_braintrust_is_written_and_the_label_is_around_both() {
+async fn the_stages_move_before_braintrust_is_written_and_the_label_is_set_during_both() {
     let world = rotated().await;
     assert_eq!(roll_back(&world, false).await.outcome, Outcome::RolledBack);
     assert_eq!(
@@ -61,7 +61,7 @@ async fn a_deactivated_key_is_activated_only_if_the_rollback_says_so() {
 #[tokio::test(start_paused = true)]
 async fn a_key_whose_end_another_run_has_announced_is_not_restored() {
     for label in ["DEACTIVATING", "DELETING"] {
-        // Before the rollback sets its own label, and between that and its second look.
+        // Before the rollback sets its own label, and between that and its second snapshot.
         for calls_before in [1, 2] {
             let announce = move |state: &mut State| state.move_stage(label, Some("old"));
             let world = rotated().await.before("DescribeSecret", calls_before, announce);

@@ -144,7 +144,7 @@ async fn a_mixture_is_patched_once_more_and_then_fails_as_one_if_the_target_is_s
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_mixture_stays_one_while_braintrust_is_down() {
+async fn a_mixture_is_still_reported_while_braintrust_is_down() {
     let world = with_old_credentials(1).await.once("PATCH", Fault::OnlyField("secret"));
     let world = world.from("PATCH", 2, Fault::Status(503)).from("GET 1", 3, Fault::Status(503));
     let report = &write(&world).await[0];
@@ -168,7 +168,7 @@ async fn without_a_staged_secret_a_mixture_is_completed_until_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_mixture_is_not_completed_against_a_refusal() {
+async fn a_mixture_is_not_completed_after_a_refusal() {
     let world = of_a_role(1).await.once("PATCH", Fault::OnlyField("secret")).from("PATCH", 2, Fault::Status(403));
     let report = &write(&world).await[0];
     assert_eq!(report.error.as_ref().unwrap().class, ErrorClass::Permission);
@@ -176,7 +176,7 @@ async fn a_mixture_is_not_completed_against_a_refusal() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_that_arrived_is_no_mixture() {
+async fn a_patch_without_any_effect_leaves_no_mixture() {
     for world in [with_old_credentials(1).await, of_a_role(1).await] {
         let world = world.always("PATCH", Fault::Ignored);
         assert!(!write(&world).await[0].is_mixed);
@@ -204,7 +204,7 @@ async fn credentials_that_another_run_wrote_meanwhile_are_left_there() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_may_be_this_runs_own_lost_patch_is_written_again() {
+async fn a_change_that_may_be_this_runs_own_lost_patch_is_written_again() {
     // Its secret_updated_at has moved, but its response was lost.
     let world = of_a_role(1).await.times(2, "PATCH", Fault::LostResponse);
     let report = &write_after(&world, Duration::from_millis(1_900)).await[0];

@@ -1,4 +1,4 @@
-//! In a [`World`]: what restoring the current credentials does beside other runs.
+//! The restoration of the current credentials in a [`World`], alone and beside other runs.
 
 use super::*;
 use crate::error::ErrorClass;
@@ -45,7 +45,7 @@ async fn a_write_that_fails_leaves_the_label_and_the_next_reconciliation_complet
     restore(&world).await.unwrap_err();
     assert_eq!(world.state().version_with("RESTORING").unwrap(), "now");
     world.settle();
-    // Whatever Braintrust shows.
+    // The label alone leads to the repair, whatever Braintrust shows.
     world.state().store("AKIANOW");
     assert_eq!(reconcile(&world).await.unwrap(), Reconciliation::Repaired);
     assert_eq!(world.state().version_with("RESTORING").unwrap(), "now", "the run that set it may be under way");
@@ -67,7 +67,7 @@ async fn credentials_that_become_current_meanwhile_are_the_ones_that_braintrust_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_version_that_another_run_restores_has_precedence_until_that_run_has_ended() {
+async fn another_runs_restoration_has_precedence_until_that_run_has_ended() {
     let world = out_of_step().await.given(|state| {
         label(state, "RESTORING", "old");
         state.secret_changed_at = crate::rotation::test_world::now();
@@ -80,7 +80,7 @@ async fn a_version_that_another_run_restores_has_precedence_until_that_run_has_e
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_label_that_an_interrupted_rollback_left_is_removed_once_that_run_has_ended() {
+async fn the_label_of_an_interrupted_rollback_is_removed_once_that_run_has_ended() {
     let world = out_of_step().await.given(|state| {
         state.store("AKIANOW");
         label(state, "RESTORING", "old");

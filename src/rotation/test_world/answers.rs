@@ -131,12 +131,12 @@ impl Call {
         }
     }
 
-    /// A PATCH of which only one field is carried out.
+    /// Carries out only one field of a PATCH.
     fn with_only(mut self, field: &str) -> Self {
         match &mut self.api {
             Api::Braintrust { body: Some(Value::Object(body)), .. } => body.retain(|name, _| name == field),
             Api::Braintrust { .. } | Api::Query(_) | Api::SecretsManager(_) | Api::Bedrock { .. } => {
-                panic!("{} is no PATCH", self.name)
+                panic!("{} is not a PATCH", self.name)
             }
         }
         self
@@ -206,7 +206,8 @@ impl Call {
         let text = |name: &str| body[name].as_str();
         match self.name.as_str() {
             "DescribeSecret" => Answer::json(&json!({
-                "VersionIdsToStages": state.versions.iter().map(|(id, it)| (id.clone(), json!(it.stages))).collect::<Map<_, _>>(),
+                "VersionIdsToStages":
+                    state.versions.iter().map(|(id, it)| (id.clone(), json!(it.stages))).collect::<Map<_, _>>(),
                 "CreatedDate": state.secret_created_at.as_second(),
                 "LastChangedDate": state.secret_changed_at.as_second(),
                 "RotationEnabled": state.rotation_enabled,
@@ -227,7 +228,7 @@ impl Call {
                 staged.text = value;
                 assert_eq!(body["VersionStages"], json!(["AWSPENDING"]));
                 state.move_stage("AWSPENDING", Some(version));
-                // Whatever stages were asked for, the first version becomes the current one.
+                // The first version becomes current, whatever stages the request names.
                 if state.version_with("AWSCURRENT").is_none() {
                     state.move_stage("AWSCURRENT", Some(version));
                 }

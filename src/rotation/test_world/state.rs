@@ -83,7 +83,7 @@ impl State {
         self.ai_secrets.push(StoredAiSecret { json, secret: String::new() });
     }
 
-    /// The last change of the secret is longer ago than every overlap.
+    /// Makes the last change of the secret older than any overlap.
     pub fn end_the_overlap(&mut self) {
         self.secret_changed_at = in_hours(-100);
     }
