@@ -1,4 +1,4 @@
-"""The table of AWS's error codes is complete: it has every code that the models of AWS's SDK declare for our calls."""
+"""The table of AWS's error codes has every code that the models of AWS's SDK declare for the function's calls."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from support.paths import ROOT
 TABLE = json.loads((ROOT / "tests/vectors/aws_error_codes.json").read_text())
 # The probe calls Bedrock without the SDK.
 PROBES = {"bedrock": {"ListFoundationModels"}, "bedrock-runtime": {"Converse"}}
-# The models of the JSON protocols leave the status out where it is the default.
+# The models of the JSON protocols omit the default status.
 DEFAULT_STATUS = {"InternalServiceError": 500}
 
 

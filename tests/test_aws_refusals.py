@@ -1,4 +1,4 @@
-"""What AWS refuses is explained by AWS's code and message, and repeated only where that can help."""
+"""Errors explain AWS's refusals by code and message, and refused calls are repeated only if that can help."""
 
 import pytest
 from support.aws_replies import json_error, xml_error
@@ -9,7 +9,7 @@ STALE = "Signature expired: 20260115T115400Z is now earlier than 20260115T115500
 STALE_SIGNATURE = xml_error("sts", 403, "SignatureDoesNotMatch", STALE)
 
 
-def test_a_signature_that_was_refused_for_its_time_is_made_anew_once(world):
+def test_a_request_whose_signature_was_refused_for_its_time_is_signed_and_sent_once_more(world):
     ai_secret = world.new_ai_secret()
     world.aws.fail("sts:AssumeRole", STALE_SIGNATURE)
     world.rotate(world.target(ai_secret))
@@ -17,7 +17,7 @@ def test_a_signature_that_was_refused_for_its_time_is_made_anew_once(world):
     assert world.has_working_credentials(ai_secret)
 
 
-def test_a_signature_whose_time_is_refused_again_is_an_error_of_the_clock(world, unchanged):
+def test_a_signature_that_is_refused_twice_for_its_time_is_explained_by_the_clock(world, unchanged):
     target = world.target(world.new_ai_secret())
     unchanged()
     world.aws.fail("sts:AssumeRole", STALE_SIGNATURE, times=None)
@@ -40,7 +40,7 @@ def test_a_key_whose_creation_was_refused_for_the_signatures_time_is_created_onc
 
 @pytest.mark.parametrize("kind", USER_BASED)
 @pytest.mark.parametrize("code", ["ConcurrentModification", "EntityTemporarilyUnmodifiable"])
-def test_an_iam_user_whom_somebody_else_is_changing_is_waited_for(world, kind, code):
+def test_a_call_is_retried_while_something_else_is_changing_the_iam_user(world, kind, code):
     target = world.new_staged_target(kind, world.new_ai_secret())
     call = "CreateAccessKey" if kind == "access_key" else "CreateServiceSpecificCredential"
     world.aws.fail(f"iam:{call}", xml_error("iam", 409, code, "Please try again later."))
@@ -91,7 +91,7 @@ def test_the_message_of_another_error_is_not_shown(world):
     ],
     ids=lambda value: value if isinstance(value, str) else value.headers["x-amzn-ErrorType"],
 )
-def test_a_secret_that_cannot_be_written_is_not_tried_again_and_leaves_no_key(world, refusal, error_class):
+def test_a_secret_that_cannot_be_written_is_written_only_once_and_leaves_no_key(world, refusal, error_class):
     target = world.new_staged_target("access_key", world.new_ai_secret())
     world.aws.fail("secretsmanager:PutSecretValue", refusal, times=None)
     failed_error(world.fail_to_rotate(target), error_class, "secrets_manager", "PutSecretValue")

@@ -1,4 +1,4 @@
-"""The expected endpoints of the probe are those of the rules in AWS's SDK."""
+"""The expected endpoints of the probe are those of the endpoint rules in AWS's SDK."""
 
 import json
 

@@ -83,7 +83,7 @@ def stop_rollback(rollback, stop, position, is_repeated):
     if is_repeated:
         rollback.run()  # refused if the first one succeeded
         rollback.check_braintrust("after the repetition")
-    # What a run left that was killed counts as another run's until every run of that time has ended.
+    # The label that a killed run left counts as another run's until no run of that time can be under way.
     rollback.world.let_time_pass(rollback.target, LONGER_THAN_ANY_RUN)
     for run in range(4):
         ok = rollback.invoke(scheduled_run()).ok

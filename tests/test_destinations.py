@@ -12,7 +12,7 @@ from support.reports import failed_error
 ARTICLE = {"aws_access_key_id": "AKIAOLD", "aws_secret_access_key": "old"}
 
 
-def test_where_only_the_documented_layout_is_there_both_are_written_and_kept(world):
+def test_if_only_the_documented_layout_is_there_both_are_written_and_kept(world):
     ai_secret = world.new_ai_secret(metadata=ARTICLE)
     function = world.new_function(world.target(ai_secret))
     for _ in range(2):

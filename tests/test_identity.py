@@ -1,4 +1,4 @@
-"""Two destinations that are one ai_secret, and names that could be another organization's."""
+"""Two destinations that are one ai_secret, and names that could belong to another organization."""
 
 import json
 

@@ -1,7 +1,7 @@
-"""Holds one run of a target, or two, before each of its calls while another run of the target goes on.
+"""Holds one or two runs of a target before their calls while the other run continues.
 
-Lambda delivers events at least once, several schedules and Secrets Manager's steps may meet, and an operator may roll
-back meanwhile. `support/interleaved_runs.py` says what must be true at every moment and at the end.
+Lambda delivers events at least once, several schedules and Secrets Manager's steps may coincide, and an operator may
+roll back meanwhile. `support/interleaved_runs.py` says what must be true at every moment and at the end.
 """
 
 import itertools
@@ -34,11 +34,11 @@ INTERLEAVED = [
     for first, second in PAIRS
     for new_runs in ([runs_after_two_rotations] if ROLLED_BACK in (first, second) else [due_runs, first_runs])
 ]
-# Runs of all kinds take the same paths, and only those of user-based kinds end keys. So every call of an access key's
-# run is held, and some of the others' calls.
+# Runs of all kinds take the same paths, and only those of user-based kinds deactivate or delete keys. So an access
+# key's run is held before each of its calls, and the other kinds' runs before some of theirs.
 EVERY = {"access_key": 1, "temporary": 3, "long_term_api_key": 3, "short_term_api_key": 4}
 BOTH_HELD = {"access_key": 4, "temporary": 3, "long_term_api_key": 3, "short_term_api_key": 3}
-# The multiples of this number, without their whole parts, are spread evenly.
+# The fractional parts of this number's multiples are spread evenly.
 GOLDEN = 0.618
 KNOWN_CALLS = {}
 
@@ -58,7 +58,7 @@ def calls_of(world, kind, does, beside, new_runs):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("first", "second", "new_runs"), INTERLEAVED)
-def test_a_run_may_be_overtaken_by(world, first, second, new_runs, kind, record_property):
+def test_a_run_may_be_overtaken_by_another(world, first, second, new_runs, kind, record_property):
     calls = calls_of(world, kind, first, second, new_runs)
     positions = range(0, len(calls), EVERY[kind])
 

@@ -42,7 +42,7 @@ def test_a_user_has_at_most_two_long_term_keys_whose_secrets_are_shown_once(worl
     assert listed == [made[0] | {"Status": "Inactive"}, made[1]]
 
 
-def test_a_new_key_can_be_missing_from_the_lists_for_a_while_though_not_from_roots(world, cloud):
+def test_a_new_key_can_be_missing_from_lists_for_a_while_but_not_from_roots(world, cloud):
     iam, user = cloud.client("iam"), world.new_user()
     new_access_key(cloud, user)
     new_long_term_key(cloud, user)

@@ -56,7 +56,7 @@ def put_pending(secrets, arn, value):
     )
 
 
-def test_the_first_version_becomes_current_whatever_stages_were_asked_for(cloud, secrets):
+def test_the_first_version_becomes_current_whatever_stages_the_request_names(cloud, secrets):
     arn = new_secret(cloud)
     first = put_pending(secrets, arn, "1")
     assert sorted(first["VersionStages"]) == ["AWSCURRENT", "AWSPENDING"]

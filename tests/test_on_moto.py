@@ -1,6 +1,6 @@
-"""Rotations on moto, whose IAM, STS and Secrets Manager others wrote, with signatures and permissions checked.
+"""Rotations on moto, an independent implementation of IAM, STS and Secrets Manager, with signatures and permissions.
 
-What can't be tried on moto is skipped with the reason, after a look at whether that is still so.
+A test that moto can't run is skipped with the reason, after a check that the reason still applies.
 `make test-independent` installs moto and runs these tests.
 """
 
@@ -20,7 +20,7 @@ from support.paths import BOOTSTRAP, MOTO
 pytestmark = pytest.mark.independent
 if not MOTO.exists():
     pytest.skip("make test-independent installs moto", allow_module_level=True)
-# moto names the codes of refusals where the AWS SDK for Rust doesn't look for them, so the function retries such calls.
+# The AWS SDK for Rust doesn't find the error codes in moto's refusals, so the function retries refused calls.
 TIMEOUT = 8
 LISTS_MODELS = ("bedrock:ListFoundationModels", "bedrock:CallWithBearerToken")
 OF_THE_FUNCTION = ("sts:AssumeRole", "iam:*AccessKey*", "iam:*ServiceSpecificCredential*", "secretsmanager:*")
@@ -74,7 +74,7 @@ class OnMoto:
         return report["targets"][0]["outcome"]
 
     def works(self) -> bool:
-        """Whether moto accepts what Braintrust holds. That is a session's or a user's own identity."""
+        """Whether moto accepts the credentials in Braintrust."""
         found = self.braintrust.credentials(self.ai_secret)
         pair = {"aws_access_key_id": found["access_key"], "aws_secret_access_key": found["secret"]}
         session = self.moto.client("sts", **pair, aws_session_token=found["session_token"])
@@ -85,7 +85,7 @@ class OnMoto:
         return True
 
     def staged(self) -> dict:
-        # Without a stage, moto returns the version that was current at first.
+        # If no stage is given, moto returns the version that was current first.
         current = {"SecretId": self.target["secret_id"], "VersionStage": "AWSCURRENT"}
         secret = self.moto.client("secretsmanager").get_secret_value(**current)
         return json.loads(secret["SecretString"])

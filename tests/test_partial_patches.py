@@ -1,4 +1,4 @@
-"""A PATCH of which only a part is carried out leaves parts of two credentials, which don't work together."""
+"""A PATCH that is carried out only in part leaves parts of two credentials, which don't work together."""
 
 import pytest
 from support.kinds import KINDS, ROLE_BASED
@@ -20,7 +20,7 @@ def test_a_mixture_is_completed_in_the_same_run(world, kind, field):
 
 @pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.parametrize("kind", ROLE_BASED)
-def test_without_a_staged_secret_a_mixture_is_completed_until_it_is_complete(world, kind, field):
+def test_without_a_staged_secret_a_mixture_is_patched_until_it_is_complete(world, kind, field):
     ai_secret = world.new_ai_secret()
     world.braintrust.partial_patches = [field] * 4
     report = world.rotate(world.target(ai_secret, kind=kind))

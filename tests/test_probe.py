@@ -71,7 +71,7 @@ def of_model(model):
 
 @pytest.fixture
 def converse_role(world):
-    # AWS requires InvokeModel. ministack requires an action with the name of the call.
+    # AWS requires bedrock:InvokeModel, and ministack requires the action that is named after the call.
     return world.cloud.new_role(allow=["bedrock:InvokeModel", "bedrock:Converse", "bedrock:CallWithBearerToken"])
 
 

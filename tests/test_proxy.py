@@ -1,4 +1,4 @@
-"""A company's proxy: which calls use it, and what an error says if it makes no connection."""
+"""A company's proxy: which calls use it, and what an error says if it can't connect."""
 
 import pytest
 from support.proxy import ConnectProxy
@@ -15,7 +15,7 @@ HOSTS = {
 
 
 class Company:
-    """Servers with certificates of a private CA that are reached by a proxy alone."""
+    """Servers with certificates of a private CA that can be reached only through a proxy."""
 
     def __init__(self, world, directory):
         self._world = world
@@ -44,7 +44,7 @@ def company(world, tmp_path):
 
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy"])
 @pytest.mark.parametrize("user", [None, "me:pa55"])
-def test_a_rotation_reaches_every_service_by_the_proxy(world, company, variable, user):
+def test_a_rotation_reaches_every_service_through_the_proxy(world, company, variable, user):
     proxy = company.new_proxy(user=user)
     world.rotate(company.target, **company.variables, **{variable: proxy.url})
     assert company.has_working_credentials()
@@ -69,12 +69,14 @@ def test_only_the_proxy_for_https_is_used(world, company, variable):
     assert proxy.connects == []
 
 
-@pytest.mark.parametrize("excluded", ["braintrust.example", ".example", "*.example", "other.example, braintrust.example", "*"])
+@pytest.mark.parametrize(
+    "excluded", ["braintrust.example", ".example", "*.example", "other.example, braintrust.example", "*"]
+)
 @pytest.mark.parametrize("variable", ["NO_PROXY", "no_proxy"])
 def test_an_excluded_host_is_reached_without_the_proxy(world, company, variable, excluded):
     proxy = company.new_proxy()
     variables = {**company.variables, "HTTPS_PROXY": proxy.url, variable: excluded}
-    # The other hosts are loopback addresses, so that only Braintrust would be reached by the proxy.
+    # The other hosts are loopback addresses, so that only Braintrust would be reached through the proxy.
     variables |= {name: world.aws.url for name in HOSTS if name.startswith("AWS_")}
     report = world.fail_to_rotate(company.target, **variables)
     failed_error(report, "unavailable", "braintrust", problem="could not be reached")

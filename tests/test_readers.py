@@ -1,4 +1,4 @@
-"""What reads an ai_secret in Braintrust can call Bedrock after a rotation, whatever the ai_secret held before."""
+"""Every reader of an ai_secret can call Bedrock after a rotation, whatever the ai_secret held before."""
 
 import pytest
 from support.kinds import KINDS, ROLE_BASED
@@ -26,7 +26,7 @@ DOCUMENTED = {"documented", "documented, no region"}
 
 
 def fails(kind, state, reader, route) -> bool:
-    """What no PATCH can help, because it removes no field."""
+    """Whether the reader fails whatever is written, because a PATCH can't remove a field."""
     is_api_key = kind.endswith("api_key")
     match reader:
         case "proxy_before_auth_type":
@@ -57,7 +57,7 @@ def rotate_twice(world, kind) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_reader_can_call_bedrock_unless_a_patch_cannot_help_it(world, kind):
+def test_every_reader_can_call_bedrock_unless_no_patch_can_help(world, kind):
     ids = rotate_twice(world, kind)
     for state, id in ids.items():
         for reader in READERS:

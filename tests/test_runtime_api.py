@@ -1,4 +1,4 @@
-"""What Lambda's Runtime API may hand to the function beside the event."""
+"""What Lambda's Runtime API may pass to the function: any client context, and events that aren't JSON."""
 
 import pytest
 from support.emulated_function import EmulatedFunction

@@ -1,4 +1,4 @@
-"""Two runs at once over a target without a staged secret: newer credentials are not overwritten by older ones."""
+"""Two simultaneous runs of a target without a staged secret: older credentials don't overwrite newer ones."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor

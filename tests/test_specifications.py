@@ -1,6 +1,6 @@
-"""The function's requests keep to AWS's own models and to Braintrust's specification.
+"""The function's requests conform to AWS's own models and to Braintrust's specification.
 
-Every test that uses a `world` checks that at its end. These tests check that the checks work.
+Every test that uses the fixture `world` checks that at its end. These tests show that the checks work.
 """
 
 import json
@@ -26,7 +26,11 @@ MALFORMED = [
     ("secretsmanager", "PutSecretValue", '{"SecretId":"x","SecretString":""}', ".SecretString is not between 1 and"),
     ("secretsmanager", "PutSecretValue", '{"SecretId":"x","VersionStages":"AWSPENDING"}', ".VersionStages"),
 ]
-AI_SECRET = {"id": "5f1c7a6e-0000-4000-8000-000000000000", "org_id": "5f1c7a6e-0000-4000-8000-000000000001", "name": "x"}
+AI_SECRET = {
+    "id": "5f1c7a6e-0000-4000-8000-000000000000",
+    "org_id": "5f1c7a6e-0000-4000-8000-000000000001",
+    "name": "x",
+}
 BREAKS_THE_SPECIFICATION = [
     ("GET", "/v1/ai_secret?name=x", None, {"objects": []}, "the parameter name is unknown"),
     ("GET", "/v1/ai_secret?limit=many", None, {"objects": []}, "the parameter limit is invalid"),

@@ -89,12 +89,13 @@ def test_a_missing_secret_with_targets_is_named(world):
 
 
 @pytest.mark.parametrize(
-    "form", ["{}", "{}\n", "\ufeff{}", '"{}"', '{{"api_key": "{}"}}', '{{"api_key": "{}\\n"}}', '\ufeff{{"api_key":"{}"}}\n']
+    "form",
+    ["{}", "{}\n", "\ufeff{}", '"{}"', '{{"api_key": "{}"}}', '{{"api_key": "{}\\n"}}', '\ufeff{{"api_key":"{}"}}\n'],
 )
 def test_the_api_key_may_have_several_forms(world, form):
     ai_secret = world.new_ai_secret()
     secret = world.cloud.new_secret(form.format(world.api_key))
-    # As a value that was copied with its line break.
+    # The ID may have been copied with white space around it.
     world.rotate(world.target(ai_secret), BRAINTRUST_API_KEY_SECRET_ID=f" {secret}\n")
     assert world.has_working_credentials(ai_secret)
 

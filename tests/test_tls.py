@@ -1,10 +1,10 @@
-"""Servers with certificates of a private CA, over real TLS: of a self-hosted data plane, and in place of AWS."""
+"""Servers with certificates of a private CA, over real TLS: a self-hosted data plane, and stand-ins for AWS."""
 
 import pytest
 from support.reports import failed_error
 from support.tls import private_ca
 
-# The calls of a rotation to AWS, by the service's variable.
+# The calls that a rotation makes to AWS, by the variable of the service's endpoint.
 AWS_CALLS = {
     "SECRETS_MANAGER": ("secrets_manager", "GetSecretValue"),
     "STS": ("sts", "AssumeRole"),
@@ -15,7 +15,7 @@ UNTRUSTED = "presented a TLS certificate whose issuer is not trusted"
 
 @pytest.fixture
 def private_aws(world, tmp_path):
-    """AWS with a certificate that was signed by a private CA, and that CA's PEM file."""
+    """AWS with a certificate of a private CA, and that CA's PEM file."""
     directory = tmp_path / "aws"
     directory.mkdir()
     tls, bundle = private_ca(directory, "127.0.0.1")

@@ -1,6 +1,6 @@
 """Checks the function's requests against AWS's own models of its services, which botocore contains.
 
-It checks what botocore's own validation leaves to AWS, too: patterns, enumerations, maximum lengths, and the encoding
+This includes what botocore's own validation leaves to AWS: patterns, enumerations, maximum lengths, and the encoding
 of the query protocol.
 """
 
@@ -16,7 +16,7 @@ from .upstream import form, signer
 
 _SDK = "aws-sdk-rust/"
 _NUMBERS = ("integer", "long")
-# How Python writes what the models' patterns use of Java's.
+# The Java syntax in the models' patterns, as Python writes it.
 _NOT_IN_PYTHON = {
     r"\p{L}": r"\w",
     r"\p{N}": r"\d",
@@ -33,7 +33,7 @@ class AwsModels:
         self._model_of = cache(model_of)
 
     def violations(self, request: RecordedRequest) -> list[str]:
-        """What the model doesn't allow in a request that the function has sent; empty for other clients' requests."""
+        """What the model doesn't allow in a request that the function sent. Empty for the requests of other clients."""
         service = signer(request)[2]
         if _SDK not in request.headers.get("user-agent", "") or service not in ("iam", "secretsmanager", "sts"):
             return []
@@ -70,7 +70,7 @@ def _in_query(request: RecordedRequest, operation: OperationModel) -> Iterator[s
 
 
 def _take(parameters: dict[str, str], shape: Shape, name: str):
-    """Removes the parameters of this shape, and returns its value; None if there are none."""
+    """Removes the parameters of this shape, and returns its value, or None if there are none."""
     if isinstance(shape, StructureShape):
         prefix = f"{name}." if name else ""
         members = {

@@ -1,6 +1,6 @@
 """Checks the function's requests, and the local Braintrust's answers to them, against Braintrust's specification.
 
-The specification is no part of the project: it is read from `../shared/openapi/braintrust.json` beside the checkout, or
+The specification isn't part of the project. It is read from `../shared/openapi/braintrust.json` beside the checkout, or
 from the path in BRAINTRUST_OPENAPI.
 """
 
@@ -44,7 +44,7 @@ class BraintrustOpenApi:
         self.checked = 0
         self._components = specification["components"]
         self._definitions = {"components": _as_json_schema(self._components)}
-        # The URL ends in /v1 in the specification's paths too.
+        # The specification's paths begin with /v1, like those of the requests.
         self._paths = [
             (re.compile(re.sub(r"\{[^}]+\}", "([^/]+)", path)), re.findall(r"\{([^}]+)\}", path), item)
             for path, item in specification["paths"].items()

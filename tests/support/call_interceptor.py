@@ -9,7 +9,7 @@ from .recording_server import RecordingServer
 
 
 class CallInterceptor(RecordingServer):
-    """`act`, if given, acts on the requests instead: it gets each request, and the function that answers it."""
+    """`act`, if given, answers the requests instead. It gets each request, and the callable that would answer it."""
 
     def __init__(self, aws: LocalAws, braintrust: LocalBraintrust, act: Callable[..., Reply] | None = None):
         super().__init__()

@@ -102,7 +102,7 @@ class DisturbedRun(WatchedRun):
         return self.run()
 
     def _current_credentials(self) -> dict | None:
-        """None if the secret is still empty, or if there is none."""
+        """None if the secret is still empty, or if there is no secret."""
         if self.trigger == "memory" or "AWSCURRENT" not in self.world.stages(self.target):
             return None
         current = self.world.staged_value(self.target)

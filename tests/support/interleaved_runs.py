@@ -1,8 +1,8 @@
-"""Two runs over one target, each by a function of its own: one is held before a call while the other one runs.
+"""Two runs of one target, each in a function of its own: one is held before a call while the other one continues.
 
-At every moment, that is after every change that either of them makes, Braintrust holds credentials that work and that
-the function has not ended, and AWSCURRENT names no credentials that the function has ended. The scheduled runs that
-follow reach a state in which AWSCURRENT, Braintrust and IAM agree.
+At every moment, that is, after every change that either of them makes, Braintrust holds credentials that work, and
+neither Braintrust nor AWSCURRENT has credentials that the function has deactivated or deleted. After the scheduled runs
+that follow, AWSCURRENT, Braintrust and IAM agree.
 """
 
 import json
@@ -26,9 +26,9 @@ SCHEDULED, SAME_EVENT, FORCED_RUN = "a scheduled run", "the same event", "a forc
 STEPS, TURNED_ON, ROLLED_BACK = "the four steps", "rotation turned on", "a rollback"
 # Less than the ten seconds after which the function attempts a call again.
 _HELD_FOR = 8
-# A run may wait for something that the other one prevents, but not for minutes.
+# A run may wait for something that the other run prevents, but not for minutes.
 _TIMEOUT = 20
-# Longer than any run, so that no run can be under way any more.
+# Longer than any run takes, so that no earlier run can still be under way.
 _LATER = timedelta(minutes=20)
 _MAX_SCHEDULED_RUNS = 4
 _ENDS_A_KEY = ("iam:UpdateAccessKey", "iam:DeleteAccessKey")

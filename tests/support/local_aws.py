@@ -37,7 +37,7 @@ _CHAINED_TOO_LONG = xml_error(
 _UNKNOWN = json_error(403, "UnrecognizedClientException", "The security token included in the request is invalid.")
 
 
-# An IAM key's, or a secret's.
+# The creation time of an IAM key or a secret.
 _CREATION = re.compile(rb'(?<=<CreateDate>)([^<]+)|(?<="CreatedDate": )([0-9.]+)')
 SHOWN_OLDER_BY = timedelta(seconds=150)
 
@@ -48,8 +48,8 @@ class LocalAws(RecordingServer):
         self.new_credentials_unknown_for = 0.0
         # For how many seconds IAM's lists leave out a new key. Root's lists are always complete.
         self.new_keys_unlisted_for = 0.0
-        # By how much IAM's lists and DescribeSecret show keys and secrets as older than they are. The function leaves keys
-        # alone that are younger than two minutes, which most tests would have to wait for.
+        # By how much IAM's lists and DescribeSecret show keys and secrets as older than they are. The function doesn't
+        # touch keys that are younger than two minutes, and most tests would have to wait for that.
         self.shown_older_by = SHOWN_OLDER_BY
         # The region of requests with an API key whose Host names none; None means the key's own region.
         self.bedrock_region: str | None = None
@@ -59,7 +59,7 @@ class LocalAws(RecordingServer):
         self._bedrock_keys = LocalBedrockKeys(self._upstream, self._iam, self.issued, self._is_unknown)
         self.secrets_manager = LocalSecretsManager(self._upstream)
         self.rotation = self.secrets_manager.rotation
-        # Checks the function's requests, whose violations of AWS's models are collected here.
+        # Checks the function's requests. Violations of AWS's models are collected in `violations`.
         self.models: AwsModels | None = None
         self.violations: list[str] = []
 

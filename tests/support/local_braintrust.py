@@ -25,7 +25,7 @@ class LocalBraintrust(RecordingServer):
         self.ai_secrets: dict[str, dict] = {}
         self.older_data_plane = False
         self.ignore_patches = False
-        # The only field of each of the next PATCHes that is carried out.
+        # For each of the next PATCHes, the only field that is carried out.
         self.partial_patches: list[str] = []
         self.ignored_filters: set[str] = set()
         self.missing_id_status = 404

@@ -114,7 +114,9 @@ class LocalIam:
         aged = self._aged.get(id[1].decode()) if id else None
         if aged is None:
             return listed[0]
-        return _CREATE_DATE.sub(lambda date: iso8601(datetime.fromisoformat(date[0].decode()) - aged).encode(), listed[0])
+        return _CREATE_DATE.sub(
+            lambda date: iso8601(datetime.fromisoformat(date[0].decode()) - aged).encode(), listed[0]
+        )
 
     def _create_access_key(self, request: RecordedRequest) -> Reply:
         if refusal := self._upstream.refusal(request):

@@ -19,7 +19,7 @@ MAX_VERSIONS = 100
 
 
 class LocalSecretsManager:
-    """`max_versions` is how many values may be put into a secret: here, all of its versions are younger than a day."""
+    """`max_versions` limits the values that a secret takes, because all of its versions are younger than a day."""
 
     def __init__(self, upstream: Upstream):
         self.max_versions = MAX_VERSIONS
@@ -61,7 +61,7 @@ class LocalSecretsManager:
         self._passed[secret_id].append((time.time(), seconds))
 
     def current_value(self, secret_id: str, region: str) -> dict:
-        """The version that is current; empty if there is none. Not recorded, and not affected by faults."""
+        """The current version, or an empty object if there is none. Not recorded, and not affected by faults."""
         with self._lock:
             try:
                 return self._versions.read(secret_id, region)
@@ -158,7 +158,7 @@ class LocalSecretsManager:
         return self._with_stages(json.loads(answer.body), stages, region)
 
     def _with_stages(self, put: dict, stages: list[str], region: str) -> Reply:
-        """Attaches the stages that ministack has left out: it knows no others beside AWSCURRENT."""
+        """Attaches the stages that ministack has left out, because it attaches no other stage beside AWSCURRENT."""
         for stage in stages:
             if stage not in put["VersionStages"]:
                 self._versions.attach(stage, put["VersionId"], put["ARN"], region)

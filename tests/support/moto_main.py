@@ -1,5 +1,5 @@
-"""Starts moto's server with two additions to its Bedrock, which can't list foundation models: the function proves
-credentials with that call. moto itself checks the call's signature and decides whether it is allowed.
+"""Starts moto's server with ListFoundationModels added to its Bedrock, because the function proves credentials with
+that call. moto itself checks the call's signature and permissions.
 
     moto_main.py PORT
 
@@ -16,7 +16,7 @@ from moto.server import main
 class _Bedrock(BedrockResponse):
     def call_action(self):
         if not self.body:
-            # moto would compute the signature as if the headers were the parameters in a body.
+            # Without this, moto would compute the signature as if the headers were parameters in a body.
             self.data = {}
         return super().call_action()
 

@@ -1,4 +1,4 @@
-"""moto, an AWS that others wrote, with signatures and permissions checked."""
+"""moto, an independent implementation of AWS, which checks signatures and permissions."""
 
 import atexit
 import json
@@ -28,7 +28,7 @@ class MotoServer:
         self.url = f"http://127.0.0.1:{self._port}"
         self._directory = tempfile.TemporaryDirectory(prefix="moto-")
         self._log = Path(self._directory.name, "moto.log")
-        # The signature and permissions of everything but the first calls are checked.
+        # moto checks the signature and permissions of all calls but the first ones, which create an administrator.
         environment = {"PATH": os.environ.get("PATH", os.defpath), "INITIAL_NO_AUTH_ACTION_COUNT": _UNTIL_TOLD}
         with open(self._log, "wb") as log:
             self._process = subprocess.Popen(
@@ -52,12 +52,12 @@ class MotoServer:
         self._directory.cleanup()
 
     def client(self, service: str, **credentials: str):
-        """A boto3 client, as an administrator unless there are other credentials."""
+        """A boto3 client with these credentials, or with those of an administrator."""
         session = boto3.session.Session(region_name=REGION, **(credentials or self._administrator))
         return session.client(service, endpoint_url=self.url)
 
     def new_role(self, *actions: str, trusts: str) -> str:
-        """The ARN of a role that this principal may assume, and that may do this."""
+        """The ARN of a role that the principal `trusts` may assume, and that may take the actions."""
         trust = {"Effect": "Allow", "Principal": {"AWS": trusts}, "Action": "sts:AssumeRole"}
         iam, name = self.client("iam"), f"role-{uuid.uuid4().hex[:8]}"
         arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument=_policy(trust))["Role"]["Arn"]

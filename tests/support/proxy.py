@@ -1,4 +1,4 @@
-"""A local HTTP proxy that makes the tunnels of CONNECT requests, records them, and can refuse them."""
+"""A local HTTP proxy that answers CONNECT requests with tunnels, records the requests, and can refuse them."""
 
 import base64
 import socket
@@ -6,7 +6,7 @@ import threading
 
 
 class ConnectProxy:
-    """`routes` maps host names, which resolve nowhere, to local ports. `user` is what Basic authentication requires."""
+    """`routes` maps host names, which resolve nowhere, to local ports. `user` is the required `name:password`."""
 
     def __init__(self, routes: dict[str, int], user: str | None = None, refuses_with: str | None = None):
         self.connects: list[str] = []
@@ -20,7 +20,7 @@ class ConnectProxy:
 
     @property
     def hosts(self) -> set[str]:
-        """Where tunnels were asked to."""
+        """The hosts to which tunnels were requested."""
         return {connect.rpartition(":")[0] for connect in self.connects}
 
     def start(self):

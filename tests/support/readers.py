@@ -1,6 +1,6 @@
-"""What reads an `ai_secret`, and with which credentials it would then call Bedrock.
+"""The readers of an `ai_secret`, and the credentials with which each would call Bedrock.
 
-The open proxy, in the three generations that self-hosted data planes run, and the router of the gateway.
+They are the open-source proxy, in the three generations that self-hosted data planes run, and the gateway's router.
 """
 
 from collections.abc import Callable
@@ -11,29 +11,29 @@ ROUTES = ["chat/completions", "completions", "anthropic/messages"]
 
 
 class Unreadable(Exception):
-    """The reader refuses the ai_secret, or what it sends is no valid request. Bedrock sees no credentials."""
+    """The reader refuses the ai_secret, or sends an invalid request. Bedrock doesn't get usable credentials."""
 
 
 def proxy_before_auth_type(ai_secret: dict, route: str) -> dict:
-    """Before 2026-01-30: it knows no auth_type, and one route refuses every field that it doesn't know."""
+    """Before 2026-01-30: auth_type is unknown, and one route refuses every unknown field."""
     if route == "anthropic/messages":
         _refuse_unknown(ai_secret, _KNOWN)
     return _pair(ai_secret)
 
 
 def strict_proxy(ai_secret: dict, route: str) -> dict:
-    """From 2026-01-30 to 2026-03-08: every route refuses every field that it doesn't know."""
+    """From 2026-01-30 to 2026-03-08: every route refuses every unknown field."""
     _refuse_unknown(ai_secret, _KNOWN_SINCE_AUTH_TYPE)
     return todays_proxy(ai_secret, route)
 
 
 def todays_proxy(ai_secret: dict, route: str) -> dict:
-    """Since 2026-03-08: it ignores what it doesn't know."""
+    """Since 2026-03-08: unknown fields are ignored."""
     return _key(ai_secret) if _auth_type(ai_secret) == "api_key" else _pair(ai_secret)
 
 
 def gateway(ai_secret: dict, route: str) -> dict:
-    """The gateway's router: as today's proxy, but it signs an empty session token, which Bedrock refuses."""
+    """The gateway's router: like today's proxy, but it signs an empty session token, which Bedrock refuses."""
     credentials = todays_proxy(ai_secret, route)
     if credentials["auth_type"] != "api_key" and _metadata(ai_secret).get("session_token") == "":
         raise Unreadable("an empty x-amz-security-token is signed")

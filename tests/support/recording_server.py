@@ -41,7 +41,7 @@ class RecordingServer:
         raise NotImplementedError
 
     def inspect(self, request: RecordedRequest, reply: Reply | None):
-        """Gets each request as it arrives, and again with its reply if it was acted on."""
+        """Gets each request when it arrives, and again with its reply if the request was carried out."""
 
     @property
     def port(self) -> int:

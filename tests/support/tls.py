@@ -1,4 +1,4 @@
-"""Certificates of a private CA, as a self-hosted Braintrust data plane or a proxy that inspects TLS has them."""
+"""Certificates of a private CA, such as those of a self-hosted Braintrust data plane or a proxy that inspects TLS."""
 
 import datetime
 import ipaddress
@@ -12,9 +12,9 @@ _PEM = serialization.Encoding.PEM
 
 
 def private_ca(directory: Path, *names: str, days: int = 1) -> tuple[tuple[str, str], Path]:
-    """The files of a server's certificate and key, for these host names and addresses, and its CA's PEM.
+    """The files of a server's certificate and key, for these host names and addresses, and the PEM file of its CA.
 
-    The certificate is valid for so many more days; a negative number makes one that has expired.
+    `days` is how long the certificate is still valid. A negative number makes one that has expired.
     """
     ca = _certificate("Private CA")
     server, key = _certificate("server", issuer=ca, names=names, days=days)

@@ -14,7 +14,7 @@ class WatchedRun:
     """Collects violations in `wrong`.
 
     `trigger` is "schedule", "rotation" (the steps that Secrets Manager calls), or "memory": the schedule, for a target
-    without a staged secret. `value` is what the staged secret holds at first, if anything.
+    without a staged secret. `value` is the initial value of the staged secret, if it has one.
     """
 
     def __init__(self, world: World, kind: str, trigger: str, ai_secret: str | None = None, value: str | None = None):

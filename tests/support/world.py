@@ -77,7 +77,7 @@ class World:
         return self.braintrust.add_ai_secret(name, metadata=metadata, secret="old-secret", **options)
 
     def ai_secrets_made_by_hand(self, number: int) -> list[str]:
-        """They hold one working access key that a person created."""
+        """The IDs of new ai_secrets, which all hold one working access key that a person created."""
         key = self.client("iam").create_access_key(UserName=self.new_user())["AccessKey"]
         metadata = {"auth_type": "iam_credentials", "access_key": key["AccessKeyId"], "region": REGION}
         names = [uuid.uuid4().hex for _ in range(number)]
@@ -167,13 +167,13 @@ class World:
         return json.loads(answer["SecretString"])
 
     def stages(self, target) -> dict[str, str]:
-        """The version that each stage is on, labels of the function's own included."""
+        """The version that each stage is on, including the function's own labels."""
         answer = self.client("secretsmanager").describe_secret(SecretId=target["secret_id"])
         versions = answer.get("VersionIdsToStages", {})
         return {stage: version for version, stages in versions.items() for stage in stages}
 
     def put_value(self, target, value, stage="AWSCURRENT") -> str:
-        """Puts a value into a version of its own, which gets the stage. Returns the version."""
+        """Puts a value into a new version with this stage. Returns the version."""
         answer = self.client("secretsmanager").put_secret_value(
             SecretId=target["secret_id"], SecretString=json.dumps(value), VersionStages=[stage]
         )
@@ -185,7 +185,7 @@ class World:
         )
 
     def age_credentials(self, target, by=datetime.timedelta(days=40), stage="AWSCURRENT") -> str:
-        """Makes the current or pending credentials older than they are, in a version of their own, which is returned."""
+        """Makes the current or pending credentials older, in a new version. Returns the version."""
         value, previous = self.staged_value(target, stage), self.stages(target).get("AWSPREVIOUS")
         made_at = datetime.datetime.fromisoformat(value["minted_at"]) - by
         is_replaced = previous is not None and stage == "AWSCURRENT"
@@ -201,7 +201,7 @@ class World:
         return version
 
     def let_time_pass(self, target, passed: datetime.timedelta):
-        """Makes the target's keys, and everything that has happened to its secrets, that much older."""
+        """Makes the target's keys, and everything that has happened to its secrets, older by this much."""
         self.aws.let_time_pass(passed, target.get("user_name"), target["secret_id"])
         for ai_secret in target["ai_secrets"]:
             self.braintrust.let_time_pass(ai_secret["id"], passed)
