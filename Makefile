@@ -60,7 +60,7 @@ test: $(if $(T),,lint) $(BUILT) $(LOCAL_AWS) ## Run the lints and all tests; wit
 	$(WITH_TOOLS) tools/run_tests.py $(if $(T),matching $(call quote,$(T)),all)
 test-fast: lint $(LOCAL_AWS) ## Run the lints, the Rust tests, and a rotation of each kind of credentials
 	$(WITH_TOOLS) tools/run_tests.py fast
-test-independent: $(BUILT) .tools/moto/installed ## Rotate on moto, an AWS that others wrote, and say what can't be tried
+test-independent: $(BUILT) .tools/moto/installed ## Rotate on moto, an independent AWS, and say what can't be tested on it
 	$(WITH_TOOLS) tools/run_tests.py independent
 lint: $(TOOLS) .tools/checkov/installed ## Check format, lints, documentation, licenses and templates
 	$(WITH_TOOLS) tools/lint.py

@@ -162,8 +162,8 @@ async fn stay_current(staged: &StagedRun<'_>, version: &str) -> Result<(), Error
 }
 
 fn rotation_under_way(staged: &StagedRun<'_>) -> Error {
-    let remedy = "If the rotation fails, it restores the current credentials itself. To abandon it, remove the AWSPENDING \
-                  stage from its version";
+    let remedy = "If the rotation fails, it restores the current credentials itself. To abandon it, remove the stage \
+                  AWSPENDING from its version";
     staged.conflict("a rotation is under way", remedy)
 }
 
@@ -182,7 +182,7 @@ impl<'s> Previous<'s> {
             versions.previous.as_ref().and_then(|version| Some((version.id.as_str(), version.credentials()?)));
         let stages = &versions.stages;
         let refuse = |problem: String, remedy: &str| Err(staged.conflict(&problem, remedy));
-        // A rotation that began after the first look and has no credentials yet loses to this rollback, or comes after it.
+        // A rotation that has begun since the first snapshot and has no credentials yet can't overtake this rollback.
         if versions.pending().is_some() {
             return Err(rotation_under_way(staged));
         }

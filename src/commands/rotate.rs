@@ -118,7 +118,7 @@ async fn rotate_staged(staged: &StagedRun<'_>, command: &Rotate) -> Result<Outco
         },
     };
     match staged.retire(&snapshot).await {
-        // Another run is at it, and the credentials in Braintrust are current.
+        // Another run is changing the same keys or stages. Braintrust already holds the current credentials.
         Err(error) if error.class == ErrorClass::Conflict => {
             staged.run.progress.warning(format!("the retirement was left to a later run: {}", error.problem));
         }

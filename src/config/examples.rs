@@ -235,7 +235,7 @@ pub fn refused_by_the_parser() -> Vec<(Value, &'static str)> {
         (temporary(json!({"session_policy": {"x": "y".repeat(2_048)}})), "session_policy: it has 2056 characters"),
         (
             temporary(json!({"session_tags": {"team": "a", "Team": "b"}})),
-            "is given twice: AWS does not distinguish case",
+            "is given twice: AWS doesn't distinguish case",
         ),
         (access_key(json!({"overlap": "30d"})), "overlap: it must be shorter than rotate_after"),
         (

@@ -95,7 +95,7 @@ impl Versions {
         holding.next().map(|version| version.id.as_str())
     }
 
-    /// Whether a run of this function has begun to end the key.
+    /// Whether a run has begun to deactivate or delete the key.
     pub fn is_ending(&self, id: &str) -> bool {
         let version = self.version_of(id);
         let has = |label| version.is_some() && self.stages.labelled(label) == version;

@@ -55,7 +55,7 @@ impl StagedRun<'_> {
             let id = &credentials.id;
             self.run
                 .progress
-                .warning(format!("it is unknown whether {id} is staged. A later run resumes with it, or retires it"));
+                .warning(format!("it is unknown whether {id} is staged. A later run resumes with it or retires it"));
         } else if target.user_based().is_some() {
             self.delete_unstaged(&credentials).await;
         } else if !error.is_transient() && error.class != ErrorClass::Conflict {
