@@ -145,7 +145,7 @@ async fn check_current(run: &TargetRun<'_>, current: Option<&Credentials>) -> Ve
     probed(calls_bedrock(run.target, "current", current), proof)
 }
 
-/// What the probe found, and a line for each model that it didn't prove.
+/// The result of the probe, or a line for each model that it didn't prove.
 fn probed(what: String, proof: Result<Proof<'_>, Error>) -> Vec<Line> {
     match proof {
         Err(error) => vec![Line::tried(what, Some(&error))],

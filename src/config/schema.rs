@@ -78,14 +78,14 @@ fn keywords_of_a_target() -> Value {
         },
         "source_identity": {
             "description":
-                "The source identity of the role's session, which CloudTrail shows. The role's trust policy must allow \
-                 `sts:SetSourceIdentity`.",
+                "The source identity of the role's session, which CloudTrail shows. The role's trust policy and \
+                 the function's policy must allow `sts:SetSourceIdentity`.",
             "pattern": "^[A-Za-z0-9_+=,.@-]{2,64}$",
         },
         "session_tags": {
             "description":
-                "The tags of the role's session, for policies and cost allocation. The role's trust policy must allow \
-                 `sts:TagSession`.",
+                "The tags of the role's session, for policies and cost allocation. The role's trust policy and \
+                 the function's policy must allow `sts:TagSession`.",
             "maxProperties": 50,
             "propertyNames": {
                 "pattern": r"^[\p{L}\p{N} _.:/=+@-]+$",

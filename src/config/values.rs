@@ -169,7 +169,8 @@ impl TryFrom<BTreeMap<String, String>> for SessionTags {
         for (key, value) in &tags {
             let (shown, lowercase) = (shortened(key), key.to_lowercase());
             if !is_valid(key, 1..=128) || !is_valid(value, 0..=256) {
-                let expected = "a key of 1 to 128 and a value of up to 256 letters, digits, spaces and _.:/=+-@";
+                let expected =
+                    "a key of 1 to 128 characters and a value of up to 256: letters, digits, spaces and _.:/=+-@";
                 return Err(format!("the tag {shown:?} is refused; expected {expected}"));
             }
             if lowercase.starts_with("aws:") {

@@ -59,7 +59,7 @@ async fn a_deactivated_key_is_activated_only_if_the_rollback_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_whose_end_another_run_has_announced_is_not_restored() {
+async fn a_key_that_another_run_has_begun_to_retire_is_not_restored() {
     for label in ["DEACTIVATING", "DELETING"] {
         // Before the rollback sets its own label, and between that and its second snapshot.
         for calls_before in [1, 2] {
