@@ -40,7 +40,11 @@ pub fn arrived(
     }
     // The documented layout does not change the encrypted value.
     if layout.has_gateway_fields() && !has_changed(layout, credentials, before, after) {
-        return not_arrived("secret_updated_at shows no change of the secret");
+        let problem = match before {
+            Some(_) => "secret_updated_at shows no change of the secret",
+            None => "its secret is older than the credentials",
+        };
+        return not_arrived(problem);
     }
     Ok(())
 }

@@ -63,7 +63,9 @@ pub async fn run(run: TargetRun<'_>, schedule: Option<&str>) -> TargetCheck {
     let target = run.target;
     let (versions, readings) = join(run.read_versions(), run.read_destinations()).await;
     let mut lines = check_destinations(&readings);
-    if let Ok(versions) = &versions {
+    if let Ok(versions) = &versions
+        && readings.iter().any(|reading| reading.writable().is_some())
+    {
         lines.push(check_verdict(&run, versions.as_ref(), &readings));
     }
     lines.extend(check_secret(target, &versions));

@@ -11,7 +11,6 @@ use crate::event::Rotate;
 use crate::report::{Outcome, TargetReport};
 use crate::rotation::destinations::{self, Fallback};
 use crate::rotation::policy::{self, Plan};
-use crate::rotation::restore::Reconciliation;
 use crate::rotation::snapshot::{Snapshot, Version};
 use crate::rotation::staged_run::StagedRun;
 use crate::rotation::steps::{Created, TOO_SLOW_FOR_SECRETS_MANAGER};
@@ -129,10 +128,7 @@ async fn rotate_staged(staged: &StagedRun<'_>, command: &Rotate) -> Result<Outco
 
 /// Makes Braintrust hold the current credentials. `in_step` is the outcome if it already holds them.
 async fn reconcile(staged: &StagedRun<'_>, snapshot: &Snapshot, in_step: Outcome) -> Result<Outcome, Error> {
-    Ok(match staged.reconcile(snapshot, false).await? {
-        Reconciliation::InStep => in_step,
-        Reconciliation::Repaired | Reconciliation::OutOfStep => Outcome::Repaired,
-    })
+    Ok(if staged.reconcile(snapshot).await? { Outcome::Repaired } else { in_step })
 }
 
 /// Ends a pending version whose credentials no longer work, and restores the current credentials, which are not due.
@@ -162,10 +158,7 @@ async fn would(staged: &StagedRun<'_>, plan: Plan, snapshot: &Snapshot) -> Resul
             return Ok(Outcome::WouldRotate);
         }
     };
-    Ok(match staged.reconcile(snapshot, true).await? {
-        Reconciliation::InStep => in_step,
-        Reconciliation::Repaired | Reconciliation::OutOfStep => Outcome::WouldRepair,
-    })
+    Ok(if staged.is_out_of_step(snapshot).await? { Outcome::WouldRepair } else { in_step })
 }
 
 /// The four steps in order. Returns the snapshot after them.

@@ -20,45 +20,36 @@ pub const LONGEST_RUN: SignedDuration = SignedDuration::from_mins(15);
 /// How many times `AWSCURRENT` may move while its credentials are restored.
 const MAX_MOVES: usize = 3;
 
-/// The result of comparing Braintrust with the current credentials.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reconciliation {
-    InStep,
-    Repaired,
-    /// Braintrust holds something else, which a dry run doesn't repair.
-    OutOfStep,
-}
-
 impl StagedRun<'_> {
-    /// Compares what the destinations hold with the current credentials, and writes the current ones if anything
-    /// differs.
-    pub async fn reconcile(&self, snapshot: &Snapshot, dry_run: bool) -> Result<Reconciliation, Error> {
+    /// Makes the destinations hold the current credentials. Returns whether any had to be repaired.
+    pub async fn reconcile(&self, snapshot: &Snapshot) -> Result<bool, Error> {
+        if self.is_out_of_step(snapshot).await? {
+            return self.restore_current().await.map(|()| true);
+        }
+        let stages = &snapshot.versions.stages;
+        let restoring = stages.labelled(Label::Restoring);
+        if restoring.is_some() && self.has_ended(stages) {
+            self.secret.move_label(Label::Restoring, None, restoring).await?;
+        }
+        Ok(false)
+    }
+
+    /// Whether the current credentials work and a destination doesn't hold them, or may not: an interrupted run was
+    /// writing them.
+    pub async fn is_out_of_step(&self, snapshot: &Snapshot) -> Result<bool, Error> {
         let readings = self.run.read_destinations().await;
         self.run.report_readings(&readings)?;
-        let versions = &snapshot.versions;
-        let restoring = versions.stages.labelled(Label::Restoring);
-        let (Some(version), false) = (versions.current_version(), policy::is_current_dead(snapshot, self.run.target))
-        else {
-            return Ok(Reconciliation::InStep);
-        };
+        let (versions, is_dead) = (&snapshot.versions, policy::is_current_dead(snapshot, self.run.target));
+        let Some(version) = versions.current_version().filter(|_| !is_dead) else { return Ok(false) };
         let differences = self.differences(versions, &readings);
-        let was_interrupted = restoring == Some(version);
-        if differences.is_empty() && !was_interrupted {
-            if !dry_run && restoring.is_some() && self.has_ended(&versions.stages) {
-                self.secret.move_label(Label::Restoring, None, restoring).await?;
-            }
-            return Ok(Reconciliation::InStep);
-        }
+        let was_interrupted = versions.stages.labelled(Label::Restoring) == Some(version);
+        let is_out_of_step = was_interrupted || !differences.is_empty();
         differences.into_iter().for_each(|difference| self.run.progress.warning(difference));
-        if dry_run {
-            return Ok(Reconciliation::OutOfStep);
-        }
-        self.restore_current().await?;
-        Ok(Reconciliation::Repaired)
+        Ok(is_out_of_step)
     }
 
     /// How the destinations differ from the current credentials, as warnings.
-    pub fn differences(&self, versions: &Versions, readings: &[Reading<'_>]) -> Vec<String> {
+    fn differences(&self, versions: &Versions, readings: &[Reading<'_>]) -> Vec<String> {
         let Some(current) = versions.current() else { return Vec::new() };
         destinations::differences(readings, current, &self.run.target.region, versions.stages.changed_at)
     }
