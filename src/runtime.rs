@@ -14,10 +14,13 @@ use lambda_runtime::{Config, Context, Error as RuntimeError, LambdaEvent};
 use lambda_runtime_api_client::body::Body;
 use lambda_runtime_api_client::{PooledClient, build_request};
 
+use crate::error::{Error, ErrorClass, Service};
 use crate::invocation::Function;
+use crate::log;
 
 const INVOCATION: &str = "/2018-06-01/runtime/invocation";
 const REQUEST_ID: &str = "lambda-runtime-aws-request-id";
+const DEADLINE: &str = "lambda-runtime-deadline-ms";
 /// The header that the answer repeats, so that Lambda can refuse the late answer of an invocation that timed out.
 const INVOCATION_ID: &str = "lambda-runtime-invocation-id";
 /// The headers that the library parses and this function doesn't use.
@@ -35,8 +38,15 @@ pub async fn serve(function: &Function) -> Result<Infallible, RuntimeError> {
         UNUSED.iter().for_each(|name| drop(head.headers.remove(*name)));
         let event = body.collect().await?.to_bytes();
         let answer = Box::pin(answer(function, &config, &head.headers, &event)).await?;
-        // Lambda doesn't accept the answer of an invocation that timed out. The next event may still come.
-        client.call(answer).await?;
+        let status = client.call(answer).await?.status();
+        if !status.is_success() {
+            // Lambda doesn't accept the answer of an invocation that timed out. The next event may still come.
+            let problem = format!("Lambda answered {} to the invocation's answer", status.as_u16());
+            let remedy = "The log has the report. If the function timed out, raise its timeout or lower the number of \
+                          targets";
+            let error = Error::new(ErrorClass::Unavailable, Service::Function, "response", problem, remedy);
+            log::error(&error, function.services.now());
+        }
     }
 }
 
@@ -47,6 +57,8 @@ async fn answer(
     event: &[u8],
 ) -> Result<Request<Body>, RuntimeError> {
     let id = headers.get(REQUEST_ID).ok_or("the event has no request ID")?.to_str()?;
+    // Without it, the library panics.
+    headers.get(DEADLINE).ok_or("the event has no deadline")?;
     let context = Context::new(id, config.clone(), headers)?;
     let result = match serde_json::from_slice(event) {
         Ok(payload) => function.handle(LambdaEvent { payload, context }).await,

@@ -5,16 +5,14 @@ Braintrust and IAM agree, there are no keys that nothing names, there were never
 was never deactivated.
 """
 
-from datetime import timedelta
-
 import pytest
 from support.events import scheduled_run
 from support.kinds import KINDS, USER_BASED
 from support.side_by_side import side_by_side
+from support.watched_run import LONGER_THAN_ANY_RUN
 from support.stopped_run import STOPS, due_rollbacks, due_rotations, first_rotations, placeholder_rotations
 
 CASES = "rotations stopped"
-LONGER_THAN_ANY_RUN = timedelta(minutes=20)
 STOPPED = [(new_rotations, stop) for new_rotations in (due_rotations, first_rotations) for stop in STOPS]
 STOPPED.append((placeholder_rotations, "killed after"))
 

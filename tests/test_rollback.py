@@ -59,7 +59,7 @@ def test_a_rollback_activates_a_deactivated_key_only_on_request(world, kind, by)
     assert world.staged_value(twice.target) == twice.previous
     assert world.braintrust.credentials(twice.ai_secret)["secret"] == secret_of(twice.previous)
     assert world.has_working_credentials(twice.ai_secret)
-    assert not {"RESTORING", "DEACTIVATING"} & set(world.stages(twice.target))
+    assert not [stage for stage in world.stages(twice.target) if stage.startswith(("RESTORING", "DEACTIVATING"))]
     # No later run takes it back.
     for _ in range(2):
         assert outcome(twice.function.invoke(scheduled_run())) == "not_due"

@@ -50,11 +50,16 @@ pub(super) fn is_stale_signature(code: &str, message: &str) -> bool {
     matches!(code, "RequestExpired" | "RequestTimeTooSkewed") || STALE.iter().any(|stale| message.contains(stale))
 }
 
+/// The longest error code that is shown. AWS's have at most some 50 characters.
+const MAX_CODE: usize = 64;
+
 /// Classifies an error response, and says what to do about it.
 pub(super) fn explain(refusal: Refusal<'_>) -> Error {
     let Refusal { service, call, status, code, .. } = refusal;
     let (class, cause) = meaning(&refusal);
-    let problem = if code.is_empty() { format!("answered {status}") } else { format!("answered {code}") };
+    // Security: whatever answers in AWS's place may repeat the request here.
+    let is_code = code.len() <= MAX_CODE && code.chars().all(|c| c.is_ascii_alphanumeric() || ".:_-".contains(c));
+    let problem = if code.is_empty() || !is_code { format!("answered {status}") } else { format!("answered {code}") };
     let error = Error::new(class, service, call, problem, cause.unwrap_or_else(|| remedy(class)));
     Error { names_cause: cause.is_some(), ..error }.with_aws(details(class, refusal.message, refusal.request_id))
 }
@@ -248,6 +253,14 @@ mod tests {
             tried += 1;
         }
         assert!(tried > 50, "{tried}");
+    }
+
+    #[test]
+    fn a_code_that_is_none_is_not_shown() {
+        for code in ["a request that is repeated", "{\"SecretString\":\"x\"}", &"x".repeat(MAX_CODE + 1)] {
+            let error = explain(Refusal { code, ..refusal(Service::Sts, "", 400, "") });
+            assert_eq!(error.problem, "answered 400");
+        }
     }
 
     #[test]

@@ -29,8 +29,6 @@ const PREVIOUS: &str = "AWSPREVIOUS";
 pub enum Label {
     /// A rollback replaced this version, so a repeated rollback doesn't restore it.
     RolledBack,
-    /// A run is writing this version's credentials to Braintrust again.
-    Restoring,
     /// A run is deactivating this version's key, or has deactivated it.
     Deactivating,
     /// A run is deleting this version's key, or has deleted it.
@@ -41,10 +39,36 @@ impl Label {
     fn name(self) -> &'static str {
         match self {
             Self::RolledBack => "ROLLED_BACK",
-            Self::Restoring => "RESTORING",
             Self::Deactivating => "DEACTIVATING",
             Self::Deleting => "DELETING",
         }
+    }
+}
+
+/// A label whose name has a time in seconds since 1970 and the beginning of the version's ID, so that each run has its own
+/// and others see how old it is. `LastChangedDate` can't say that, because every label changes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimedLabel {
+    /// This function made the version current.
+    Promoted,
+    /// A run is writing this version's credentials to Braintrust again.
+    Restoring,
+    /// A run has written them again.
+    Restored,
+}
+
+impl TimedLabel {
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Promoted => "PROMOTED_",
+            Self::Restoring => "RESTORING_",
+            Self::Restored => "RESTORED_",
+        }
+    }
+
+    fn name(self, at: Timestamp, version: &str) -> String {
+        let version: String = version.chars().take(8).collect();
+        format!("{}{}_{version}", self.prefix(), at.as_second())
     }
 }
 
@@ -162,9 +186,17 @@ impl StagedSecret<'_> {
         if to == from { Ok(()) } else { self.move_stage(label.name(), to, from).await }
     }
 
+    pub async fn add_label(self, label: TimedLabel, at: Timestamp, version: &str) -> Result<(), Error> {
+        self.move_stage(&label.name(at, version), Some(version), None).await
+    }
+
+    pub async fn remove_label(self, label: TimedLabel, at: Timestamp, version: &str) -> Result<(), Error> {
+        self.move_stage(&label.name(at, version), None, Some(version)).await
+    }
+
     /// Secrets Manager refuses to move a stage that is no longer on the version `from`. The stage may already be where
     /// it should be, if only the response to an earlier attempt was lost. Otherwise another run has moved it.
-    async fn move_stage(self, stage: &'static str, to: Option<&str>, from: Option<&str>) -> Result<(), Error> {
+    async fn move_stage(self, stage: &str, to: Option<&str>, from: Option<&str>) -> Result<(), Error> {
         let request = self.client.update_secret_version_stage().secret_id(self.id.as_str()).version_stage(stage);
         let request = request.set_move_to_version_id(to.map(str::to_owned));
         let request = request.set_remove_from_version_id(from.map(str::to_owned)).send();
@@ -259,6 +291,21 @@ impl Stages {
     /// like a rotation under way, and could be promoted again.
     pub fn stale_pending(&self) -> Option<&str> {
         self.pending_on_ended().filter(|version| self.current() != Some(version))
+    }
+
+    /// The versions with a label, and its times.
+    pub fn times(&self, label: TimedLabel) -> impl Iterator<Item = (&str, Timestamp)> {
+        let time = move |stage: &String| {
+            let (seconds, _) = stage.strip_prefix(label.prefix())?.split_once('_')?;
+            Timestamp::from_second(seconds.parse().ok()?).ok()
+        };
+        let labelled = self.stages_by_version.iter();
+        labelled.flat_map(move |(version, stages)| stages.iter().filter_map(time).map(|at| (version.as_str(), at)))
+    }
+
+    /// The last time that a version is labelled with.
+    pub fn time_of(&self, label: TimedLabel, version: &str) -> Option<Timestamp> {
+        self.times(label).filter(|(labelled, _)| *labelled == version).map(|(_, at)| at).max()
     }
 
     pub fn labelled(&self, label: Label) -> Option<&str> {

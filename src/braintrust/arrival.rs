@@ -92,15 +92,21 @@ fn reads_back(layout: Layout, credentials: &Credentials, ai_secret: &AiSecret) -
 }
 
 fn has_changed(layout: Layout, credentials: &Credentials, before: Option<&AiSecret>, after: &AiSecret) -> bool {
-    // An API key does not read back, so its time must be exact after a PATCH.
-    let is_exact = before.is_some() && credentials.kind().is_api_key();
-    let leeway = if is_exact { SignedDuration::ZERO } else { LEEWAY };
-    // Not `created_at - leeway`, which may overflow.
-    let is_since_creation = |time: Timestamp| time.duration_since(credentials.created_at) >= -leeway;
+    let is_since_creation = |time: Timestamp| {
+        // Not `created_at - LEEWAY`, which may overflow.
+        let since = time.duration_since(credentials.created_at);
+        match before {
+            // Something else was there, so its time doesn't count.
+            Some(before) if !reads_back(layout, credentials, before) => since > SignedDuration::ZERO,
+            // An API key does not read back, so its time must be exact after a PATCH.
+            Some(_) if credentials.kind().is_api_key() => since >= SignedDuration::ZERO,
+            Some(_) | None => since >= -LEEWAY,
+        }
+    };
     let Some(before) = before else { return changed_at(after).is_none_or(is_since_creation) };
     match (changed_at(before), changed_at(after)) {
-        // The same value again changes no time, and an interrupted run may have written it before.
-        (Some(was), Some(is)) => is > was || (reads_back(layout, credentials, before) && is_since_creation(is)),
+        // The same value again changes no time: an interrupted run may have written it, or only the metadata differed.
+        (Some(was), Some(is)) => is > was || is_since_creation(is),
         (Some(_), None) => false,
         // With an older data plane or a first secret, there is nothing to compare with.
         (None, _) => true,
@@ -212,12 +218,6 @@ pub fn presence(layout: Layout, kind: Kind, id: &str, created_at: Option<Timesta
         }
         true | false => Presence::Absent,
     }
-}
-
-/// Whether the secret last changed clearly later than `after` the time `created_at`. `true` if that isn't known.
-pub fn is_later(created_at: Option<Timestamp>, after: SignedDuration, ai_secret: &AiSecret) -> bool {
-    let times = changed_at(ai_secret).zip(created_at);
-    times.is_none_or(|(changed, created)| changed.duration_since(created) > after + LEEWAY)
 }
 
 #[cfg(test)]

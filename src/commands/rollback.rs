@@ -3,7 +3,7 @@
 //! The stages move first. If the rollback is interrupted after that, the next scheduled run completes it.
 
 use crate::aws::bedrock::Proven;
-use crate::aws::secrets_manager::{Label, Stages};
+use crate::aws::secrets_manager::{Label, Stages, TimedLabel};
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorClass};
 use crate::report::{Outcome, TargetReport};
@@ -41,15 +41,15 @@ async fn roll_back(staged: &StagedRun<'_>, dry_run: bool, reactivate: bool) -> R
         staged.may_set().await?;
         return Ok(Outcome::WouldRollBack);
     }
-    // From here on, no other run retires the previous credentials. The next snapshot shows if one has already begun to.
-    let is_announced_by_this_run = staged.announce_restoring(&snapshot.versions.stages, previous.version).await?;
+    // From here on, no other run retires the previous credentials. One that already does is seen in the next snapshot.
+    let announced_at = staged.run.now();
+    staged.secret.add_label(TimedLabel::Restoring, announced_at, previous.version).await?;
     let result = match staged.snapshot().await {
         Ok(snapshot) => restore(staged, &snapshot, previous.version, reactivate).await,
-        Err(error) => Err(NotRestored { error, may_have_written: false }),
+        Err(error) => Err(NotRestored { error, is_settled: true }),
     };
-    let may_have_written = result.as_ref().is_err_and(|failed| failed.may_have_written);
-    if is_announced_by_this_run && !may_have_written {
-        end_restoring(staged, previous.version).await?;
+    if result.as_ref().err().is_none_or(|failed| failed.is_settled) {
+        staged.secret.remove_label(TimedLabel::Restoring, announced_at, previous.version).await?;
     }
     result.map(|()| Outcome::RolledBack).map_err(|failed| failed.error)
 }
@@ -57,24 +57,15 @@ async fn roll_back(staged: &StagedRun<'_>, dry_run: bool, reactivate: bool) -> R
 /// Why the previous credentials were not restored.
 struct NotRestored {
     error: Error,
-    /// If so, and if the current credentials were not restored, the label `RESTORING` stays, so that the next scheduled
+    /// Whether Braintrust holds the current credentials. If that isn't known, the label `RESTORING` stays, so that a later
     /// run repairs Braintrust.
-    may_have_written: bool,
+    is_settled: bool,
 }
 
-impl NotRestored {
-    /// The error of a call before the write. If its response was lost, the stages may have moved.
-    fn before_the_write(error: Error) -> Self {
-        Self { may_have_written: error.is_transient(), error }
+impl From<(Error, bool)> for NotRestored {
+    fn from((error, is_settled): (Error, bool)) -> Self {
+        Self { error, is_settled }
     }
-
-    fn after_the_write(error: Error) -> Self {
-        Self { error, may_have_written: true }
-    }
-}
-
-async fn end_restoring(staged: &StagedRun<'_>, version: &str) -> Result<(), Error> {
-    staged.secret.move_label(Label::Restoring, None, Some(version)).await
 }
 
 async fn restore(
@@ -83,17 +74,16 @@ async fn restore(
     version: &str,
     reactivate: bool,
 ) -> Result<(), NotRestored> {
-    let prepared = prepare(staged, snapshot, version, reactivate).await;
-    let proven = prepared.map_err(|error| NotRestored { error, may_have_written: false })?;
-    let current = snapshot.versions.stages.current();
-    swap(staged, version, &snapshot.versions.stages).await.map_err(NotRestored::before_the_write)?;
+    let stages = &snapshot.versions.stages;
+    let proven = prepare(staged, snapshot, version, reactivate).await.map_err(|error| (error, true))?;
+    swap(staged, version, stages).await?;
     let written = async {
         staged.set(proven, Fallback::Restore).await?;
         staged.verify(proven.credentials()).await
     };
     match written.await {
-        Ok(()) => stay_current(staged, version).await.map_err(NotRestored::after_the_write),
-        Err(error) => Err(NotRestored::after_the_write(swap_back(staged, version, current, error).await)),
+        Ok(()) => stay_current(staged, version).await,
+        Err(error) => Err(swap_back(staged, version, stages.current(), error).await),
     }
 }
 
@@ -118,47 +108,60 @@ async fn prepare<'s>(
     staged.run.prove(previous.credentials, confirmations).await
 }
 
-/// Makes the previous version current.
-async fn swap(staged: &StagedRun<'_>, version: &str, stages: &Stages) -> Result<(), Error> {
-    staged.secret.move_label(Label::RolledBack, stages.current(), stages.labelled(Label::RolledBack)).await?;
-    // Secrets Manager leaves AWSPENDING on the version that it made current, where it would look like a rotation.
-    if let Some(ended) = stages.pending_on_ended() {
-        staged.secret.remove_pending(ended).await?;
+/// Makes the previous version current. After a lost response, the stages may have moved.
+async fn swap(staged: &StagedRun<'_>, version: &str, stages: &Stages) -> Result<(), NotRestored> {
+    let (secret, now) = (&staged.secret, staged.run.now());
+    let current = stages.current();
+    let moved = async {
+        secret.move_label(Label::RolledBack, current, stages.labelled(Label::RolledBack)).await?;
+        // Secrets Manager leaves AWSPENDING on the version that it made current, where it would look like a rotation.
+        if let Some(ended) = stages.pending_on_ended() {
+            secret.remove_pending(ended).await?;
+        }
+        secret.add_label(TimedLabel::Promoted, now, version).await?;
+        secret.promote(version, current).await
+    };
+    match moved.await {
+        Ok(()) => {
+            for (labelled, at) in stages.times(TimedLabel::Promoted) {
+                secret.remove_label(TimedLabel::Promoted, at, labelled).await.map_err(|error| (error, false))?;
+            }
+            Ok(())
+        }
+        Err(error) if error.is_transient() => Err((error, false).into()),
+        Err(error) => {
+            let undone = secret.move_label(Label::RolledBack, None, current).await;
+            let undone = undone.and(secret.remove_label(TimedLabel::Promoted, now, version).await);
+            Err((error, undone.is_ok()).into())
+        }
     }
-    staged.secret.promote(version, stages.current()).await
 }
 
-/// Moves the stages back after a failed write, and restores the credentials that are then current. Returns the error
-/// with which the rollback ends.
-async fn swap_back(staged: &StagedRun<'_>, version: &str, current: Option<&str>, error: Error) -> Error {
+/// Moves the stages back after a failed write, and restores the credentials that are then current.
+async fn swap_back(staged: &StagedRun<'_>, version: &str, current: Option<&str>, error: Error) -> NotRestored {
     let moved = async {
         let Some(current) = current else { return Ok(()) };
         staged.secret.promote(current, Some(version)).await?;
         staged.secret.move_label(Label::RolledBack, None, Some(current)).await
     };
     match moved.await {
-        Ok(()) => {}
-        // Another run has made other credentials current, and those are restored.
-        Err(lost) if lost.class == ErrorClass::Conflict => {}
-        Err(failed) => {
+        // In the case of a conflict, another run has made other credentials current, and those are restored.
+        Err(failed) if failed.class != ErrorClass::Conflict => {
             let remedy = format!("The stages could not be moved back: {}. {}", failed.problem, error.remedy);
-            return error.with_remedy(remedy);
+            (error.with_remedy(remedy), false).into()
         }
-    }
-    match end_restoring(staged, version).await {
-        Ok(()) => staged.restore_after(error).await,
-        Err(_) => error,
+        Ok(()) | Err(_) => staged.try_to_restore_after(error).await.into(),
     }
 }
 
 /// Checks after the write that no other run has made other credentials current. If one has, Braintrust gets those.
-async fn stay_current(staged: &StagedRun<'_>, version: &str) -> Result<(), Error> {
-    if staged.secret.describe().await?.current() == Some(version) {
+async fn stay_current(staged: &StagedRun<'_>, version: &str) -> Result<(), NotRestored> {
+    let stages = staged.secret.describe().await.map_err(|error| (error, false))?;
+    if stages.current() == Some(version) {
         return Ok(());
     }
-    end_restoring(staged, version).await?;
     let lost = staged.conflict("another run moved AWSCURRENT during the rollback", OTHER_RUN);
-    Err(staged.restore_after(lost).await)
+    Err(staged.try_to_restore_after(lost).await.into())
 }
 
 fn rotation_under_way(staged: &StagedRun<'_>) -> Error {

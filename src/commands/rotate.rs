@@ -95,7 +95,7 @@ async fn rotate_staged(staged: &StagedRun<'_>, command: &Rotate) -> Result<Outco
         Plan::GiveUpPending => give_up_pending(staged, &mut snapshot).await?,
         Plan::AbandonPending => {
             let remedy = "The next scheduled run starts a new version";
-            return Err(staged.abandon_pending(&command.token, remedy).await);
+            return Err(staged.abandon_pending(&command.token, &snapshot, remedy).await);
         }
         Plan::Resume => match snapshot.versions.pending.take() {
             Some(pending) => {
@@ -133,14 +133,10 @@ async fn reconcile(staged: &StagedRun<'_>, snapshot: &Snapshot, in_step: Outcome
 
 /// Ends a pending version whose credentials no longer work, and restores the current credentials, which are not due.
 async fn give_up_pending(staged: &StagedRun<'_>, snapshot: &mut Snapshot) -> Result<Outcome, Error> {
-    if let Some(pending) = snapshot.versions.pending.take() {
-        staged.give_up_pending(&pending.id).await?;
-        staged
-            .run
-            .progress
-            .warning("the pending credentials no longer worked, so their version was abandoned".to_owned());
-    }
-    Ok(Outcome::Repaired)
+    let Some(pending) = snapshot.versions.pending.take() else { return Ok(Outcome::NotDue) };
+    let is_restored = staged.give_up_pending(&pending.id, snapshot).await?;
+    staged.run.progress.warning("the pending credentials no longer worked and were abandoned".to_owned());
+    Ok(if is_restored { Outcome::Repaired } else { Outcome::NotDue })
 }
 
 async fn would(staged: &StagedRun<'_>, plan: Plan, snapshot: &Snapshot) -> Result<Outcome, Error> {

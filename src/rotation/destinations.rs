@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use backon::ExponentialBuilder;
 use futures_util::future::join_all;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::policy;
@@ -217,24 +217,11 @@ impl<'a> TargetRun<'a> {
 
     /// Whether Braintrust holds a key of the IAM user, as far as it shows.
     pub async fn presence(&self, key: &Key) -> Result<Presence, Error> {
-        self.presence_within(key, None).await
-    }
-
-    /// The same for an orphaned key. Only the run that created the key can have written it, and no run takes longer
-    /// than `longest_run`. An API key can't be read back, but a secret that changed later than that holds something
-    /// else.
-    pub async fn presence_of_orphaned(&self, key: &Key, longest_run: SignedDuration) -> Result<Presence, Error> {
-        self.presence_within(key, Some(longest_run)).await
-    }
-
-    async fn presence_within(&self, key: &Key, longest_run: Option<SignedDuration>) -> Result<Presence, Error> {
         let mut presence = Presence::Absent;
         for reading in self.read_destinations().await {
             let found = reading.result?;
             let here = arrival::presence(found.layout, self.target.kind(), &key.id, key.created_at, &found.ai_secret);
-            let is_other = here == Presence::Unknown
-                && longest_run.is_some_and(|longest| arrival::is_later(key.created_at, longest, &found.ai_secret));
-            presence = presence.max(if is_other { Presence::Absent } else { here });
+            presence = presence.max(here);
         }
         Ok(presence)
     }

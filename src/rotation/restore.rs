@@ -5,16 +5,16 @@
 //! that no simultaneous run retires the credentials meanwhile, and removes it after the write, so that an interrupted
 //! run leaves it for the next one to find.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::destinations::{self, Fallback, Reading};
 use super::policy;
 use super::snapshot::{Snapshot, Versions};
 use super::staged_run::StagedRun;
-use crate::aws::secrets_manager::{Label, Stages};
-use crate::error::{Error, Service};
+use crate::aws::secrets_manager::{Stages, TimedLabel};
+use crate::error::Error;
 
-/// Lambda ends every run after this time, so a run that changed the secret longer ago has ended.
+/// Lambda ends every run after this time, so a run that set a label longer ago has ended.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html>
 pub const LONGEST_RUN: SignedDuration = SignedDuration::from_mins(15);
 /// How many times `AWSCURRENT` may move while its credentials are restored.
@@ -23,26 +23,30 @@ const MAX_MOVES: usize = 3;
 impl StagedRun<'_> {
     /// Makes the destinations hold the current credentials. Returns whether any had to be repaired.
     pub async fn reconcile(&self, snapshot: &Snapshot) -> Result<bool, Error> {
-        if self.is_out_of_step(snapshot).await? {
-            return self.restore_current().await.map(|()| true);
+        let versions = &snapshot.versions;
+        let is_out_of_step = self.is_out_of_step(snapshot).await?;
+        if is_out_of_step {
+            self.restore_current().await?;
         }
-        let stages = &snapshot.versions.stages;
-        let restoring = stages.labelled(Label::Restoring);
-        if restoring.is_some() && self.has_ended(stages) {
-            self.secret.move_label(Label::Restoring, None, restoring).await?;
+        // From now on the overlap counts from here, even if labels move LastChangedDate.
+        if let (Some(version), Some(_)) = (versions.current_version(), self.run.target.user_based())
+            && versions.stages.time_of(TimedLabel::Promoted, version).is_none()
+        {
+            self.secret.add_label(TimedLabel::Promoted, self.run.now(), version).await?;
         }
-        Ok(false)
+        Ok(is_out_of_step)
     }
 
-    /// Whether the current credentials work and a destination doesn't hold them, or may not: an interrupted run was
-    /// writing them.
+    /// Whether the current credentials work and a destination doesn't hold them, or may not: a run that was writing was
+    /// interrupted.
     pub async fn is_out_of_step(&self, snapshot: &Snapshot) -> Result<bool, Error> {
         let readings = self.run.read_destinations().await;
         self.run.report_readings(&readings)?;
         let (versions, is_dead) = (&snapshot.versions, policy::is_current_dead(snapshot, self.run.target));
         let Some(version) = versions.current_version().filter(|_| !is_dead) else { return Ok(false) };
         let differences = self.differences(versions, &readings);
-        let was_interrupted = versions.stages.labelled(Label::Restoring) == Some(version);
+        let mut restoring = versions.stages.times(TimedLabel::Restoring);
+        let was_interrupted = restoring.any(|(labelled, at)| labelled == version || self.has_ended(at));
         let is_out_of_step = was_interrupted || !differences.is_empty();
         differences.into_iter().for_each(|difference| self.run.progress.warning(difference));
         Ok(is_out_of_step)
@@ -51,7 +55,7 @@ impl StagedRun<'_> {
     /// How the destinations differ from the current credentials, as warnings.
     fn differences(&self, versions: &Versions, readings: &[Reading<'_>]) -> Vec<String> {
         let Some(current) = versions.current() else { return Vec::new() };
-        destinations::differences(readings, current, &self.run.target.region, versions.stages.changed_at)
+        destinations::differences(readings, current, &self.run.target.region, versions.written_at())
     }
 
     /// Writes the credentials that are current now to all destinations, if they work. If `AWSCURRENT` moves meanwhile,
@@ -64,10 +68,12 @@ impl StagedRun<'_> {
                 return Err(self.conflict("AWSCURRENT holds no credentials to write to Braintrust", remedy));
             };
             if !policy::is_worth_writing(self.run.now(), current) {
-                return Err(self.conflict("the current credentials have expired", "The next rotation replaces them"));
+                let problem = "the current credentials have expired or are about to";
+                return Err(self.conflict(problem, "The next rotation replaces them"));
             }
             let proven = self.run.prove(current, 1).await?;
-            let is_announced_by_this_run = self.announce_restoring(&versions.stages, version).await?;
+            let announced_at = self.run.now();
+            self.secret.add_label(TimedLabel::Restoring, announced_at, version).await?;
             let is_current = async || Ok::<_, Error>(self.secret.describe().await?.current() == Some(version));
             let mut is_done = is_current().await?;
             if is_done {
@@ -75,9 +81,10 @@ impl StagedRun<'_> {
                 destinations::all_succeeded(&self.run.write_all(&readings, proven, Fallback::Restore).await)?;
                 is_done = is_current().await?;
             }
-            if is_announced_by_this_run {
-                self.secret.move_label(Label::Restoring, None, Some(version)).await?;
+            if is_done {
+                self.replace_labels(&versions.stages, version).await?;
             }
+            self.secret.remove_label(TimedLabel::Restoring, announced_at, version).await?;
             if is_done {
                 return Ok(());
             }
@@ -85,34 +92,36 @@ impl StagedRun<'_> {
         Err(self.conflict("AWSCURRENT kept moving", "Find out what keeps rotating the secret"))
     }
 
-    /// Sets the label `RESTORING`, which shows other runs that this version's credentials must stay valid. Returns
-    /// whether this run has set it. If another run has set it on the same version, that run removes it.
-    pub async fn announce_restoring(&self, stages: &Stages, version: &str) -> Result<bool, Error> {
-        let found = stages.labelled(Label::Restoring);
-        if found.is_some() && !self.has_ended(stages) {
-            if found == Some(version) {
-                return Ok(false);
-            }
-            let problem = "another run is writing other credentials of the secret to Braintrust";
-            return Err(self.conflict(problem, "See the report of that run. The next scheduled run tries again"));
+    /// Remembers when the current credentials were restored, and removes what earlier runs left.
+    async fn replace_labels(&self, stages: &Stages, version: &str) -> Result<(), Error> {
+        self.secret.add_label(TimedLabel::Restored, self.run.now(), version).await?;
+        for (labelled, at) in stages.times(TimedLabel::Restored) {
+            self.secret.remove_label(TimedLabel::Restored, at, labelled).await?;
         }
-        self.secret.move_label(Label::Restoring, Some(version), found).await?;
-        Ok(true)
+        for (labelled, at) in stages.times(TimedLabel::Restoring).filter(|(_, at)| self.has_ended(*at)) {
+            self.secret.remove_label(TimedLabel::Restoring, at, labelled).await?;
+        }
+        Ok(())
     }
 
-    /// Whether every run that changed the secret has ended by now.
-    pub fn has_ended(&self, stages: &Stages) -> bool {
-        stages.changed_at.is_some_and(|changed| self.run.now().duration_since(changed) > LONGEST_RUN)
+    /// Whether a run that set a label at this time has ended by now.
+    pub fn has_ended(&self, at: Timestamp) -> bool {
+        self.run.now().duration_since(at) > LONGEST_RUN
     }
 
     /// Restores the current credentials after an error, and says in the remedy whether that worked.
     pub async fn restore_after(&self, error: Error) -> Error {
-        let restored = match self.restore_current().await {
-            Ok(()) => "Braintrust holds the current credentials again".to_owned(),
-            Err(error) => format!("The current credentials could not be restored: {}", error.problem),
+        self.try_to_restore_after(error).await.0
+    }
+
+    /// [`Self::restore_after`], and whether it worked.
+    pub async fn try_to_restore_after(&self, error: Error) -> (Error, bool) {
+        let (restored, is_restored) = match self.restore_current().await {
+            Ok(()) => ("Braintrust holds the current credentials again".to_owned(), true),
+            Err(error) => (format!("The current credentials could not be restored: {}", error.problem), false),
         };
         let remedy = format!("{restored}. {}", error.remedy);
-        error.with_remedy(remedy)
+        (error.with_remedy(remedy), is_restored)
     }
 
     /// Ends a run that another run has overtaken. This run has written the credentials of `version` to Braintrust,
@@ -127,21 +136,22 @@ impl StagedRun<'_> {
     }
 
     /// Ends a pending version whose credentials no longer work. Braintrust may hold those, so it gets the current ones
-    /// first. If Braintrust fails or the error is transient, the version stays, and the next run tries again. Returns
-    /// whether the current credentials were restored.
-    pub async fn give_up_pending(&self, version: &str) -> Result<bool, Error> {
-        let is_restored = match self.restore_current().await {
-            Ok(()) => true,
-            Err(error) if error.is_transient() || error.service == Service::Braintrust => return Err(error),
-            Err(_) => false,
-        };
+    /// first, if there are any that work. If that fails, the version stays, and the next run tries again. Returns whether
+    /// the current credentials were restored.
+    pub async fn give_up_pending(&self, version: &str, snapshot: &Snapshot) -> Result<bool, Error> {
+        let is_restorable = snapshot.versions.current().is_some_and(|current| {
+            policy::is_worth_writing(snapshot.now, current) && !policy::is_current_dead(snapshot, self.run.target)
+        });
+        if is_restorable {
+            self.restore_current().await?;
+        }
         self.secret.remove_pending(version).await?;
-        Ok(is_restored)
+        Ok(is_restorable)
     }
 
     /// [`Self::give_up_pending`] for a run or step that can't continue. Returns the error with which it ends.
-    pub async fn abandon_pending(&self, version: &str, remedy: &str) -> Error {
-        let restored = match self.give_up_pending(version).await {
+    pub async fn abandon_pending(&self, version: &str, snapshot: &Snapshot, remedy: &str) -> Error {
+        let restored = match self.give_up_pending(version, snapshot).await {
             Ok(true) => ", and the current credentials were restored",
             Ok(false) => "",
             Err(error) => return error,

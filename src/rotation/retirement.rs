@@ -7,7 +7,7 @@ use super::restore::LONGEST_RUN;
 use super::snapshot::{Snapshot, Versions};
 use super::staged_run::StagedRun;
 use crate::aws::iam_keys::Key;
-use crate::aws::secrets_manager::Label;
+use crate::aws::secrets_manager::{Label, TimedLabel};
 use crate::braintrust::arrival::Presence;
 use crate::config::UserBased;
 use crate::credentials::Credentials;
@@ -148,20 +148,20 @@ impl StagedRun<'_> {
         let is_unchanged = now.current_version() == before.current_version();
         let is_pending = now.pending().is_some_and(|pending| pending.id == key.id);
         let was_pending = before.pending().is_some_and(|pending| pending.id == key.id);
-        if !is_unchanged || (is_pending && !was_pending) {
-            let problem = "another run has moved AWSCURRENT or staged the key that was to be retired";
+        let mut restoring = now.stages.times(TimedLabel::Restoring);
+        let is_restored = restoring.any(|(labelled, at)| Some(labelled) == version && !self.has_ended(at));
+        let is_used = !is_unchanged || (is_pending && !was_pending);
+        if let Some(version) = version.filter(|_| is_used || is_restored) {
+            // The run that gives way takes its label with it, so that the other one can go on.
+            self.secret.move_label(label, None, Some(version)).await?;
+        }
+        if is_used {
+            let problem = "another run has moved AWSCURRENT or uses the key to retire";
             let lost = self.conflict(problem, OTHER_RUN);
-            // This run may just have written the credentials that were current before to Braintrust.
+            // This run may just have written to Braintrust what was current before.
             return Err(if is_unchanged { lost } else { self.restore_after(lost).await });
         }
-        if version.is_none() || now.stages.labelled(Label::Restoring) != version {
-            return Ok(true);
-        }
-        let has_ended = before.stages.labelled(Label::Restoring) == version && self.has_ended(&before.stages);
-        // The run that gives way removes its own label, so that the other run can continue.
-        let obsolete = if has_ended { Label::Restoring } else { label };
-        self.secret.move_label(obsolete, None, version).await?;
-        Ok(has_ended)
+        Ok(!is_restored)
     }
 
     /// Retires the keys that are no longer needed.
@@ -175,8 +175,10 @@ impl StagedRun<'_> {
                     }
                 }
                 Retirement::ReplaceInBraintrust => {
-                    let presence = self.run.presence_of_orphaned(key, LONGEST_RUN).await?;
-                    self.replace_in_braintrust(key, presence).await?;
+                    if !self.was_restored_since(key, &snapshot.versions) {
+                        let presence = self.run.presence(key).await?;
+                        self.replace_in_braintrust(key, presence).await?;
+                    }
                 }
                 Retirement::Deactivate => {
                     // Gateways may cache what Braintrust held until now, so a later run deactivates it.
@@ -190,6 +192,14 @@ impl StagedRun<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the current credentials were restored after the run that created the key had ended. Nobody writes an
+    /// orphaned key later, and one that doesn't read back would otherwise be replaced by every run.
+    fn was_restored_since(&self, key: &Key, versions: &Versions) -> bool {
+        let restored = versions.current_version().and_then(|id| versions.stages.time_of(TimedLabel::Restored, id));
+        let since = |created| restored.is_some_and(|at| at.duration_since(created) > LONGEST_RUN);
+        key.created_at.is_some_and(since)
     }
 
     async fn may_end(&self, label: Label, key: &Key, snapshot: &Snapshot) -> Result<bool, Error> {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::target_run::TargetRun;
 use crate::aws::iam_keys::Key;
-use crate::aws::secrets_manager::{Label, StagedSecret, Stages};
+use crate::aws::secrets_manager::{Label, StagedSecret, Stages, TimedLabel};
 use crate::aws::staged_value::VersionValue;
 use crate::credentials::Credentials;
 use crate::error::Error;
@@ -66,7 +66,9 @@ impl Versions {
                           it with {}";
             return Err(Error::rotation_conflict(problem, remedy));
         }
-        let promoted_at = stages.promoted_at;
+        // If somebody else moved AWSCURRENT, its version may have no label.
+        let labelled = stages.current().and_then(|version| stages.time_of(TimedLabel::Promoted, version));
+        let promoted_at = labelled.or(stages.promoted_at);
         Ok(Self { current, pending: pending?, previous: previous?, promoted_at, stages })
     }
 
@@ -100,6 +102,14 @@ impl Versions {
         let version = self.version_of(id);
         let has = |label| version.is_some() && self.stages.labelled(label) == version;
         has(Label::Deactivating) || has(Label::Deleting)
+    }
+
+    /// When this function last wrote the current credentials to Braintrust, according to its labels. Without a label, the
+    /// last time at which the secret changed.
+    pub fn written_at(&self) -> Option<Timestamp> {
+        let version = self.current_version()?;
+        let times = [TimedLabel::Promoted, TimedLabel::Restored].map(|label| self.stages.time_of(label, version));
+        times.into_iter().flatten().max().or(self.stages.changed_at)
     }
 
     pub fn pending_is_foreign(&self) -> bool {

@@ -7,7 +7,7 @@ use super::snapshot::{Snapshot, Versions};
 use super::staged_run::StagedRun;
 use super::{contract, destinations, policy};
 use crate::aws::bedrock::Proven;
-use crate::aws::secrets_manager::NotStaged;
+use crate::aws::secrets_manager::{Label, NotStaged, TimedLabel};
 use crate::aws::staged_value::{self, VersionValue};
 use crate::config::Source;
 use crate::credentials::Credentials;
@@ -104,14 +104,23 @@ impl StagedRun<'_> {
     /// finishSecret: moves `AWSCURRENT`. If another run moved it first, this run gives way.
     pub async fn finish(&self, version: &str, versions: &Versions) -> Result<(), Error> {
         let stages = &versions.stages;
-        if stages.is_first_rotation() {
+        if self.run.target.user_based().is_some() {
+            self.secret.add_label(TimedLabel::Promoted, self.run.now(), version).await?;
+        }
+        if stages.is_first_rotation() && stages.pending() == Some(version) {
             // Secrets Manager has already made the version current. Removing AWSPENDING ends its rotation.
             return self.secret.remove_pending(version).await;
         }
         match self.secret.promote(version, stages.current()).await {
-            Err(lost) if lost.class == ErrorClass::Conflict => Err(self.give_way(version, lost).await),
-            result @ (Ok(()) | Err(_)) => result,
+            Err(lost) if lost.class == ErrorClass::Conflict => return Err(self.give_way(version, lost).await),
+            result => result?,
         }
+        // Labels keep the versions of earlier rotations alive.
+        for (labelled, at) in stages.times(TimedLabel::Promoted) {
+            self.secret.remove_label(TimedLabel::Promoted, at, labelled).await?;
+        }
+        let rolled_back = stages.labelled(Label::RolledBack).filter(|labelled| stages.current() == Some(labelled));
+        self.secret.move_label(Label::RolledBack, None, rolled_back).await
     }
 
     /// The pending credentials, if a step may continue with them. Dead ones are abandoned.
@@ -125,7 +134,7 @@ impl StagedRun<'_> {
                     return Ok(credentials);
                 }
                 let remedy = "The next rotation starts a new version";
-                Err(self.abandon_pending(&pending.id, remedy).await)
+                Err(self.abandon_pending(&pending.id, snapshot, remedy).await)
             }
             VersionValue::Foreign => Err(self.foreign_pending()),
             VersionValue::Empty => Err(contract::no_pending_value(&self.secret)),

@@ -9,7 +9,7 @@ from .invocation_result import InvocationResult
 from .kinds import USER_BASED
 from .secret_forms import forms
 from .template_placeholder import TEMPLATE_PLACEHOLDER
-from .watched_run import WatchedRun
+from .watched_run import LONGER_THAN_ANY_RUN, WatchedRun
 from .world import World
 
 _ERROR_TYPES = {"RotationFailed", "EventRefused"}
@@ -68,6 +68,9 @@ class DisturbedRun(WatchedRun):
         if not any(self._retry() for _ in range(3)):
             self.wrong.append("three retries failed")
         self.cancel_rotation()
+        if self.trigger != "memory":
+            # A restoration that failed keeps its version from being retired until every run of that time has ended.
+            self.world.let_time_pass(self.target, LONGER_THAN_ANY_RUN)
         if not all([self.invoke(scheduled_run()).ok, self.invoke(scheduled_run()).ok]):
             self.wrong.append("a scheduled run after the rotation failed")
         self.check("at the end")

@@ -20,6 +20,7 @@ from .local_cloud import REGION
 from .local_rotation import ROTATION_STEPS
 from .stopped_run import StoppedRotation
 from .upstream import form
+from .watched_run import LONGER_THAN_ANY_RUN
 from .world import World
 
 SCHEDULED, SAME_EVENT, FORCED_RUN = "a scheduled run", "the same event", "a forced run"
@@ -168,7 +169,7 @@ class InterleavedRuns(StoppedRotation):
     def recover(self):
         if self._rotates:
             self.world.client("secretsmanager").cancel_rotate_secret(SecretId=self.target["secret_id"])
-        self.world.let_time_pass(self.target, _LATER)
+        self.world.let_time_pass(self.target, LONGER_THAN_ANY_RUN)
         for run in range(_MAX_SCHEDULED_RUNS):
             result = self.invoke(scheduled_run())
             if not self.world.has_working_credentials(self.ai_secret):

@@ -2,6 +2,7 @@
 stage, the limit of versions, and rotation."""
 
 import json
+import re
 import threading
 import time
 from collections import Counter, defaultdict
@@ -16,6 +17,10 @@ from .secret_versions import SecretVersions
 from .upstream import Upstream, signer
 
 MAX_VERSIONS = 100
+
+
+_REGION = "us-east-1"
+_TIMED_LABEL = re.compile(r"([A-Z]+)_(\d+)_(.+)")
 
 
 class LocalSecretsManager:
@@ -57,7 +62,13 @@ class LocalSecretsManager:
             return refused.answer
 
     def let_time_pass(self, secret_id: str, seconds: float):
-        """Makes everything that has happened to the secret that much older."""
+        """Makes everything that has happened to the secret that much older, the function's labels included."""
+        with self._lock:
+            for label, version in self._versions.stages(secret_id, _REGION).items():
+                if timed := _TIMED_LABEL.fullmatch(label):
+                    older = f"{timed[1]}_{int(timed[2]) - int(seconds)}_{timed[3]}"
+                    self._versions.take(label, version, secret_id, _REGION)
+                    self._versions.attach(older, version, secret_id, _REGION)
         self._passed[secret_id].append((time.time(), seconds))
 
     def current_value(self, secret_id: str, region: str) -> dict:

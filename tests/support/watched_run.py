@@ -1,6 +1,7 @@
 """The rotation of one target by a function whose calls can be disturbed, and what must be true of it afterwards."""
 
 import uuid
+from datetime import timedelta
 
 from .call_interceptor import CallInterceptor
 from .events import rotation_step, scheduled_run
@@ -8,6 +9,8 @@ from .invocation_result import InvocationResult
 from .kinds import USER_BASED
 from .local_rotation import ROTATION_STEPS
 from .world import World
+
+LONGER_THAN_ANY_RUN = timedelta(minutes=20)
 
 
 class WatchedRun:

@@ -1,7 +1,7 @@
 //! Rollbacks in a [`World`], alone and beside other runs: what they leave behind.
 
 use super::*;
-use crate::rotation::test_world::{Fault, State, World};
+use crate::rotation::test_world::{Fault, State, World, now};
 
 /// AKIANOW is current and in Braintrust, and AKIAOLD was current before.
 async fn rotated() -> World {
@@ -21,8 +21,8 @@ fn assert_unchanged(world: &World, case: &str) {
     let state = world.state();
     assert_eq!(state.staged("AWSCURRENT").unwrap(), "AKIANOW", "{case}");
     assert_eq!(state.in_braintrust(), ["AKIANOW"], "{case}");
-    for label in ["RESTORING", "ROLLED_BACK"] {
-        assert_eq!(state.version_with(label), None, "{case}");
+    for label in ["RESTORING_", "ROLLED_BACK"] {
+        assert_eq!(state.version_labelled(label), None, "{case}");
     }
 }
 
@@ -30,14 +30,16 @@ fn assert_unchanged(world: &World, case: &str) {
 async fn the_stages_move_before_braintrust_is_written_and_the_label_is_set_during_both() {
     let world = rotated().await;
     assert_eq!(roll_back(&world, false).await.outcome, Outcome::RolledBack);
+    let second = now().as_second();
     assert_eq!(
         world.changes_and_labels(),
         [
-            "UpdateSecretVersionStage RESTORING old",
-            "UpdateSecretVersionStage ROLLED_BACK now",
-            "UpdateSecretVersionStage AWSCURRENT old",
-            "PATCH 1",
-            "UpdateSecretVersionStage RESTORING",
+            format!("UpdateSecretVersionStage RESTORING_{second}_old old"),
+            "UpdateSecretVersionStage ROLLED_BACK now".to_owned(),
+            format!("UpdateSecretVersionStage PROMOTED_{second}_old old"),
+            "UpdateSecretVersionStage AWSCURRENT old".to_owned(),
+            "PATCH 1".to_owned(),
+            format!("UpdateSecretVersionStage RESTORING_{second}_old"),
         ]
     );
     assert_eq!(world.state().in_braintrust(), ["AKIAOLD"]);
@@ -91,7 +93,7 @@ async fn a_rollback_that_loses_the_stage_to_a_rotation_changes_nothing() {
     let error = roll_back(&world, false).await.error.unwrap();
     assert!(error.class == ErrorClass::Conflict && error.problem.contains("another run has moved"), "{error}");
     assert_eq!(world.state().version_with("AWSCURRENT").unwrap(), "new");
-    assert_eq!((world.count("PATCH"), world.state().version_with("RESTORING")), (0, None));
+    assert_eq!((world.count("PATCH"), world.state().version_labelled("RESTORING_")), (0, None));
 }
 
 #[tokio::test(start_paused = true)]
@@ -103,7 +105,7 @@ async fn credentials_that_become_current_during_the_write_are_the_ones_that_brai
     let error = roll_back(&world, false).await.error.unwrap();
     assert_eq!(error.class, ErrorClass::Conflict);
     assert_eq!(world.state().in_braintrust(), ["AKIANOW"]);
-    assert_eq!(world.state().version_with("RESTORING"), None);
+    assert_eq!(world.state().version_labelled("RESTORING_"), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -111,4 +113,28 @@ async fn a_dry_run_changes_nothing() {
     let world = rotated().await;
     let report = world.run(run(world.target_run(), true, false)).await;
     assert_eq!((report.outcome, world.changes_and_labels()), (Outcome::WouldRollBack, Vec::new()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_that_could_neither_write_everywhere_nor_restore_is_repaired_once_its_run_has_ended() {
+    let world = World::with_api_keys().await.with_destinations(2).given(|state| {
+        state.stage_key("old", "AWSCURRENT", "ACCAOLD", -200);
+        state.stage_key("now", "AWSCURRENT", "ACCANOW", -100);
+        state.store("ACCANOW");
+    });
+    // The second destination refuses, and the current credentials can't be proven after that.
+    let world = world.once("PATCH 2", Fault::Status(400));
+    let world = world.from("ListFoundationModels", 2, Fault::Code("AccessDeniedException"));
+    assert_eq!(roll_back(&world, false).await.outcome, Outcome::Failed);
+    assert_eq!(world.state().staged("AWSCURRENT").unwrap(), "ACCANOW");
+    assert_eq!(world.state().in_braintrust(), ["ACCAOLD", "ACCANOW"]);
+    world.settle();
+    world.state().end_the_overlap();
+    let reconcile = async {
+        let staged = world.staged_run();
+        let snapshot = staged.snapshot().await.ok().unwrap();
+        staged.reconcile(&snapshot).await
+    };
+    assert!(world.run(reconcile).await.unwrap());
+    assert_eq!(world.state().in_braintrust(), ["ACCANOW"; 2]);
 }

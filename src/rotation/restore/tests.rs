@@ -1,8 +1,7 @@
 //! The restoration of the current credentials in a [`World`], alone and beside other runs.
 
 use super::*;
-use crate::error::ErrorClass;
-use crate::rotation::test_world::{Fault, State, World};
+use crate::rotation::test_world::{Fault, State, World, now as world_now};
 
 /// AKIANOW is current, AKIAOLD was current before, and Braintrust holds AKIAOLD.
 async fn out_of_step() -> World {
@@ -26,15 +25,17 @@ async fn reconcile(world: &World) -> Result<bool, Error> {
     world.run(reconcile).await
 }
 
-fn label(state: &mut State, label: &str, version: &str) {
-    state.move_stage(label, Some(version));
-}
-
 #[tokio::test(start_paused = true)]
 async fn the_version_is_labelled_while_its_credentials_are_written() {
     let world = out_of_step().await;
     restore(&world).await.unwrap();
-    let expected = ["UpdateSecretVersionStage RESTORING now", "PATCH 1", "UpdateSecretVersionStage RESTORING"];
+    let second = world_now().as_second();
+    let expected = [
+        format!("UpdateSecretVersionStage RESTORING_{second}_now now"),
+        "PATCH 1".to_owned(),
+        format!("UpdateSecretVersionStage RESTORED_{second}_now now"),
+        format!("UpdateSecretVersionStage RESTORING_{second}_now"),
+    ];
     assert_eq!(world.changes_and_labels(), expected);
     assert_eq!(world.state().in_braintrust(), ["AKIANOW"]);
 }
@@ -43,15 +44,15 @@ async fn the_version_is_labelled_while_its_credentials_are_written() {
 async fn a_write_that_fails_leaves_the_label_and_the_next_reconciliation_completes_it() {
     let world = out_of_step().await.always("PATCH", Fault::Status(500));
     restore(&world).await.unwrap_err();
-    assert_eq!(world.state().version_with("RESTORING").unwrap(), "now");
+    assert_eq!(world.state().version_labelled("RESTORING_").unwrap(), "now");
     world.settle();
     // The label alone leads to the repair, whatever Braintrust shows.
     world.state().store("AKIANOW");
     assert!(reconcile(&world).await.unwrap());
-    assert_eq!(world.state().version_with("RESTORING").unwrap(), "now", "the run that set it may be under way");
+    assert_eq!(world.state().version_labelled("RESTORING_").unwrap(), "now", "the run that set it may be under way");
     world.state().end_the_overlap();
     assert!(reconcile(&world).await.unwrap());
-    assert_eq!(world.state().version_with("RESTORING"), None);
+    assert_eq!(world.state().version_labelled("RESTORING_"), None);
     assert!(!reconcile(&world).await.unwrap());
 }
 
@@ -62,31 +63,20 @@ async fn credentials_that_become_current_meanwhile_are_the_ones_that_braintrust_
         let world = out_of_step().await.before("DescribeSecret", calls_before, promote);
         restore(&world).await.unwrap();
         assert_eq!(world.state().in_braintrust(), ["AKIANEW"], "before call {calls_before}");
-        assert_eq!(world.state().version_with("RESTORING"), None);
+        assert_eq!(world.state().version_labelled("RESTORING_"), None);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_runs_restoration_has_precedence_until_that_run_has_ended() {
-    let world = out_of_step().await.given(|state| {
-        label(state, "RESTORING", "old");
-        state.secret_changed_at = crate::rotation::test_world::now();
-    });
-    assert_eq!(restore(&world).await.unwrap_err().class, ErrorClass::Conflict);
-    assert_eq!(world.count("PATCH"), 0);
-    world.state().end_the_overlap();
-    restore(&world).await.unwrap();
-    assert_eq!(world.state().in_braintrust(), ["AKIANOW"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_label_of_an_interrupted_rollback_is_removed_once_that_run_has_ended() {
-    let world = out_of_step().await.given(|state| {
-        state.store("AKIANOW");
-        label(state, "RESTORING", "old");
-    });
-    assert!(!reconcile(&world).await.unwrap());
-    assert_eq!(world.state().version_with("RESTORING"), None);
+async fn what_an_interrupted_run_may_have_written_is_replaced_once_that_run_has_ended() {
+    for (hours, is_repaired) in [(0, false), (-1, true)] {
+        let world = out_of_step().await.given(|state| {
+            state.store("AKIANOW");
+            state.label("RESTORING_", hours, "old");
+        });
+        assert_eq!(reconcile(&world).await.unwrap(), is_repaired);
+        assert_eq!(world.state().version_labelled("RESTORING_").is_none(), is_repaired);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -95,7 +85,10 @@ async fn whatever_differs_from_the_current_credentials_is_repaired_once() {
         |state| state.store("AKIAOTHER"),
         |state| state.ai_secrets[0].json["metadata"]["region"] = "eu-west-1".into(),
         |state| state.ai_secrets[0].json["metadata"]["auth_type"] = "api_key".into(),
-        |state| state.ai_secrets[0].json["secret_updated_at"] = "2100-01-01T00:00:00Z".into(),
+        |state| {
+            state.ai_secrets[0].secret = "somebody else's".to_owned();
+            state.ai_secrets[0].json["secret_updated_at"] = "2026-01-15T11:00:00Z".into();
+        },
     ];
     for (case, change) in overwrite.into_iter().enumerate() {
         let world = out_of_step().await.given(|state| state.store("AKIANOW")).given(change);

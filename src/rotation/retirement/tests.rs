@@ -432,10 +432,10 @@ async fn nothing_is_restored_where_nothing_is_current() {
 async fn abandon(world: &World) -> Error {
     let abandon = async {
         let staged = world.staged_run();
-        let versions = staged.snapshot().await.ok().unwrap().versions;
-        let pending = versions.pending.as_ref().unwrap();
+        let snapshot = staged.snapshot().await.ok().unwrap();
+        let pending = snapshot.versions.pending.as_ref().unwrap();
         assert!(matches!(pending.value, VersionValue::Credentials(_)));
-        staged.abandon_pending(&pending.id, "Wait").await
+        staged.abandon_pending(&pending.id, &snapshot, "Wait").await
     };
     world.run(abandon).await
 }
@@ -469,9 +469,16 @@ async fn a_dead_pending_version_stays_while_braintrust_fails() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dead_pending_version_is_abandoned_if_the_current_credentials_are_dead_too() {
-    let world = with_dead_pending_credentials().await;
-    let world = world.always("ListFoundationModels", Fault::Code("AccessDeniedException"));
+    let world = with_dead_pending_credentials().await.given(|state| state.deactivate("AKIANOW"));
     let error = abandon(&world).await;
     assert!(!error.problem.contains("restored"), "{error}");
     assert_eq!(world.changes(), ["UpdateSecretVersionStage AWSPENDING"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_pending_version_stays_while_the_current_credentials_cannot_be_proven() {
+    let world = with_dead_pending_credentials().await;
+    let world = world.always("ListFoundationModels", Fault::Code("AccessDeniedException"));
+    assert_eq!(abandon(&world).await.service, Service::Bedrock);
+    assert_eq!(world.state().staged("AWSPENDING").unwrap(), "AKIADEAD");
 }

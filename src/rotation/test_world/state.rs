@@ -86,6 +86,15 @@ impl State {
     /// Makes the last change of the secret older than any overlap.
     pub fn end_the_overlap(&mut self) {
         self.secret_changed_at = in_hours(-100);
+        for version in self.versions.values_mut() {
+            let older = |stage: &String| match stage.split('_').collect::<Vec<_>>()[..] {
+                [name, time, version] if time.parse::<i64>().is_ok() => {
+                    format!("{name}_{}_{version}", in_hours(-100).as_second())
+                }
+                _ => stage.clone(),
+            };
+            version.stages = version.stages.iter().map(older).collect();
+        }
     }
 
     pub fn add_key(&mut self, id: &str, created: i64) {
@@ -153,6 +162,17 @@ impl State {
         }
     }
 
+    /// The version with a label whose name ends with a time.
+    pub fn version_labelled(&self, prefix: &str) -> Option<String> {
+        let is_labelled = |version: &StagedVersion| version.stages.iter().any(|stage| stage.starts_with(prefix));
+        self.versions.iter().find(|(_, version)| is_labelled(version)).map(|(id, _)| id.clone())
+    }
+
+    /// A run set a label so many hours before now.
+    pub fn label(&mut self, prefix: &str, hours: i64, version: &str) {
+        self.move_stage(&format!("{prefix}{}_{version}", in_hours(hours).as_second()), Some(version));
+    }
+
     pub fn version_with(&self, stage: &str) -> Option<String> {
         self.versions.iter().find(|(_, version)| version.stages.contains(stage)).map(|(id, _)| id.clone())
     }
@@ -178,7 +198,8 @@ impl State {
             json!({"auth_type": "iam_credentials", "access_key": id, "session_token": ""})
         };
         self.patch(index, &json!({"secret": secret_of(id), "metadata": metadata}));
-        self.ai_secrets[index].json["secret_updated_at"] = json!(in_hours(-100).to_string());
+        let updated_at = in_hours(-100) + SignedDuration::from_secs(1);
+        self.ai_secrets[index].json["secret_updated_at"] = json!(updated_at.to_string());
     }
 
     /// Merges as Braintrust does.
@@ -187,7 +208,8 @@ impl State {
         for (name, value) in body["metadata"].as_object().into_iter().flatten() {
             ai_secret.json["metadata"][name] = value.clone();
         }
-        if let Some(secret) = body["secret"].as_str() {
+        // The same value again changes no time.
+        if let Some(secret) = body["secret"].as_str().filter(|secret| *secret != ai_secret.secret) {
             ai_secret.secret = secret.to_owned();
             self.changes_of_ai_secrets += 1;
             let changed_at = now() + SignedDuration::from_millis(self.changes_of_ai_secrets);
