@@ -41,6 +41,10 @@ def test_the_function_needs_every_action_that_its_policy_allows(world, deployed,
     for name in ["ReadTheBraintrustApiKey", *(set(whole) - {"ReadTheBraintrustApiKey", *OF_CHECK, *OF_LAMBDA})]:
         actions = whole[name]["Action"]
         for action in [actions] if isinstance(actions, str) else actions:
+            if action == "secretsmanager:PutSecretValue" and kind in ROLE_BASED:
+                # A pending version would be resumed, which needs no PutSecretValue.
+                set_execution_policy(world, outputs, whole)
+                rotate_deployed(world, outputs, FORCED_EVENT)
             set_execution_policy(world, outputs, narrowed(whole, name, action))
             if action == "secretsmanager:PutSecretValue" and kind in ROLE_BASED:
                 # Braintrust gets the credentials nevertheless, because the next run can make others.

@@ -141,9 +141,6 @@ def test_the_current_credentials_replace_dead_pending_ones_until_new_ones_are_st
     assert outcome(function.invoke(scheduled_run())) == "rotated"
     interrupt_after_set(world, function, FORCED)
     end_the_pending_key(world, target, how)
-    if how == "deactivated":
-        # The first run deletes the key, and the second one has to know that it is gone.
-        world.age_credentials(target, LISTED_BY_NOW, "AWSPENDING")
     assert not world.has_working_credentials(ai_secret)
     world.aws.fail(lambda request: request.call.startswith("iam:Create"), Reply(403), times=None)
     assert not function.invoke(FORCED).ok

@@ -102,9 +102,13 @@ def test_a_key_that_a_simultaneous_rollback_makes_current_is_not_deactivated(wor
         return False
 
     world.braintrust.fail(rolled_back, Reply(500))
-    report = function.invoke(scheduled_run()).report_in_error()
-    failed_error(report, "conflict", "secrets_manager")
+    # The rotation had ended. Its retirement is left to a later run, which is warned of.
+    result = function.invoke(scheduled_run())
+    assert outcome(result) == "rotated"
+    [report] = result.body["targets"]
+    assert "AWSCURRENT" in str(report["warnings"]) and "retired" not in report
     assert list(world.iam_keys(target).values()) == [True, True]
+    assert world.stages(target)["AWSCURRENT"] == first and world.has_working_credentials(ai_secret)
     assert world.braintrust.credentials(ai_secret)["secret"] == secret_of(world.staged_value(target))
 
 
