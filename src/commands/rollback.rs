@@ -2,6 +2,8 @@
 //!
 //! The stages move first. If the rollback is interrupted after that, the next scheduled run completes it.
 
+use jiff::Timestamp;
+
 use crate::aws::bedrock::Proven;
 use crate::aws::secrets_manager::{Label, Stages, TimedLabel};
 use crate::credentials::Credentials;
@@ -74,16 +76,16 @@ async fn restore(
     version: &str,
     reactivate: bool,
 ) -> Result<(), NotRestored> {
-    let stages = &snapshot.versions.stages;
+    let (stages, promoted_at) = (&snapshot.versions.stages, staged.run.now());
     let proven = prepare(staged, snapshot, version, reactivate).await.map_err(|error| (error, true))?;
-    swap(staged, version, stages).await?;
+    swap(staged, version, promoted_at, stages).await?;
     let written = async {
         staged.set(proven, Fallback::Restore).await?;
         staged.verify(proven.credentials()).await
     };
     match written.await {
-        Ok(()) => stay_current(staged, version).await,
-        Err(error) => Err(swap_back(staged, version, stages.current(), error).await),
+        Ok(()) => stay_current(staged, version, stages).await,
+        Err(error) => Err(swap_back(staged, version, promoted_at, stages.current(), error).await),
     }
 }
 
@@ -109,40 +111,54 @@ async fn prepare<'s>(
 }
 
 /// Makes the previous version current. After a lost response, the stages may have moved.
-async fn swap(staged: &StagedRun<'_>, version: &str, stages: &Stages) -> Result<(), NotRestored> {
-    let (secret, now) = (&staged.secret, staged.run.now());
-    let current = stages.current();
+async fn swap(
+    staged: &StagedRun<'_>,
+    version: &str,
+    promoted_at: Timestamp,
+    stages: &Stages,
+) -> Result<(), NotRestored> {
+    let (secret, current) = (&staged.secret, stages.current());
     let moved = async {
         secret.move_label(Label::RolledBack, current, stages.labelled(Label::RolledBack)).await?;
         // Secrets Manager leaves AWSPENDING on the version that it made current, where it would look like a rotation.
         if let Some(ended) = stages.pending_on_ended() {
             secret.remove_pending(ended).await?;
         }
-        secret.add_label(TimedLabel::Promoted, now, version).await?;
+        secret.add_label(TimedLabel::Promoted, promoted_at, version).await?;
         secret.promote(version, current).await
     };
     match moved.await {
-        Ok(()) => {
-            for (labelled, at) in stages.times(TimedLabel::Promoted) {
-                secret.remove_label(TimedLabel::Promoted, at, labelled).await.map_err(|error| (error, false))?;
-            }
-            Ok(())
-        }
-        Err(error) if error.is_transient() => Err((error, false).into()),
-        Err(error) => {
-            let undone = secret.move_label(Label::RolledBack, None, current).await;
-            let undone = undone.and(secret.remove_label(TimedLabel::Promoted, now, version).await);
+        Err(error) if !error.is_transient() => {
+            let undone = remove_marks(staged, version, promoted_at, current).await;
             Err((error, undone.is_ok()).into())
         }
+        moved => Ok(moved.map_err(|error| (error, false))?),
     }
 }
 
+/// Removes what a rollback that did not happen has set.
+async fn remove_marks(
+    staged: &StagedRun<'_>,
+    version: &str,
+    promoted_at: Timestamp,
+    current: Option<&str>,
+) -> Result<(), Error> {
+    staged.secret.move_label(Label::RolledBack, None, current).await?;
+    staged.secret.remove_label(TimedLabel::Promoted, promoted_at, version).await
+}
+
 /// Moves the stages back after a failed write, and restores the credentials that are then current.
-async fn swap_back(staged: &StagedRun<'_>, version: &str, current: Option<&str>, error: Error) -> NotRestored {
+async fn swap_back(
+    staged: &StagedRun<'_>,
+    version: &str,
+    promoted_at: Timestamp,
+    current: Option<&str>,
+    error: Error,
+) -> NotRestored {
     let moved = async {
         let Some(current) = current else { return Ok(()) };
         staged.secret.promote(current, Some(version)).await?;
-        staged.secret.move_label(Label::RolledBack, None, Some(current)).await
+        remove_marks(staged, version, promoted_at, Some(current)).await
     };
     match moved.await {
         // In the case of a conflict, another run has made other credentials current, and those are restored.
@@ -155,10 +171,10 @@ async fn swap_back(staged: &StagedRun<'_>, version: &str, current: Option<&str>,
 }
 
 /// Checks after the write that no other run has made other credentials current. If one has, Braintrust gets those.
-async fn stay_current(staged: &StagedRun<'_>, version: &str) -> Result<(), NotRestored> {
+async fn stay_current(staged: &StagedRun<'_>, version: &str, before: &Stages) -> Result<(), NotRestored> {
     let stages = staged.secret.describe().await.map_err(|error| (error, false))?;
     if stages.current() == Some(version) {
-        return Ok(());
+        return Ok(staged.forget_promotions(before).await.map_err(|error| (error, true))?);
     }
     let lost = staged.conflict("another run moved AWSCURRENT during the rollback", OTHER_RUN);
     Err(staged.try_to_restore_after(lost).await.into())

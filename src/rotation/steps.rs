@@ -7,7 +7,7 @@ use super::snapshot::{Snapshot, Versions};
 use super::staged_run::StagedRun;
 use super::{contract, destinations, policy};
 use crate::aws::bedrock::Proven;
-use crate::aws::secrets_manager::{Label, NotStaged, TimedLabel};
+use crate::aws::secrets_manager::{Label, NotStaged, Stages, TimedLabel};
 use crate::aws::staged_value::{self, VersionValue};
 use crate::config::Source;
 use crate::credentials::Credentials;
@@ -115,12 +115,17 @@ impl StagedRun<'_> {
             Err(lost) if lost.class == ErrorClass::Conflict => return Err(self.give_way(version, lost).await),
             result => result?,
         }
-        // Labels keep the versions of earlier rotations alive.
-        for (labelled, at) in stages.times(TimedLabel::Promoted) {
-            self.secret.remove_label(TimedLabel::Promoted, at, labelled).await?;
-        }
+        self.forget_promotions(stages).await?;
         let rolled_back = stages.labelled(Label::RolledBack).filter(|labelled| stages.current() == Some(labelled));
         self.secret.move_label(Label::RolledBack, None, rolled_back).await
+    }
+
+    /// Removes the labels of earlier promotions, which keep the versions of earlier rotations alive.
+    pub async fn forget_promotions(&self, before: &Stages) -> Result<(), Error> {
+        for (labelled, at) in before.times(TimedLabel::Promoted) {
+            self.secret.remove_label(TimedLabel::Promoted, at, labelled).await?;
+        }
+        Ok(())
     }
 
     /// The pending credentials, if a step may continue with them. Dead ones are abandoned.

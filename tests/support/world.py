@@ -167,10 +167,10 @@ class World:
         return json.loads(answer["SecretString"])
 
     def stages(self, target) -> dict[str, str]:
-        """The version that each stage is on, including the function's own labels."""
+        """The version that each stage is on, without the labels that only tell when something was done."""
         answer = self.client("secretsmanager").describe_secret(SecretId=target["secret_id"])
-        versions = answer.get("VersionIdsToStages", {})
-        return {stage: version for version, stages in versions.items() for stage in stages}
+        found = [(stage, version) for version, stages in answer.get("VersionIdsToStages", {}).items() for stage in stages]
+        return {stage: version for stage, version in found if not stage.startswith(("PROMOTED_", "RESTORED_"))}
 
     def put_value(self, target, value, stage="AWSCURRENT") -> str:
         """Puts a value into a new version with this stage. Returns the version."""
