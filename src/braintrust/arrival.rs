@@ -92,25 +92,33 @@ fn reads_back(layout: Layout, credentials: &Credentials, ai_secret: &AiSecret) -
 }
 
 fn has_changed(layout: Layout, credentials: &Credentials, before: Option<&AiSecret>, after: &AiSecret) -> bool {
-    let is_since_creation = |time: Timestamp| {
-        // Not `created_at - LEEWAY`, which may overflow.
-        let since = time.duration_since(credentials.created_at);
-        match before {
-            // Something else was there, so its time doesn't count.
-            Some(before) if !reads_back(layout, credentials, before) => since > SignedDuration::ZERO,
-            // An API key does not read back, so its time must be exact after a PATCH.
-            Some(_) if credentials.kind().is_api_key() => since >= SignedDuration::ZERO,
-            Some(_) | None => since >= -LEEWAY,
-        }
-    };
+    // An API key does not read back, so its time must be exact after a PATCH.
+    let is_exact = before.is_some() && credentials.kind().is_api_key();
+    let leeway = if is_exact { SignedDuration::ZERO } else { LEEWAY };
+    // Not `created_at - leeway`, which may overflow.
+    let is_since_creation = |time: Timestamp| time.duration_since(credentials.created_at) >= -leeway;
     let Some(before) = before else { return changed_at(after).is_none_or(is_since_creation) };
     match (changed_at(before), changed_at(after)) {
-        // The same value again changes no time: an interrupted run may have written it, or only the metadata differed.
-        (Some(was), Some(is)) => is > was || is_since_creation(is),
+        // The same value again changes no time, and an interrupted run may have written it before.
+        (Some(was), Some(is)) => is > was || (reads_back(layout, credentials, before) && is_since_creation(is)),
         (Some(_), None) => false,
         // With an older data plane or a first secret, there is nothing to compare with.
         (None, _) => true,
     }
+}
+
+/// Whether a PATCH of credentials that were there at `written_at` already has restored them: the same value again changes
+/// no time, so only the metadata may have differed.
+pub fn has_arrived_again(
+    layout: Layout,
+    credentials: &Credentials,
+    written_at: Timestamp,
+    before: &AiSecret,
+    after: &AiSecret,
+) -> bool {
+    let (was, is) = (changed_at(before), changed_at(after));
+    let is_ours = was == is && was.is_some_and(|was| was.duration_since(written_at) <= LEEWAY);
+    is_ours && arrived(layout, credentials, None, after).is_ok()
 }
 
 /// Why an `ai_secret` doesn't hold the current credentials, as far as it shows. This function wrote them no later than

@@ -84,7 +84,7 @@ async fn restore(
         staged.verify(proven.credentials()).await
     };
     match written.await {
-        Ok(()) => stay_current(staged, version, stages).await,
+        Ok(()) => stay_current(staged, version, promoted_at, stages).await,
         Err(error) => Err(swap_back(staged, version, promoted_at, stages.current(), error).await),
     }
 }
@@ -101,10 +101,11 @@ async fn prepare<'s>(
         return Err(staged.conflict("another run has moved AWSPREVIOUS", OTHER_RUN));
     }
     if let (false, Some(source)) = (previous.is_active, staged.run.target.user_based()) {
-        staged.run.user_keys(source).await?.activate(&previous.credentials.id).await?;
+        // The label goes first: beside an active key, it means that another run is about to deactivate that.
         if snapshot.versions.stages.labelled(Label::Deactivating) == Some(version) {
             staged.secret.move_label(Label::Deactivating, None, Some(version)).await?;
         }
+        staged.run.user_keys(source).await?.activate(&previous.credentials.id).await?;
     }
     let confirmations = if previous.is_active { 1 } else { policy::confirmations(staged.run.target) };
     staged.run.prove(previous.credentials, confirmations).await
@@ -171,10 +172,15 @@ async fn swap_back(
 }
 
 /// Checks after the write that no other run has made other credentials current. If one has, Braintrust gets those.
-async fn stay_current(staged: &StagedRun<'_>, version: &str, before: &Stages) -> Result<(), NotRestored> {
+async fn stay_current(
+    staged: &StagedRun<'_>,
+    version: &str,
+    promoted_at: Timestamp,
+    before: &Stages,
+) -> Result<(), NotRestored> {
     let stages = staged.secret.describe().await.map_err(|error| (error, false))?;
     if stages.current() == Some(version) {
-        return Ok(staged.forget_promotions(before).await.map_err(|error| (error, true))?);
+        return Ok(staged.forget_promotions(before, version, promoted_at).await.map_err(|error| (error, true))?);
     }
     let lost = staged.conflict("another run moved AWSCURRENT during the rollback", OTHER_RUN);
     Err(staged.try_to_restore_after(lost).await.into())

@@ -283,6 +283,8 @@ struct Write<'a> {
 pub enum Fallback {
     /// Fail, because the caller restores the credentials that worked before.
     Restore,
+    /// The same. These credentials were there at this time already, so perhaps only the metadata differs.
+    Rewrite(Timestamp),
     /// Repeat the write until the deadline, because nobody has the old credentials.
     Complete,
 }
@@ -318,6 +320,16 @@ impl Write<'_> {
         written.map_err(|error| NotWritten { error, is_mixed: is_mixed.get() })
     }
 
+    fn arrived(&self, after: &AiSecret) -> Result<(), NotArrived> {
+        let (before, layout, credentials) = (&self.found.ai_secret, self.found.layout, self.proven.credentials());
+        let has_arrived_again = || match self.fallback {
+            Fallback::Rewrite(at) => arrival::has_arrived_again(layout, credentials, at, before, after),
+            Fallback::Restore | Fallback::Complete => false,
+        };
+        let arrived = arrival::arrived(layout, credentials, Some(before), after);
+        arrived.or_else(|why| if has_arrived_again() { Ok(()) } else { Err(why) })
+    }
+
     /// PATCHes all parts in one request. Braintrust's response has the changed object, which shows whether the
     /// credentials arrived. If it doesn't show them or was lost, the `ai_secret` is read once more.
     async fn patch(&self, is_first: bool) -> Result<Update, NotWritten> {
@@ -333,9 +345,7 @@ impl Write<'_> {
         };
         let response = run.services.braintrust(&destination.data_plane, run.deadline, patch).await;
         let lost = match response {
-            Ok(after) if arrival::arrived(layout, credentials, Some(before), &after).is_ok() => {
-                return Ok(Update::Written);
-            }
+            Ok(after) if self.arrived(&after).is_ok() => return Ok(Update::Written),
             Ok(_) => None,
             Err(_) if is_superseded.get() => return Ok(Update::Superseded),
             Err(error) if error.is_transient() => Some(error),
@@ -344,9 +354,7 @@ impl Write<'_> {
         let get = async |api: Braintrust<'_>| api.get(before.id).await;
         let after = run.services.braintrust(&destination.data_plane, run.deadline, get).await;
         let arrived = match (lost, after) {
-            (None, after) => {
-                arrival::arrived(layout, credentials, Some(before), &after?).map_err(|why| not_arrived(found, why))
-            }
+            (None, after) => self.arrived(&after?).map_err(|why| not_arrived(found, why)),
             (Some(lost), Ok(after)) => arrival::arrived_unconfirmed(layout, credentials, before, &after)
                 .map_err(|why| if why.is_mixture { not_arrived(found, why) } else { lost.into() }),
             (Some(lost), Err(_)) => Err(lost.into()),

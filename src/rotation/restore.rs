@@ -23,18 +23,29 @@ const MAX_MOVES: usize = 3;
 impl StagedRun<'_> {
     /// Makes the destinations hold the current credentials. Returns whether any had to be repaired.
     pub async fn reconcile(&self, snapshot: &Snapshot) -> Result<bool, Error> {
-        let versions = &snapshot.versions;
         let is_out_of_step = self.is_out_of_step(snapshot).await?;
         if is_out_of_step {
             self.restore_current().await?;
         }
-        // From now on the overlap counts from here, even if labels move LastChangedDate.
-        if let (Some(version), Some(_)) = (versions.current_version(), self.run.target.user_based())
-            && versions.stages.time_of(TimedLabel::Promoted, version).is_none()
-        {
-            self.secret.add_label(TimedLabel::Promoted, self.run.now(), version).await?;
+        if self.run.target.user_based().is_some() {
+            self.label_current(&snapshot.versions).await?;
         }
         Ok(is_out_of_step)
+    }
+
+    /// Labels the current version if somebody else made it current, so that the overlap counts from now on, and forgets
+    /// promotions that interrupted runs left on other versions.
+    async fn label_current(&self, versions: &Versions) -> Result<(), Error> {
+        let (stages, current) = (&versions.stages, versions.current_version());
+        for (labelled, at) in stages.times(TimedLabel::Promoted).filter(|(_, at)| self.has_ended(*at)) {
+            if ![current, stages.pending()].contains(&Some(labelled)) {
+                self.secret.remove_label(TimedLabel::Promoted, at, labelled).await?;
+            }
+        }
+        match current.filter(|version| stages.time_of(TimedLabel::Promoted, version).is_none()) {
+            Some(version) => self.secret.add_label(TimedLabel::Promoted, self.run.now(), version).await,
+            None => Ok(()),
+        }
     }
 
     /// Whether the current credentials work and a destination doesn't hold them, or may not: a run that was writing was
@@ -61,6 +72,7 @@ impl StagedRun<'_> {
     /// Writes the credentials that are current now to all destinations, if they work. If `AWSCURRENT` moves meanwhile,
     /// the credentials that it then names are written as well.
     pub async fn restore_current(&self) -> Result<(), Error> {
+        let mut announced = Vec::new();
         for _ in 0..MAX_MOVES {
             let versions = Versions::read(&self.secret).await?;
             let (Some(version), Some(current)) = (versions.current_version(), versions.current()) else {
@@ -72,34 +84,49 @@ impl StagedRun<'_> {
                 return Err(self.conflict(problem, "The next rotation replaces them"));
             }
             let proven = self.run.prove(current, 1).await?;
-            let announced_at = self.run.now();
-            self.secret.add_label(TimedLabel::Restoring, announced_at, version).await?;
+            announced.push((version.to_owned(), self.announce_restoring(&versions.stages, version).await?));
             let is_current = async || Ok::<_, Error>(self.secret.describe().await?.current() == Some(version));
-            let mut is_done = is_current().await?;
-            if is_done {
+            if is_current().await? {
                 let readings = self.run.read_destinations().await;
-                destinations::all_succeeded(&self.run.write_all(&readings, proven, Fallback::Restore).await)?;
-                is_done = is_current().await?;
-            }
-            if is_done {
-                self.replace_labels(&versions.stages, version).await?;
-            }
-            self.secret.remove_label(TimedLabel::Restoring, announced_at, version).await?;
-            if is_done {
-                return Ok(());
+                let fallback = versions.last_written().map_or(Fallback::Restore, Fallback::Rewrite);
+                destinations::all_succeeded(&self.run.write_all(&readings, proven, fallback).await)?;
+                if is_current().await? {
+                    self.remember_restored(&versions.stages, version).await?;
+                    for (labelled, at) in announced {
+                        self.secret.remove_label(TimedLabel::Restoring, at, &labelled).await?;
+                    }
+                    return Ok(());
+                }
             }
         }
         Err(self.conflict("AWSCURRENT kept moving", "Find out what keeps rotating the secret"))
     }
 
-    /// Remembers when the current credentials were restored, and removes what earlier runs left.
-    async fn replace_labels(&self, stages: &Stages, version: &str) -> Result<(), Error> {
-        self.secret.add_label(TimedLabel::Restored, self.run.now(), version).await?;
-        for (labelled, at) in stages.times(TimedLabel::Restored) {
-            self.secret.remove_label(TimedLabel::Restored, at, labelled).await?;
-        }
-        for (labelled, at) in stages.times(TimedLabel::Restoring).filter(|(_, at)| self.has_ended(*at)) {
+    /// Sets the label `RESTORING`, and removes those of ended runs, whose work this run repeats. A secret has room for 20
+    /// labels, so all but one are removed before.
+    async fn announce_restoring(&self, stages: &Stages, version: &str) -> Result<Timestamp, Error> {
+        let mut ended: Vec<_> = stages.times(TimedLabel::Restoring).filter(|(_, at)| self.has_ended(*at)).collect();
+        let last = ended.pop();
+        for (labelled, at) in ended {
             self.secret.remove_label(TimedLabel::Restoring, at, labelled).await?;
+        }
+        let now = self.run.now();
+        self.secret.add_label(TimedLabel::Restoring, now, version).await?;
+        if let Some((labelled, at)) = last {
+            self.secret.remove_label(TimedLabel::Restoring, at, labelled).await?;
+        }
+        Ok(now)
+    }
+
+    /// Remembers when the current credentials were restored, instead of when they were before.
+    async fn remember_restored(&self, stages: &Stages, version: &str) -> Result<(), Error> {
+        let now = self.run.now();
+        self.secret.add_label(TimedLabel::Restored, now, version).await?;
+        for (labelled, at) in stages.times(TimedLabel::Restored) {
+            // Another restoration may have ended in this second.
+            if (labelled, at.as_second()) != (version, now.as_second()) {
+                self.secret.remove_label(TimedLabel::Restored, at, labelled).await?;
+            }
         }
         Ok(())
     }

@@ -151,8 +151,9 @@ impl StagedRun<'_> {
         let mut restoring = now.stages.times(TimedLabel::Restoring);
         let is_restored = restoring.any(|(labelled, at)| Some(labelled) == version && !self.has_ended(at));
         let is_used = !is_unchanged || (is_pending && !was_pending);
-        if let Some(version) = version.filter(|_| is_used || is_restored) {
-            // The run that gives way takes its label with it, so that the other one can go on.
+        if let Some(version) = version.filter(|_| (is_used || is_restored) && before.stages.labelled(label) != version)
+        {
+            // The run that gives way takes its own label with it, so that the other one can go on.
             self.secret.move_label(label, None, Some(version)).await?;
         }
         if is_used {
@@ -198,7 +199,7 @@ impl StagedRun<'_> {
     /// orphaned key later, and one that doesn't read back would otherwise be replaced by every run.
     fn was_restored_since(&self, key: &Key, versions: &Versions) -> bool {
         let restored = versions.current_version().and_then(|id| versions.stages.time_of(TimedLabel::Restored, id));
-        let since = |created| restored.is_some_and(|at| at.duration_since(created) > LONGEST_RUN);
+        let since = |created| restored.is_some_and(|at| at.duration_since(created) > LONGEST_RUN * 2);
         key.created_at.is_some_and(since)
     }
 

@@ -104,12 +104,16 @@ impl Versions {
         has(Label::Deactivating) || has(Label::Deleting)
     }
 
-    /// When this function last wrote the current credentials to Braintrust, according to its labels. Without a label, the
-    /// last time at which the secret changed.
-    pub fn written_at(&self) -> Option<Timestamp> {
+    /// When this function last wrote the current credentials to Braintrust, according to its labels.
+    pub fn last_written(&self) -> Option<Timestamp> {
         let version = self.current_version()?;
         let times = [TimedLabel::Promoted, TimedLabel::Restored].map(|label| self.stages.time_of(label, version));
-        times.into_iter().flatten().max().or(self.stages.changed_at)
+        times.into_iter().flatten().max()
+    }
+
+    /// [`Self::last_written`], or the last time at which the secret changed if there is no label.
+    pub fn written_at(&self) -> Option<Timestamp> {
+        self.last_written().or(self.stages.changed_at)
     }
 
     pub fn pending_is_foreign(&self) -> bool {

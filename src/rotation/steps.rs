@@ -1,6 +1,7 @@
 //! The four steps of a rotation through a staged secret, which scheduled runs and Secrets Manager share.
 
 use futures_util::future::join;
+use jiff::Timestamp;
 
 use super::destinations::Fallback;
 use super::snapshot::{Snapshot, Versions};
@@ -104,8 +105,9 @@ impl StagedRun<'_> {
     /// finishSecret: moves `AWSCURRENT`. If another run moved it first, this run gives way.
     pub async fn finish(&self, version: &str, versions: &Versions) -> Result<(), Error> {
         let stages = &versions.stages;
+        let promoted_at = self.run.now();
         if self.run.target.user_based().is_some() {
-            self.secret.add_label(TimedLabel::Promoted, self.run.now(), version).await?;
+            self.secret.add_label(TimedLabel::Promoted, promoted_at, version).await?;
         }
         if stages.is_first_rotation() && stages.pending() == Some(version) {
             // Secrets Manager has already made the version current. Removing AWSPENDING ends its rotation.
@@ -115,15 +117,18 @@ impl StagedRun<'_> {
             Err(lost) if lost.class == ErrorClass::Conflict => return Err(self.give_way(version, lost).await),
             result => result?,
         }
-        self.forget_promotions(stages).await?;
+        self.forget_promotions(stages, version, promoted_at).await?;
         let rolled_back = stages.labelled(Label::RolledBack).filter(|labelled| stages.current() == Some(labelled));
         self.secret.move_label(Label::RolledBack, None, rolled_back).await
     }
 
     /// Removes the labels of earlier promotions, which keep the versions of earlier rotations alive.
-    pub async fn forget_promotions(&self, before: &Stages) -> Result<(), Error> {
-        for (labelled, at) in before.times(TimedLabel::Promoted) {
-            self.secret.remove_label(TimedLabel::Promoted, at, labelled).await?;
+    pub async fn forget_promotions(&self, before: &Stages, version: &str, at: Timestamp) -> Result<(), Error> {
+        for (labelled, earlier) in before.times(TimedLabel::Promoted) {
+            // A run that was interrupted in this second has set the same label.
+            if (labelled, earlier.as_second()) != (version, at.as_second()) {
+                self.secret.remove_label(TimedLabel::Promoted, earlier, labelled).await?;
+            }
         }
         Ok(())
     }

@@ -138,3 +138,15 @@ async fn a_rollback_that_could_neither_write_everywhere_nor_restore_is_repaired_
     assert!(world.run(reconcile).await.unwrap());
     assert_eq!(world.state().in_braintrust(), ["ACCANOW"; 2]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reactivation_that_is_interrupted_can_be_repeated() {
+    let world = rotated().await.given(|state| {
+        state.deactivate("AKIAOLD");
+        state.move_stage("DEACTIVATING", Some("old"));
+    });
+    let world = world.once("UpdateAccessKey", Fault::Status(400));
+    assert_eq!(roll_back(&world, true).await.outcome, Outcome::Failed);
+    assert_eq!(roll_back(&world, true).await.outcome, Outcome::RolledBack);
+    assert_eq!(world.state().in_braintrust(), ["AKIAOLD"]);
+}

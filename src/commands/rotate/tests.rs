@@ -375,7 +375,7 @@ async fn an_orphaned_api_key_is_replaced_in_braintrust_once_and_retired_after_th
         state.stage_key("now", "AWSCURRENT", "ACCANOW", -20);
         state.add_key("ACCAORPHAN", -1);
         state.store("ACCANOW");
-        state.keys.iter_mut().for_each(|key| key.created_at = in_minutes(-30));
+        state.keys.iter_mut().for_each(|key| key.created_at = in_minutes(-31));
         state.secret_changed_at = in_minutes(-28);
         state.ai_secrets[0].json["secret_updated_at"] = json!(in_minutes(-28).to_string());
     });
@@ -438,4 +438,18 @@ async fn a_rotation_removes_the_mark_of_a_rollback_that_did_not_happen() {
     let world = with_a_key_that_is_due().await.given(|state| state.move_stage("ROLLED_BACK", Some("now")));
     assert_eq!(rotate(&world, "event-1").await.outcome, Outcome::Rotated);
     assert_eq!(world.state().version_with("ROLLED_BACK"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resumed_rotation_does_not_take_its_metadata_for_the_whole() {
+    let world = World::with_access_keys().await.given(|state| {
+        state.stage_key("now", "AWSCURRENT", "AKIANOW", -900);
+        state.stage_key("new", "AWSPENDING", "AKIANEW", -2);
+        state.store("AKIANOW");
+        // The run that created the pending key wrote it, and restored the current one an hour ago.
+        state.ai_secrets[0].json["secret_updated_at"] = in_hours(-1).to_string().into();
+    });
+    let world = world.once("PATCH", Fault::OnlyField("metadata"));
+    assert_eq!(rotate(&world, "event-1").await.outcome, Outcome::Resumed);
+    assert_eq!(world.state().in_braintrust(), ["AKIANEW"]);
 }

@@ -91,7 +91,11 @@ async fn whatever_differs_from_the_current_credentials_is_repaired_once() {
         },
     ];
     for (case, change) in overwrite.into_iter().enumerate() {
-        let world = out_of_step().await.given(|state| state.store("AKIANOW")).given(change);
+        let world = out_of_step().await.given(|state| {
+            state.store("AKIANOW");
+            state.label("PROMOTED_", -100, "now");
+        });
+        let world = world.given(change);
         assert!(reconcile(&world).await.unwrap(), "{case}");
         assert_eq!(world.state().in_braintrust(), ["AKIANOW"], "{case}");
         assert!(!reconcile(&world).await.unwrap(), "{case}");
@@ -127,4 +131,53 @@ async fn a_run_that_loses_its_version_writes_back_what_is_current_and_ends_no_ke
     assert_eq!(world.state().in_braintrust(), ["AKIAWINNER"]);
     assert_eq!(world.state().version_with("AWSPENDING"), None);
     assert!(world.state().is_active("AKIALOSER"), "a gateway may have cached it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn labels_of_interrupted_restorations_do_not_pile_up() {
+    let world = out_of_step().await.always("PATCH", Fault::Status(403));
+    for _ in 0..25 {
+        reconcile(&world).await.unwrap_err();
+        tokio::time::advance(std::time::Duration::from_secs(3_600)).await;
+    }
+    world.settle();
+    assert!(reconcile(&world).await.unwrap());
+    assert_eq!(world.state().version_labelled("RESTORING_"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_patch_of_which_only_the_metadata_was_carried_out_is_sent_again() {
+    let world = out_of_step().await.once("PATCH", Fault::OnlyField("metadata"));
+    restore(&world).await.unwrap();
+    assert_eq!(world.state().in_braintrust(), ["AKIANOW"]);
+    assert_eq!(world.count("PATCH"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_label_stays_until_what_became_current_is_written() {
+    let promote = |state: &mut State| {
+        state.stage_key("new", "AWSCURRENT", "ACCANEW", 0);
+        state.label("PROMOTED_", 0, "new");
+        state.store("ACCANEW");
+    };
+    let world = World::with_api_keys().await.given(|state| {
+        state.stage_key("old", "AWSCURRENT", "ACCAOLD", -200);
+        state.stage_key("now", "AWSCURRENT", "ACCANOW", -100);
+        state.store("ACCAOLD");
+    });
+    let refusal = Fault::Code("AccessDeniedException");
+    let world = world.before("PATCH", 1, promote).always("ListFoundationModels ACCANEW", refusal);
+    restore(&world).await.unwrap_err();
+    world.settle();
+    tokio::time::advance(std::time::Duration::from_secs(1_200)).await;
+    assert!(reconcile(&world).await.unwrap());
+    assert_eq!(world.state().in_braintrust(), ["ACCANEW"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_restorations_in_one_second_are_both_remembered() {
+    let world = out_of_step().await;
+    restore(&world).await.unwrap();
+    restore(&world).await.unwrap();
+    assert_eq!(world.state().version_labelled("RESTORED_").unwrap(), "now");
 }

@@ -241,6 +241,10 @@ impl Call {
                 if is_elsewhere {
                     return self.refuse("InvalidParameterException");
                 }
+                let labels: usize = state.versions.values().map(|version| version.stages.len()).sum();
+                if labels >= 20 && state.version_with(stage).is_none() {
+                    return self.refuse("LimitExceededException");
+                }
                 state.move_stage(stage, text("MoveToVersionId"));
                 state.secret_changed_at = now();
                 Answer::json(&json!({}))
