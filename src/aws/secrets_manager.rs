@@ -308,6 +308,11 @@ impl Stages {
         self.times(label).filter(|(labelled, _)| *labelled == version).map(|(_, at)| at).max()
     }
 
+    /// Whether a run has begun to deactivate or delete the version's key.
+    pub fn is_ending(&self, version: &str) -> bool {
+        [Label::Deactivating, Label::Deleting].into_iter().any(|label| self.labelled(label) == Some(version))
+    }
+
     pub fn labelled(&self, label: Label) -> Option<&str> {
         self.version_with(label.name())
     }

@@ -2,6 +2,8 @@
 //!
 //! The stages move first. If the rollback is interrupted after that, the next scheduled run completes it.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::aws::bedrock::Proven;
@@ -17,6 +19,8 @@ use crate::rotation::target_run::TargetRun;
 
 const ROTATE_INSTEAD: &str = "Rotate instead, with force";
 const OTHER_RUN: &str = "See the report of that run";
+const MAX_LOOKS: usize = 5;
+const BETWEEN_LOOKS: Duration = Duration::from_secs(2);
 
 pub async fn run(run: TargetRun<'_>, dry_run: bool, reactivate: bool) -> TargetReport {
     if !run.deadline.allows_a_start() {
@@ -46,7 +50,7 @@ async fn roll_back(staged: &StagedRun<'_>, dry_run: bool, reactivate: bool) -> R
     // From here on, no other run retires the previous credentials. One that already does is seen in the next snapshot.
     let announced_at = staged.run.now();
     staged.secret.add_label(TimedLabel::Restoring, announced_at, previous.version).await?;
-    let result = match staged.snapshot().await {
+    let result = match look_again(staged, previous.version).await {
         Ok(snapshot) => restore(staged, &snapshot, previous.version, reactivate).await,
         Err(error) => Err(NotRestored { error, is_settled: true }),
     };
@@ -54,6 +58,22 @@ async fn roll_back(staged: &StagedRun<'_>, dry_run: bool, reactivate: bool) -> R
         staged.secret.remove_label(TimedLabel::Restoring, announced_at, previous.version).await?;
     }
     result.map(|()| Outcome::RolledBack).map_err(|failed| failed.error)
+}
+
+/// The state after this run's label was set. A run that was about to retire the previous key sees that label and gives way,
+/// so this run waits for it.
+async fn look_again(staged: &StagedRun<'_>, version: &str) -> Result<Snapshot, Error> {
+    let mut snapshot = staged.snapshot().await?;
+    for _ in 0..MAX_LOOKS {
+        let previous = snapshot.versions.previous().map(|credentials| credentials.id.as_str());
+        let is_active = snapshot.keys.iter().any(|key| Some(key.id.as_str()) == previous && key.active);
+        if !is_active || !snapshot.versions.stages.is_ending(version) {
+            break;
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+        snapshot = staged.snapshot().await?;
+    }
+    Ok(snapshot)
 }
 
 /// Why the previous credentials were not restored.
@@ -229,9 +249,7 @@ impl<'s> Previous<'s> {
             (true, Some(key)) => key.active,
             (true, None) => return refuse("the previous credentials were deleted".to_owned(), ROTATE_INSTEAD),
         };
-        let is_ending = stages.labelled(Label::Deleting) == Some(version)
-            || (is_active && stages.labelled(Label::Deactivating) == Some(version));
-        if is_ending {
+        if stages.labelled(Label::Deleting) == Some(version) || (is_active && stages.is_ending(version)) {
             return refuse(format!("another run has begun to retire {}", credentials.id), ROTATE_INSTEAD);
         }
         if !is_active && !reactivate {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::target_run::TargetRun;
 use crate::aws::iam_keys::Key;
-use crate::aws::secrets_manager::{Label, StagedSecret, Stages, TimedLabel};
+use crate::aws::secrets_manager::{StagedSecret, Stages, TimedLabel};
 use crate::aws::staged_value::VersionValue;
 use crate::credentials::Credentials;
 use crate::error::Error;
@@ -99,9 +99,7 @@ impl Versions {
 
     /// Whether a run has begun to deactivate or delete the key.
     pub fn is_ending(&self, id: &str) -> bool {
-        let version = self.version_of(id);
-        let has = |label| version.is_some() && self.stages.labelled(label) == version;
-        has(Label::Deactivating) || has(Label::Deleting)
+        self.version_of(id).is_some_and(|version| self.stages.is_ending(version))
     }
 
     /// When this function last wrote the current credentials to Braintrust, according to its labels.

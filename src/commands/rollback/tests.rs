@@ -150,3 +150,11 @@ async fn a_reactivation_that_is_interrupted_can_be_repeated() {
     assert_eq!(roll_back(&world, true).await.outcome, Outcome::RolledBack);
     assert_eq!(world.state().in_braintrust(), ["AKIAOLD"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_waits_for_a_run_that_gives_way_to_it() {
+    let world = rotated().await.before("DescribeSecret", 2, |state| state.move_stage("DELETING", Some("old")));
+    let world = world.before("DescribeSecret", 3, |state| state.move_stage("DELETING", None));
+    assert_eq!(roll_back(&world, false).await.outcome, Outcome::RolledBack);
+    assert_eq!(world.state().in_braintrust(), ["AKIAOLD"]);
+}
