@@ -18,7 +18,7 @@ def break_local_stack(function, what):
         print("The Bedrock role may no longer use Bedrock. make doctor finds it, and make run starts again.")
     elif what == "ai_secret":
         _overwrite(local)
-        print("The ai_secret now holds credentials that somebody else wrote. make rotate FORCE=true replaces them.")
+        print("The ai_secret now holds credentials that somebody else wrote. The next scheduled run repairs that: make rotate.")
     else:
         sys.exit("WHAT must be trust or bedrock (for role-based kinds), or ai_secret (for all kinds).")
 

@@ -163,14 +163,22 @@ def what_next(stack, kind, trigger, secret):
     yield from ("status", "doctor")
     if trigger == "schedule":
         yield "rotate FORCE=true"
-    versions = stack.client("secretsmanager").describe_secret(SecretId=secret)["VersionIdsToStages"]
-    if any("AWSPREVIOUS" in stages for stages in versions.values()):
+    if holds_previous_credentials(stack.client("secretsmanager"), secret):
         yield "rollback TARGETS=default"
     if kind in ("temporary", "short_term_api_key"):
         yield "break WHAT=trust"
     elif kind == "access_key":
         yield "break WHAT=ai_secret"
     yield "stop"
+
+
+def holds_previous_credentials(secrets_manager, secret):
+    """Whether there is something to roll back to, and not just the template's placeholder."""
+    versions = secrets_manager.describe_secret(SecretId=secret)["VersionIdsToStages"]
+    if not any("AWSPREVIOUS" in stages for stages in versions.values()):
+        return False
+    previous = secrets_manager.get_secret_value(SecretId=secret, VersionStage="AWSPREVIOUS")["SecretString"]
+    return "credential_id" in json.loads(previous or "{}")
 
 
 def work(done):

@@ -17,7 +17,7 @@ use crate::rotation::snapshot::Snapshot;
 use crate::rotation::staged_run::StagedRun;
 use crate::rotation::target_run::TargetRun;
 
-const ROTATE_INSTEAD: &str = "Rotate instead, with force";
+const ROTATE_INSTEAD: &str = "Rotate instead, with force. If both keys are in use, that works after the overlap";
 const OTHER_RUN: &str = "See the report of that run";
 const MAX_LOOKS: usize = 5;
 const BETWEEN_LOOKS: Duration = Duration::from_secs(2);
@@ -235,8 +235,7 @@ impl<'s> Previous<'s> {
             return refuse("no version with the stage AWSPREVIOUS holds credentials".to_owned(), ROTATE_INSTEAD);
         };
         if stages.labelled(Label::RolledBack) == Some(version) {
-            let remedy =
-                "Rotate instead, with force. If you do want them back, remove the label ROLLED_BACK from that version";
+            let remedy = "Rotate instead, with force, after the overlap. If you do want them back, remove the label ROLLED_BACK from that version";
             return refuse("the previous credentials are those that an earlier rollback replaced".to_owned(), remedy);
         }
         if !policy::is_worth_writing(snapshot.now, credentials) {
