@@ -45,7 +45,7 @@ impl Label {
     }
 }
 
-/// A label whose name has a time in seconds since 1970 and the beginning of the version's ID, so that each run has its own
+/// A label whose name has a time in microseconds since 1970 and the beginning of the version's ID, so that each run has its own
 /// and others see how old it is. `LastChangedDate` can't say that, because every label changes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimedLabel {
@@ -68,7 +68,7 @@ impl TimedLabel {
 
     fn name(self, at: Timestamp, version: &str) -> String {
         let version: String = version.chars().take(8).collect();
-        format!("{}{}_{version}", self.prefix(), at.as_second())
+        format!("{}{}_{version}", self.prefix(), at.as_microsecond())
     }
 }
 
@@ -296,8 +296,8 @@ impl Stages {
     /// The versions with a label, and its times.
     pub fn times(&self, label: TimedLabel) -> impl Iterator<Item = (&str, Timestamp)> {
         let time = move |stage: &String| {
-            let (seconds, _) = stage.strip_prefix(label.prefix())?.split_once('_')?;
-            Timestamp::from_second(seconds.parse().ok()?).ok()
+            let (microseconds, _) = stage.strip_prefix(label.prefix())?.split_once('_')?;
+            Timestamp::from_microsecond(microseconds.parse().ok()?).ok()
         };
         let labelled = self.stages_by_version.iter();
         labelled.flat_map(move |(version, stages)| stages.iter().filter_map(time).map(|at| (version.as_str(), at)))

@@ -123,8 +123,7 @@ impl StagedRun<'_> {
         let now = self.run.now();
         self.secret.add_label(TimedLabel::Restored, now, version).await?;
         for (labelled, at) in stages.times(TimedLabel::Restored) {
-            // Another restoration may have ended in this second.
-            if (labelled, at.as_second()) != (version, now.as_second()) {
+            if (labelled, at.as_microsecond()) != (version, now.as_microsecond()) {
                 self.secret.remove_label(TimedLabel::Restored, at, labelled).await?;
             }
         }

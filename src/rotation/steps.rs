@@ -125,8 +125,7 @@ impl StagedRun<'_> {
     /// Removes the labels of earlier promotions, which keep the versions of earlier rotations alive.
     pub async fn forget_promotions(&self, before: &Stages, version: &str, at: Timestamp) -> Result<(), Error> {
         for (labelled, earlier) in before.times(TimedLabel::Promoted) {
-            // A run that was interrupted in this second has set the same label.
-            if (labelled, earlier.as_second()) != (version, at.as_second()) {
+            if (labelled, earlier.as_microsecond()) != (version, at.as_microsecond()) {
                 self.secret.remove_label(TimedLabel::Promoted, earlier, labelled).await?;
             }
         }

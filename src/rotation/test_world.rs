@@ -256,6 +256,13 @@ impl World {
         self.changes_and_labels().into_iter().filter(|made| !is_label(made)).collect()
     }
 
+    /// [`Self::changes_and_labels`], without the times in labels.
+    pub fn changes_without_times(&self) -> Vec<String> {
+        let is_no_time = |part: &&str| part.parse::<i64>().is_err();
+        let without = |made: String| made.split('_').filter(is_no_time).collect::<Vec<_>>().join("_");
+        self.changes_and_labels().into_iter().map(without).collect()
+    }
+
     /// The calls that change something.
     pub fn changes_and_labels(&self) -> Vec<String> {
         const READ_ONLY: [&str; 7] = [

@@ -66,7 +66,7 @@ class LocalSecretsManager:
         with self._lock:
             for label, version in self._versions.stages(secret_id, _REGION).items():
                 if timed := _TIMED_LABEL.fullmatch(label):
-                    older = f"{timed[1]}_{int(timed[2]) - int(seconds)}_{timed[3]}"
+                    older = f"{timed[1]}_{int(timed[2]) - int(seconds) * 1_000_000}_{timed[3]}"
                     self._versions.take(label, version, secret_id, _REGION)
                     self._versions.attach(older, version, secret_id, _REGION)
         self._passed[secret_id].append((time.time(), seconds))

@@ -89,7 +89,7 @@ impl State {
         for version in self.versions.values_mut() {
             let older = |stage: &String| match stage.split('_').collect::<Vec<_>>()[..] {
                 [name, time, version] if time.parse::<i64>().is_ok() => {
-                    format!("{name}_{}_{version}", in_hours(-100).as_second())
+                    format!("{name}_{}_{version}", in_hours(-100).as_microsecond())
                 }
                 _ => stage.clone(),
             };
@@ -170,7 +170,7 @@ impl State {
 
     /// A run set a label so many hours before now.
     pub fn label(&mut self, prefix: &str, hours: i64, version: &str) {
-        self.move_stage(&format!("{prefix}{}_{version}", in_hours(hours).as_second()), Some(version));
+        self.move_stage(&format!("{prefix}{}_{version}", in_hours(hours).as_microsecond()), Some(version));
     }
 
     pub fn version_with(&self, stage: &str) -> Option<String> {
