@@ -14,11 +14,10 @@ use crate::report::{Outcome, TargetReport};
 use crate::rotation::destinations::Fallback;
 use crate::rotation::policy;
 use crate::rotation::snapshot::Snapshot;
-use crate::rotation::staged_run::StagedRun;
+use crate::rotation::staged_run::{OTHER_RUN, StagedRun};
 use crate::rotation::target_run::TargetRun;
 
 const ROTATE_INSTEAD: &str = "Rotate instead, with force. If both keys are in use, that works after the overlap";
-const OTHER_RUN: &str = "See the report of that run";
 const MAX_LOOKS: usize = 5;
 const BETWEEN_LOOKS: Duration = Duration::from_secs(2);
 

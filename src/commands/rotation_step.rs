@@ -11,7 +11,7 @@ use crate::rotation::contract::{self, StepState};
 use crate::rotation::destinations::Fallback;
 use crate::rotation::policy;
 use crate::rotation::snapshot::Snapshot;
-use crate::rotation::staged_run::StagedRun;
+use crate::rotation::staged_run::{OTHER_RUN, StagedRun};
 use crate::rotation::steps::Created;
 use crate::rotation::target_run::TargetRun;
 
@@ -67,7 +67,7 @@ async fn stay_pending(staged: &StagedRun<'_>, version: &str) -> Result<(), Error
     if [stages.pending(), stages.current()].contains(&Some(version)) {
         return Ok(());
     }
-    let lost = staged.conflict("another run rotated the secret during this step", "See the report of that run");
+    let lost = staged.conflict("another run rotated the secret during this step", OTHER_RUN);
     Err(staged.give_way(version, lost).await)
 }
 

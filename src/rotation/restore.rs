@@ -165,9 +165,8 @@ impl StagedRun<'_> {
     /// first, if there are any that work. If that fails, the version stays, and the next run tries again. Returns whether
     /// the current credentials were restored.
     pub async fn give_up_pending(&self, version: &str, snapshot: &Snapshot) -> Result<bool, Error> {
-        let is_restorable = snapshot.versions.current().is_some_and(|current| {
-            policy::is_worth_writing(snapshot.now, current) && !policy::is_current_dead(snapshot, self.run.target)
-        });
+        let is_restorable =
+            snapshot.versions.current().is_some() && !policy::is_current_dead(snapshot, self.run.target);
         if is_restorable {
             self.restore_current().await?;
         }

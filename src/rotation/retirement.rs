@@ -5,7 +5,7 @@ use std::cell::Cell;
 use super::policy::{self, Eviction, Retirement};
 use super::restore::LONGEST_RUN;
 use super::snapshot::{Snapshot, Versions};
-use super::staged_run::StagedRun;
+use super::staged_run::{OTHER_RUN, StagedRun};
 use crate::aws::iam_keys::Key;
 use crate::aws::secrets_manager::{Label, TimedLabel};
 use crate::braintrust::arrival::Presence;
@@ -13,8 +13,6 @@ use crate::config::UserBased;
 use crate::credentials::Credentials;
 use crate::error::{Error, Service};
 use crate::report;
-
-const OTHER_RUN: &str = "See the report of that run";
 
 impl StagedRun<'_> {
     /// Creates a key for `version`. If there is no free slot, an unneeded key is deleted first. A lost response leaves

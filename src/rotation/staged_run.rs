@@ -8,6 +8,9 @@ use crate::aws::secrets_manager::StagedSecret;
 use crate::config::SecretId;
 use crate::error::Error;
 
+/// The remedy of a run that another run has overtaken.
+pub const OTHER_RUN: &str = "See the report of that run";
+
 pub struct StagedRun<'a> {
     pub run: TargetRun<'a>,
     pub secret: StagedSecret<'a>,
