@@ -1,37 +1,112 @@
-"""Breaks the local stack in a way in which a real one can break."""
+"""Breaks the local stack in ways in which a real one can break, and mends it again."""
 
 import json
 import sys
 import urllib.request
 
+import local_stack
+
+NOBODY = {"Effect": "Deny", "Principal": "*", "Action": "sts:AssumeRole"}
+# What somebody enters into Braintrust's form.
+SOMEBODY_ELSES = {
+    "secret": "somebodyElsesSecretAccessKey000000000000",
+    "metadata": {"auth_type": "iam_credentials", "access_key": "AKIASOMEBODYELSES000"},
+}
+WHAT_BROKE = {
+    "trust": "The trust policy of the role {who} now refuses everybody, so no rotation can assume it.",
+    "bedrock": "{who} has lost the policy that allows it to call Bedrock.",
+    "ai_secret": "Braintrust's ai_secret now holds an access key that somebody else entered, so evaluations fail.",
+}
+
+
+def breakable(outputs):
+    """What can break, which depends on the kind of credentials."""
+    return ["trust", "bedrock", "ai_secret"] if "BedrockRoleArn" in outputs else ["bedrock", "ai_secret"]
+
 
 def break_local_stack(function, what):
-    local = function.local or sys.exit("Only the local stack can be broken.")
-    role = local["outputs"].get("BedrockRoleArn", "").rpartition("/")[2]
-    if what == "trust" and role:
-        _refuse_everybody(function.client("iam"), role)
-        print("The Bedrock role no longer trusts anybody. make doctor finds it, and make run starts again.")
-    elif what == "bedrock" and role:
-        iam = function.client("iam")
-        [policy] = iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]
-        iam.detach_role_policy(RoleName=role, PolicyArn=policy["PolicyArn"])
-        print("The Bedrock role may no longer use Bedrock. make doctor finds it, and make run starts again.")
-    elif what == "ai_secret":
-        _overwrite(local)
-        print("The ai_secret now holds credentials that somebody else wrote. The next scheduled run repairs that: make rotate.")
-    else:
-        sys.exit("WHAT must be trust or bedrock (for role-based kinds), or ai_secret (for all kinds).")
+    """Breaks one thing, and remembers how it was. Returns True."""
+    known = breakable(function.local["outputs"])
+    if what == "trust" and what not in known:
+        sys.exit("WHAT=trust is for the kinds that assume a role. For this one, WHAT must be {}.".format(" or ".join(known)))
+    if what not in known:
+        sys.exit("WHAT must be {}. For example: make break WHAT={}".format(" or ".join(known), known[0]))
+    broken, who = function.local.get("broken", {}), _Principal(function)
+    if what not in broken:
+        broken[what] = who.take_away(what) if what != "ai_secret" else _overwrite(function.local)
+        local_stack.remember(broken=broken)
+    print(WHAT_BROKE[what].format(who=who.arn))
+    print("\nmake doctor    # finds it, and says how to mend it\nmake mend      # mends it")
+    return True
 
 
-def _refuse_everybody(iam, role):
-    statement = {"Effect": "Deny", "Principal": "*", "Action": "sts:AssumeRole"}
-    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-    iam.update_assume_role_policy(RoleName=role, PolicyDocument=document)
+def mend_local_stack(function):
+    """Mends all that was broken. Returns whether that worked."""
+    broken, who = function.local.get("broken", {}), _Principal(function)
+    if not broken:
+        print("Nothing is broken.")
+        return True
+    for what in ("trust", "bedrock"):
+        if what in broken:
+            print(who.give_back(what, broken[what]))
+    if "ai_secret" in broken and not _rotate(function):
+        return False
+    local_stack.remember(broken={})
+    print("\nmake doctor    # shows that all is well")
+    return True
+
+
+def _rotate(function):
+    """The function itself repairs the ai_secret, as the next scheduled run would."""
+    report, failed = function.invoke(action="rotate")
+    if failed:
+        print("The scheduled run that should repair the ai_secret failed. To see why: make doctor")
+        return False
+    print("A scheduled run found the ai_secret changed, and wrote {} into it.".format(report["targets"][0]["credential_id"]))
+    return True
+
+
+class _Principal:
+    """The role or the IAM user whose credentials Braintrust uses."""
+
+    def __init__(self, function):
+        outputs, self.iam = function.local["outputs"], function.client("iam")
+        self.is_role = "BedrockRoleArn" in outputs
+        if self.is_role:
+            self.arn = outputs["BedrockRoleArn"]
+            self.name = {"RoleName": self.arn.rpartition("/")[2]}
+        else:
+            self.name = {"UserName": outputs["IamUserName"]}
+            self.arn = self.iam.get_user(**self.name)["User"]["Arn"]
+
+    def take_away(self, what):
+        """Returns what was there."""
+        if what == "trust":
+            before = self.iam.get_role(**self.name)["Role"]["AssumeRolePolicyDocument"]
+            self._trust({"Version": "2012-10-17", "Statement": [NOBODY]})
+            return before
+        policies = self.iam.list_attached_role_policies if self.is_role else self.iam.list_attached_user_policies
+        detach = self.iam.detach_role_policy if self.is_role else self.iam.detach_user_policy
+        [policy] = policies(**self.name)["AttachedPolicies"]
+        detach(**self.name, PolicyArn=policy["PolicyArn"])
+        return policy["PolicyArn"]
+
+    def give_back(self, what, before):
+        """Returns what to tell about it."""
+        if what == "trust":
+            self._trust(before)
+            return f"The trust policy of the role {self.arn} is as it was before."
+        attach = self.iam.attach_role_policy if self.is_role else self.iam.attach_user_policy
+        attach(**self.name, PolicyArn=before)
+        return f"{self.arn} has its policy for Bedrock again."
+
+    def _trust(self, document):
+        self.iam.update_assume_role_policy(**self.name, PolicyDocument=json.dumps(document))
 
 
 def _overwrite(local):
-    change = json.dumps({"secret": "somebody else's", "metadata": {"access_key": "AKIASOMEBODYELSES000"}})
     url = f"{local['braintrust_url']}/v1/ai_secret/{local['ai_secret']}"
-    request = urllib.request.Request(url, change.encode(), method="PATCH")
+    request = urllib.request.Request(url, json.dumps(SOMEBODY_ELSES).encode(), method="PATCH")
     request.add_header("Authorization", f"Bearer {local['braintrust_api_key']}")
     urllib.request.urlopen(request).close()
+    return "overwritten"

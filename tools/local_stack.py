@@ -17,6 +17,11 @@ def save(**state):
     STATE.write_text(json.dumps(state | {"pid": os.getpid(), "started": started(os.getpid())}))
 
 
+def remember(**changes):
+    """Adds to what `load` returns."""
+    STATE.write_text(json.dumps(json.loads(STATE.read_text()) | changes))
+
+
 def started(pid):
     """When a process started, which distinguishes it from a later one with the same ID."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]

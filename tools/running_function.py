@@ -10,7 +10,7 @@ import local_stack
 from botocore.config import Config
 from environment import ROOT
 
-NOT_RUNNING = "Nothing is running. Use `make run` first, or name a deployed stack with STACK=…"
+NOT_RUNNING = "Nothing is running. Start a local stack: make run. For a deployed stack, add STACK=<its name> to the command."
 
 
 class RunningFunction:
@@ -25,10 +25,10 @@ class RunningFunction:
         if not self.session.region_name:
             self.session = boto3.session.Session(region_name=_saved_region())
         if self.local:
-            print("The local stack that `make run` left running:")
+            print("The local stack that `make run` left running:\n")
             self.name = self.local["outputs"]["FunctionName"]
         else:
-            print(f"{stack} in {self.session.region_name}:")
+            print(f"The stack {stack} in {self.session.region_name}:\n")
             self.name = self._output_of(stack, "FunctionName")
 
     def client(self, service):

@@ -5,12 +5,25 @@ import shutil
 import sys
 import time
 
-RED, GREEN, YELLOW, BOLD = 31, 32, 33, 1
+from page import BOLD, GREEN, RED, YELLOW, Page
+
+__all__ = ["BOLD", "GREEN", "RED", "YELLOW", "Progress", "page", "paint", "redraw"]
+
+NARROWEST, WIDEST = 40, 140
+# Output that isn't for a terminal, such as a file, doesn't depend on the terminal's width.
+WITHOUT_TERMINAL = 80
+
+
+def page():
+    """The page that standard output is: as wide as the terminal, with colors unless NO_COLOR is set (https://no-color.org)."""
+    if not sys.stdout.isatty():
+        return Page(WITHOUT_TERMINAL)
+    columns = shutil.get_terminal_size().columns
+    return Page(min(max(columns, NARROWEST), WIDEST), not os.environ.get("NO_COLOR"))
 
 
 def paint(text, code):
-    """Colors text on a terminal, unless NO_COLOR is set (https://no-color.org)."""
-    return f"\x1b[{code}m{text}\x1b[0m" if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else text
+    return page().paint(text, code)
 
 
 def redraw(text):

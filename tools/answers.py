@@ -1,0 +1,280 @@
+"""Shows the function's answers: each function here turns one answer into lines of text.
+
+They are pure, so they get the time, the page, and `command`, which returns the command line for a goal: for example,
+`command("rotate", TARGETS="prod")` is `make rotate STACK=rotator TARGETS=prod`.
+"""
+
+from datetime import datetime
+
+from page import BOLD, GREEN, RED, YELLOW
+
+# Longer lines are hard to read.
+WIDEST = 99
+# A longer list of targets would hide those that need attention among those that don't.
+MANY_TARGETS = 4
+ROLE_BASED = ("temporary", "short_term_api_key")
+SERVICES = {
+    "function": "the function",
+    "iam": "IAM",
+    "sts": "STS",
+    "secrets_manager": "Secrets Manager",
+    "bedrock": "Bedrock",
+    "braintrust": "Braintrust",
+}
+STATE_COLORS = {"ok": GREEN, "never_rotated": YELLOW, "unknown": YELLOW}
+RESULT_COLORS = {"ok": GREEN, "warning": YELLOW, "unknown": YELLOW}
+CHANGES_NOTHING = ("would_rotate", "would_repair", "would_roll_back")
+
+
+def duration(seconds):
+    """A duration, in the largest unit of which it has at least two."""
+    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return "{} {}".format(round(seconds / size), unit)
+    return "1 second" if seconds == 1 else "{} seconds".format(int(seconds))
+
+
+def when(time, now):
+    # Before Python 3.11, fromisoformat doesn't know the Z.
+    seconds = (datetime.fromisoformat(time.replace("Z", "+00:00")) - now).total_seconds()
+    return "in " + duration(seconds) if seconds > 0 else duration(-seconds) + " ago"
+
+
+def expiry(time, now):
+    text = when(time, now)
+    return "expired " + text if text.endswith("ago") else "expires " + text
+
+
+def count(number, noun):
+    return "{} {}{}".format(number, noun, "" if number == 1 else "s")
+
+
+def error(error, page, indent):
+    call = " ".join([SERVICES.get(error["service"], error["service"]), error["call"]])
+    lines = page.paragraph("{}: {} ({}).".format(call, error["problem"], error["class"]), indent)
+    lines += page.paragraph(_sentence(error["remedy"]), indent)
+    aws = error.get("aws", {})
+    if "message" in aws:
+        lines += page.paragraph("AWS says: " + _sentence(aws["message"]), indent)
+    if "request_id" in aws:
+        lines += page.paragraph("For AWS Support: the request ID is {}.".format(aws["request_id"]), indent)
+    return lines
+
+
+def _sentence(text):
+    return text if text.endswith((".", "`")) else text + "."
+
+
+# Status
+
+
+def status(answer, page, now, command):
+    """A block for each target. Of many targets, those that are ok get one line each, and come first."""
+    page, targets, lines = page.at_most(WIDEST), answer["targets"], []
+    attention = [target for target in targets if target["state"] != "ok" or _notes(target, command)]
+    if len(targets) > MANY_TARGETS:
+        for target in targets:
+            if target not in attention:
+                lines += _in_one_line(target, page, now)
+        blocks = attention
+    else:
+        blocks = targets
+    for target in blocks:
+        lines += ([""] if lines else []) + _block(target, page, now, command)
+    if len(targets) > 1:
+        healthy = sum(target["state"] == "ok" for target in targets)
+        lines += ["", "{} of {} targets are ok.".format(healthy, len(targets))]
+    return lines
+
+
+def _in_one_line(target, page, now):
+    facts = [target["kind"], *([target["credential_id"]] if "credential_id" in target else [])]
+    facts += [expiry(target["expires_at"], now)] if "expires_at" in target else []
+    return page.paragraph("{}: {}, {}".format(target["name"], page.paint("ok", GREEN), ", ".join(facts)), "  ", "")
+
+
+def _block(target, page, now, command):
+    state = page.paint(target["state"].replace("_", " "), STATE_COLORS.get(target["state"], RED))
+    lines = ["{}: {}".format(page.paint(target["name"], BOLD), state)]
+    rows = [
+        ("kind", "{} in {}".format(target["kind"], target["region"])),
+        ("credentials", _credentials(target, now)),
+        ("next rotation", _next_rotation(target, now)),
+    ]
+    rows += [("ai_secret", _destination(target, entry)) for entry in target["ai_secrets"]]
+    for label, text in rows:
+        lines += page.paragraph(text, " " * 17, "  {:<15}".format(label))
+    if "error" in target:
+        lines += error(target["error"], page, "  ")
+    for color, note in _notes(target, command):
+        text = page.paragraph(note, "  ")
+        lines += [page.paint(line, color) if color else line for line in text]
+    return lines
+
+
+def _credentials(target, now):
+    if target["state"] == "never_rotated":
+        return "none yet"
+    facts = [target.get("credential_id", "an ID that isn't known")]
+    if "age_seconds" in target:
+        facts.append(duration(max(0, target["age_seconds"])) + " old")
+    if "expires_at" in target:
+        facts.append(expiry(target["expires_at"], now))
+    return ", ".join(facts)
+
+
+def _next_rotation(target, now):
+    who = {"schedule": "by the schedule", "secrets_manager": "by Secrets Manager"}[target["rotated_by"]]
+    time = target.get("next_rotation")
+    if time is None:
+        return who + ", at a time that isn't known"
+    return "{}, {}".format("at the next scheduled run" if time == "next_scheduled_run" else when(time, now), who)
+
+
+def _destination(target, entry):
+    found = entry.get("access_key_id")
+    if "error" in entry:
+        holds = "could not be read"
+    elif entry.get("holds_current"):
+        holds = "holds the current credentials"
+    elif entry.get("holds_current") is False:
+        holds = "holds other credentials" + (" ({})".format(found) if found else "")
+    elif found:
+        holds = "holds " + found
+    else:
+        holds = "holds an API key, which can't be read back"
+    return "{} {}".format(entry["ai_secret"], holds)
+
+
+def _notes(target, command):
+    """What to know and to do about a target, each with its color, or None."""
+    notes = [(YELLOW, _sentence("Warning: " + warning)) for warning in target.get("warnings", [])]
+    if target["rotation_under_way"]:
+        notes.append((None, _unfinished(target, command)))
+    advice = _advice(target, command)
+    return notes + ([(None, advice)] if advice else [])
+
+
+def _unfinished(target, command):
+    if target["rotated_by"] == "secrets_manager":
+        return "A rotation isn't finished. Secrets Manager's next attempt resumes it. To see what it needs: `{}`".format(
+            command("doctor", TARGETS=target["name"])
+        )
+    rotate = command("rotate", TARGETS=target["name"])
+    return "A rotation isn't finished. The next scheduled run resumes it. To resume it now: `{}`".format(rotate)
+
+
+def _advice(target, command):
+    """What a state that isn't ok means, and the command that helps."""
+    name, state = target["name"], target["state"]
+    rotate, doctor = command("rotate", TARGETS=name), command("doctor", TARGETS=name)
+    if target["rotated_by"] == "secrets_manager":
+        rotate = "aws secretsmanager rotate-secret --secret-id {}".format(target.get("secret_id", "<secret>"))
+    if state == "never_rotated":
+        return "There has been no rotation yet, so Braintrust holds what it held before. To rotate now: `{}`".format(rotate)
+    if state == "overdue" and target["kind"] in ROLE_BASED:
+        text = "The credentials have used three quarters of their lifetime, so a scheduled run has failed or is missing."
+        return "{} To find out why: `{}`".format(text, doctor)
+    if state == "overdue":
+        return "The rotation is more than a day late. To find out why: `{}`".format(doctor)
+    if state == "expired":
+        return "Bedrock refuses these credentials, because they have expired. To rotate now: `{}`".format(rotate)
+    if state == "out_of_step":
+        text = "Somebody else has written to the ai_secret, or a run was interrupted. The next scheduled run writes the"
+        # A scheduled run repairs this even if Secrets Manager rotates the secret.
+        return "{} current credentials. To do that now: `{}`".format(text, command("rotate", TARGETS=name))
+    if state == "unknown" and "error" not in target:
+        text = "The data plane doesn't say when the ai_secret last changed, so the age of its credentials isn't known."
+        return "{} To check everything else: `{}`".format(text, doctor)
+    return ""
+
+
+# Doctor
+
+
+def doctor(answer, page):
+    """The lines of each target, and the verdict. Of many targets, those without a problem or warning get one line each."""
+    page, targets, lines = page.at_most(WIDEST), answer["targets"], []
+    for target in targets:
+        calm = all(line["result"] in ("ok", "unknown") for line in target["lines"])
+        if len(targets) > MANY_TARGETS and calm:
+            lines.append("{}: {}".format(target["name"], page.paint("ok", GREEN)))
+            continue
+        lines += [page.paint(target["name"], BOLD)]
+        for line in target["lines"]:
+            lines += _checked(line, page)
+    return [*lines, "", *page.paragraph(verdict(answer, page))]
+
+
+def _checked(line, page):
+    indent, result = " " * 11, line["result"]
+    label = page.paint(result, RESULT_COLORS.get(result, RED)) + " " * (9 - len(result))
+    lines = page.paragraph(line["what"], indent, "  " + label)
+    if "note" in line:
+        lines += page.paragraph(_sentence(line["note"][0].upper() + line["note"][1:]), indent)
+    if "error" in line:
+        lines += error(line["error"], page, indent)
+    return lines
+
+
+def verdict(answer, page):
+    """One sentence: whether a rotation would succeed, as far as can be told without one."""
+    targets = answer["targets"]
+    results = [line["result"] for target in targets for line in target["lines"]]
+    failed = [(target["name"], line["what"]) for target in targets for line in target["lines"] if line["result"] == "failed"]
+    if failed:
+        what = ["{} ({})".format(what, name) if len(targets) > 1 else what for name, what in failed]
+        more = ["and {} more".format(len(what) - 3)] if len(what) > 3 else []
+        return "{}: {}".format(page.paint(count(len(failed), "problem"), RED), "; ".join(what[:3] + more))
+    parts = [page.paint("Healthy", GREEN)]
+    if warnings := results.count("warning"):
+        parts.append(count(warnings, "warning"))
+    if unknown := results.count("unknown"):
+        parts.append(count(unknown, "thing") + " only a rotation can tell")
+    return "; ".join(parts)
+
+
+# Rotations and rollbacks
+
+
+def report(answer, page, now, command):
+    """Each target's outcome."""
+    lines = []
+    for target in answer["targets"]:
+        lines += _outcome(target, page, now) + _after(target, page, command)
+    if answer.get("dry_run"):
+        lines.append("This was a dry run: nothing has changed.")
+    return lines
+
+
+def has_failed(target):
+    return target["outcome"] in ("failed", "deferred")
+
+
+def _outcome(target, page, now):
+    facts = [page.paint(target["outcome"].replace("_", " "), RED if has_failed(target) else GREEN)]
+    # A failed target may name credentials that were created and are not in use.
+    if not has_failed(target) and "credential_id" in target:
+        facts.append(target["credential_id"])
+        facts += [expiry(target["expires_at"], now)] if "expires_at" in target else []
+    return page.paragraph("{}: {}".format(target["name"], ", ".join(facts)), "  ", "")
+
+
+def _after(target, page, command):
+    lines, outcome, name = [], target["outcome"], target["name"]
+    for retired in target.get("retired", []):
+        lines += page.paragraph("{} was {}.".format(retired["credential_id"], retired["how"]), "  ")
+    for warning in target.get("warnings", []):
+        lines += page.paragraph(_sentence(warning), "  ", "  " + page.paint("Warning: ", YELLOW))
+    if "error" in target:
+        lines += error(target["error"], page, "  ")
+    if outcome == "not_due":
+        again = command("rotate", TARGETS=name, FORCE="true")
+        lines += page.paragraph("The credentials are current and not due yet. To rotate anyway: `{}`".format(again), "  ")
+    if outcome == "deferred":
+        alone = command("rotate", TARGETS=name)
+        lines += page.paragraph("Too little time was left for this target. To rotate it alone: `{}`".format(alone), "  ")
+    if outcome == "left_to_secrets_manager":
+        rotate = "aws secretsmanager rotate-secret --secret-id {}".format(target.get("secret_id", "<secret>"))
+        lines += page.paragraph("Secrets Manager rotates this target. To have it do so now: `{}`".format(rotate), "  ")
+    return lines

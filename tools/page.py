@@ -1,0 +1,43 @@
+"""Lays out text for a page of some width, with or without colors. It reads no environment, so that tests can choose both.
+
+Words, and with them ARNs, are never cut. Neither are commands, which stand between backticks. A line is longer than the
+page only if one of them alone is.
+"""
+
+import re
+
+RED, GREEN, YELLOW, BOLD = 31, 32, 33, 1
+_UNBREAKABLE = re.compile(r"[^\s`]*`[^`]+`\S*|\S+")
+_ENDS_WITH_COMMAND = re.compile(r"(?s)(.*:)\s+`([^`]+)`\.?")
+
+
+class Page:
+    def __init__(self, width=80, colors=False):
+        self.width = width
+        self.colors = colors
+
+    def at_most(self, width):
+        return Page(min(width, self.width), self.colors)
+
+    def paint(self, text, code):
+        return "\x1b[{}m{}\x1b[0m".format(code, text) if self.colors else text
+
+    def paragraph(self, text, indent="", first=None):
+        """Wraps a text. `first` replaces the indentation of the first line, and is as wide if its colors don't count.
+
+        A command after a colon at the text's end gets a line of its own, ready to be copied.
+        """
+        command = _ENDS_WITH_COMMAND.fullmatch(text)
+        lines = self._wrap(command[1] if command else text, len(indent))
+        lines = [indent + line for line in lines]
+        if first is not None:
+            lines[0] = first + lines[0][len(indent) :]
+        return lines + (["{}  {}".format(indent, command[2])] if command else [])
+
+    def _wrap(self, text, indent):
+        lines = [""]
+        for word in _UNBREAKABLE.findall(text):
+            if lines[-1] and indent + len(lines[-1]) + 1 + len(word) > self.width:
+                lines.append("")
+            lines[-1] += " " + word if lines[-1] else word
+        return lines
