@@ -78,6 +78,9 @@ pub struct Error {
 }
 
 impl Error {
+    /// The call of [`Self::rotation_conflict`].
+    pub const ROTATION: &str = "rotation";
+
     pub fn new(
         class: ErrorClass,
         service: Service,
@@ -106,13 +109,13 @@ impl Error {
 
     /// A stage of a secret's rotation that doesn't allow the call.
     pub fn rotation_conflict(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::new(ErrorClass::Conflict, Service::SecretsManager, "rotation", problem, remedy)
+        Self::new(ErrorClass::Conflict, Service::SecretsManager, Self::ROTATION, problem, remedy)
     }
 
     /// The invocation's deadline passed during the call.
     pub fn deadline(service: Service, call: &'static str) -> Self {
-        let remedy = "The next scheduled run tries again. If this happens often, raise the function's timeout or lower \
-                      the number of targets";
+        let remedy = "The next scheduled run tries again. If this happens often, raise the function's timeout (the \
+                      parameter TimeoutSeconds) or lower the number of targets";
         Self::new(ErrorClass::Timeout, service, call, "no answer before the function's deadline", remedy)
     }
 

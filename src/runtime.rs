@@ -42,8 +42,8 @@ pub async fn serve(function: &Function) -> Result<Infallible, RuntimeError> {
         if !status.is_success() {
             // Lambda doesn't accept the answer of an invocation that timed out. The next event may still come.
             let problem = format!("Lambda answered {} to the invocation's answer", status.as_u16());
-            let remedy = "The log has the report. If the function timed out, raise its timeout or lower the number of \
-                          targets";
+            let remedy = "The log has the report. If the function timed out, raise its timeout (the parameter \
+                          TimeoutSeconds) or lower the number of targets";
             let error = Error::new(ErrorClass::Unavailable, Service::Function, "response", problem, remedy);
             log::error(&error, function.services.now());
         }

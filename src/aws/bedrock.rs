@@ -21,7 +21,7 @@ use self::answers::{Evidence, Refusal};
 use self::endpoints::Api;
 pub use self::endpoints::Endpoints;
 use super::{refusals, sdk};
-use crate::config::{ModelId, Probe, Region, Target};
+use crate::config::{ModelId, Probe, Region, Source, Target};
 use crate::credentials::{Authentication, Credentials};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorClass, Service};
@@ -94,6 +94,8 @@ struct Call<'a> {
     operation: Operation,
     model: Option<&'a ModelId>,
     region: &'a Region,
+    /// Whose policy allows the call: the role or the IAM user.
+    owner: String,
     url: Url,
     body: &'static str,
 }
@@ -121,7 +123,7 @@ impl Bedrock {
         confirmations: u32,
         deadline: Deadline,
     ) -> Result<Proof<'a>, Error> {
-        let outcomes = self.calls(target).await?.into_iter().map(async |call| {
+        let outcomes = self.calls(target, credentials).await?.into_iter().map(async |call| {
             let outcome = Box::pin(self.prove_one(&call, credentials, confirmations, deadline)).await;
             (call.model, outcome)
         });
@@ -148,8 +150,8 @@ impl Bedrock {
         until_recognized(call.operation.name(), deadline, attempt).await
     }
 
-    async fn calls<'a>(&self, target: &'a Target) -> Result<Vec<Call<'a>>, Error> {
-        let region = &target.region;
+    async fn calls<'a>(&self, target: &'a Target, credentials: &Credentials) -> Result<Vec<Call<'a>>, Error> {
+        let (region, owner) = (&target.region, owner(target, credentials));
         let refuse = || {
             let problem = format!("{:?} can't be part of a URL", region.as_str());
             Error::configuration("region", problem, "Use the name of a region")
@@ -162,14 +164,15 @@ impl Bedrock {
         match &target.probe {
             Probe::Models => {
                 let url = url(Api::Control, &["foundation-models"]).await?;
-                Ok(vec![Call { operation: Operation::ListFoundationModels, model: None, region, url, body: "" }])
+                Ok(vec![Call { operation: Operation::ListFoundationModels, model: None, region, owner, url, body: "" }])
             }
             Probe::Converse(models) => {
                 let mut calls = Vec::new();
                 for model in models.as_slice() {
                     let url = url(Api::Runtime, &["model", model.as_str(), "converse"]).await?;
                     let operation = Operation::Converse;
-                    calls.push(Call { operation, model: Some(model), region, url, body: ONE_TOKEN });
+                    let owner = owner.clone();
+                    calls.push(Call { operation, model: Some(model), region, owner, url, body: ONE_TOKEN });
                 }
                 Ok(calls)
             }
@@ -236,6 +239,15 @@ impl Bedrock {
     }
 }
 
+/// Whose credentials these are. Those of the kind that the target had before may be somebody else's.
+fn owner(target: &Target, credentials: &Credentials) -> String {
+    match &target.source {
+        _ if credentials.kind() != target.kind() => "their role or IAM user".to_owned(),
+        Source::RoleBased(source) => format!("the role {}", source.role.role_arn),
+        Source::UserBased(source) => format!("the IAM user {}", source.user_name),
+    }
+}
+
 /// Repeats an attempt until Bedrock recognizes the credentials, for at most [`MAX_WAIT`]. If this limit interrupts an
 /// attempt, the error of the attempt before it is returned, because that error says more.
 async fn until_recognized<T, F: Future<Output = Result<T, Error>>>(
@@ -293,7 +305,11 @@ impl Call<'_> {
             Evidence::DeniedByPolicy => (ErrorClass::Permission, self.policy_remedy(is_api_key)),
             Evidence::NoAccessToModel => (ErrorClass::Permission, self.access_remedy()),
             Evidence::Nothing(class) if class == ErrorClass::Configuration => {
-                (class, format!("Check the target's region ({}) and probe", self.region))
+                let region = self.region;
+                (
+                    class,
+                    format!("Check the region ({region}) and the model: BedrockRegion and ProbeModelId, or the target"),
+                )
             }
             Evidence::Nothing(class) => (class, AGAIN.to_owned()),
         };
@@ -312,8 +328,9 @@ impl Call<'_> {
             None => "bedrock:ListFoundationModels".to_owned(),
         };
         format!(
-            "Bedrock recognizes the credentials. Allow {also}{permission} in the policy of their role or user, and \
-             look for a session policy, a permissions boundary, or a service control policy that denies it"
+            "Bedrock recognizes the credentials. Allow {also}{permission} in the policy of {}, and look for a session \
+             policy, a permissions boundary, or a service control policy that denies it",
+            self.owner
         )
     }
 
@@ -321,7 +338,7 @@ impl Call<'_> {
         let model = self.model.map_or("the model", ModelId::as_str);
         format!(
             "Bedrock recognizes the credentials, but their account has no access to the model {model} in {}. Request \
-             access in the Bedrock console, or name another model in the target's probe",
+             access in the Bedrock console, or name another model (the parameter ProbeModelId, or the target's probe)",
             self.region
         )
     }
@@ -340,8 +357,8 @@ fn weigh(outcomes: Vec<Outcome<'_>>) -> Result<Vec<String>, Error> {
             Ok(Accepted::Everything) => {}
             Ok(Accepted::CredentialsOnly(answer)) => warnings.push(format!(
                 "Bedrock recognizes the credentials, but the probe didn't prove that they can use {model}: it answered \
-                 {answer}. Check the model's quotas, lifecycle, and inference profiles, or name another model in the \
-                 target's probe"
+                 {answer}. Check the model's quotas, lifecycle, and inference profiles, or name another model (the \
+                 parameter ProbeModelId, or the target's probe)"
             )),
             Err(error) if works || (is_recognized && error.class == ErrorClass::Permission) => {
                 warnings.push(format!("The probe didn't prove that the credentials can use {model}: {error}"));

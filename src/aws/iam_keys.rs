@@ -216,11 +216,14 @@ impl UserKeys {
             "Allow iam:{call} on the IAM user {user_name} in the policy of the function's role (or of the target's \
              role_arn), and look for a service control policy that denies it"
         );
-        let not_found = format!("Check user_name ({user_name}) and the user's account");
+        let not_found = format!(
+            "Check that the IAM user {user_name} exists in this account, or in that of the target's role_arn (the \
+             parameter IamUserName, or the target's user_name)"
+        );
         let error =
             error.with_remedy_for(ErrorClass::Permission, permission).with_remedy_for(ErrorClass::NotFound, not_found);
         if call.starts_with("Create") {
-            let conflict = format!("The IAM user {user_name} has two keys. Delete the one that nothing uses");
+            let conflict = format!("The IAM user {user_name} has two keys. In IAM, delete the one that nothing uses");
             error.with_remedy_for(ErrorClass::Conflict, conflict)
         } else {
             error
@@ -374,7 +377,7 @@ mod tests {
         for (status, code, class, remedy) in [
             (409, "LimitExceeded", ErrorClass::Conflict, "braintrust has two keys"),
             (403, "AccessDenied", ErrorClass::Permission, "Allow iam:CreateServiceSpecificCredential on the IAM user"),
-            (404, "NoSuchEntity", ErrorClass::NotFound, "Check user_name (braintrust)"),
+            (404, "NoSuchEntity", ErrorClass::NotFound, "Check that the IAM user braintrust exists"),
             (400, "NotSupportedService", ErrorClass::Configuration, "Use another kind"),
         ] {
             let body = format!("<ErrorResponse><Error><Code>{code}</Code></Error></ErrorResponse>");

@@ -26,17 +26,18 @@ const KMS: &str = "The secret's KMS key can't be used. Check that the key is ena
                    that the key's policy and the policy of the function's role allow kms:Decrypt and \
                    kms:GenerateDataKey";
 const DELETED_SECRET: &str =
-    "The secret is marked for deletion. Restore it: aws secretsmanager restore-secret --secret-id <secret>";
+    "The secret is marked for deletion. Restore it: `aws secretsmanager restore-secret --secret-id <secret>`";
 const REPLICA: &str =
     "The secret is a replica, which can't be changed. Configure the ARN of the secret in the primary region";
 const TOO_MANY_VERSIONS: &str = "Secrets Manager keeps 100 versions of a secret, and deletes none that is younger than \
-                                 a day. Run the schedule every 15 minutes or less often";
+                                 a day. Run the schedule every 15 minutes or less often (the parameter \
+                                 ScheduleExpression)";
 const REGION_DISABLED: &str = "STS is not activated in this region. Activate it in the account settings of the IAM \
                                console, or run the function in another region";
 const SESSION_POLICY: &str = "Check the target's session_policy: STS doesn't accept it";
 const PACKED_TOO_LARGE: &str =
     "Shorten the target's session_policy, because STS packs it together with the session's tags and limits the size";
-const DURATION: &str = "Check the target's duration_seconds. With role chaining, a session lasts at most 3,600 \
+const DURATION: &str = "Check the parameter DurationSeconds, or the target's duration_seconds. With role chaining, a session lasts at most 3,600 \
                         seconds, and no session lasts longer than the role's maximum session duration";
 const EXPIRED: &str = "The credentials of the function's role have expired. A new environment gets new ones: if the \
                        next run fails, too, change the function's configuration, for example its description";
@@ -136,14 +137,14 @@ pub(super) fn remedy(class: ErrorClass) -> &'static str {
         ErrorClass::Permission => {
             "Allow the call in the policy of the function's role, and look for another policy that denies it"
         }
-        ErrorClass::NotFound => "Check the name or ARN in the configuration, and its region",
+        ErrorClass::NotFound => "Check the name or ARN in the stack's parameters or in the target, and its region",
         ErrorClass::Throttled => AGAIN,
         ErrorClass::Unavailable | ErrorClass::Timeout => {
             "The next scheduled run tries again. If this continues, check the network path and the service's health"
         }
         ErrorClass::InvalidCredentials => "Check that the function runs with the credentials of its own role",
         ErrorClass::Configuration | ErrorClass::Conflict | ErrorClass::VerificationFailed => {
-            "Compare the configuration with the tables in the README"
+            "Compare the stack's parameters with docs/parameters.md, and the targets with docs/configuration.md"
         }
     }
 }

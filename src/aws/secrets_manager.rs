@@ -82,8 +82,12 @@ impl SecretsManager {
 
     /// Reads the current text of a secret. A binary secret is a wrong configuration.
     pub async fn current_text(&self, id: &SecretId, deadline: Deadline) -> Result<SecretString, Error> {
-        let remedy = "Allow secretsmanager:GetSecretValue on the secret in the policy of the function's role, and \
-                      kms:Decrypt if the secret is encrypted with a customer managed key";
+        let remedy = format!(
+            "Allow secretsmanager:GetSecretValue on the secret {} in the policy of the function's role (the template \
+             allows it for the secrets in its parameters, by complete ARN), and kms:Decrypt if the secret is encrypted \
+             with a customer managed key (the parameter KmsKeyArn)",
+            id.as_str()
+        );
         let text = self.staged(id, deadline).get(None).await;
         text.map_err(|error| error.with_remedy_for(ErrorClass::Permission, remedy))?.ok_or_else(|| {
             let problem = format!("the secret {:?} is binary", id.as_str());
@@ -218,7 +222,8 @@ impl StagedSecret<'_> {
 
     fn explain(self, error: Error) -> Error {
         let problem = format!("{} for the secret {:?}", error.problem, self.id.as_str());
-        refusals::about_secret(Error { problem, ..error }, self.id.as_str())
+        let remedy = error.remedy.replace("<secret>", self.id.as_str());
+        refusals::about_secret(Error { problem, remedy, ..error }, self.id.as_str())
     }
 }
 

@@ -77,16 +77,17 @@ fn role_of_session(arn: &str) -> Option<RoleArn> {
 fn explain(error: Error, role: &AssumeRole) -> Error {
     let arn = &role.role_arn;
     let external_id = match role.external_id {
-        Some(_) => "requires the configured external ID",
-        None => "requires no external ID (none is configured)",
+        Some(_) => "requires the configured external ID (the parameter ExternalId, or the target's external_id)",
+        None => "requires no external ID, because none is configured (the parameter ExternalId does that)",
     };
     let source_identity = role.source_identity.as_ref().map(|_| "sts:SetSourceIdentity");
     let session_tags = (!role.session_tags.is_empty()).then_some("sts:TagSession");
     let actions: Vec<_> = [Some("sts:AssumeRole"), source_identity, session_tags].into_iter().flatten().collect();
     let actions = actions.join(" and ");
     let trust = format!(
-        "Check that the role {arn} exists, that its trust policy allows {actions} to the function's role and \
-         {external_id}, and that the policy of the function's role allows {actions} on it"
+        "Check that the role {arn} exists, that its trust policy allows {actions} to the function's role (the stack's \
+         output ExecutionRoleArn) and {external_id}, and that the policy of the function's role allows {actions} on it \
+         (the parameter BedrockRoleArn, or RoleArns with Targets)"
     );
     error.with_remedy_for(ErrorClass::Permission, trust)
 }

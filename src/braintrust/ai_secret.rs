@@ -134,7 +134,8 @@ impl Braintrust<'_> {
         let failed = |class, problem, remedy| Err(Error::new(class, Service::Braintrust, LIST, problem, remedy));
         if found.len() > 1 {
             let problem = format!("several ai_secrets are named {lookup}: {}", candidates(&found));
-            return failed(ErrorClass::Conflict, problem, "Name the ai_secret by its ID");
+            let remedy = "Name the ai_secret by its ID (the parameter AiSecretId, or id in the target's ai_secrets)";
+            return failed(ErrorClass::Conflict, problem, remedy);
         }
         if let Some(only) = found.into_iter().next() {
             return Ok(only);
@@ -146,7 +147,8 @@ impl Braintrust<'_> {
         }
         let others = self.list(org_name, OF_TYPE, BEDROCK, &AiSecret::is_bedrock, MAX_CANDIDATES + 1).await?;
         let problem = format!("no ai_secret is named {lookup}. Those of type bedrock: {}", candidates(&others));
-        let remedy = "Name one of them in the target's ai_secrets, or create the ai_secret in Braintrust first";
+        let remedy = "Name one of them (the parameter AiSecretName, or the target's ai_secrets), or create the \
+                      ai_secret in Braintrust first";
         failed(ErrorClass::NotFound, problem, remedy)
     }
 
@@ -168,7 +170,8 @@ impl Braintrust<'_> {
             "the API key sees ai_secrets of {} organizations, and {lookup} could be of any of them: {candidates}",
             organizations.len()
         );
-        let remedy = "Add org_name beside the name in the target's ai_secrets, or name the ai_secret by its ID";
+        let remedy = "Name the organization, too (the parameter BraintrustOrgName, or org_name in the target's \
+                      ai_secrets), or name the ai_secret by its ID (the parameter AiSecretId, or id)";
         Err(Error::new(ErrorClass::Conflict, Service::Braintrust, LIST, problem, remedy))
     }
 

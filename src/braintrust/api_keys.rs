@@ -34,10 +34,15 @@ impl ApiKeys {
         };
         let changed = self.get(id, Some(&key), &read).await?;
         // Security: the keys are compared in memory.
-        if changed.expose_secret() == key.expose_secret() {
-            return Err(refusal);
-        }
-        call(&changed).await
+        let refusal = if changed.expose_secret() == key.expose_secret() {
+            refusal
+        } else {
+            match call(&changed).await {
+                Err(error) => error,
+                answer => return answer,
+            }
+        };
+        Err(refusal.with_remedy_for(ErrorClass::InvalidCredentials, put_another(id)))
     }
 
     /// Forgets every key, so that each is read again. The secrets may have changed.
@@ -59,6 +64,16 @@ impl ApiKeys {
             Some(_) | None => Ok(cached.insert(Arc::new(parse(&read().await?, id)?)).clone()),
         }
     }
+}
+
+/// Security: the command reads the key from the terminal, so that it is not in the history of the shell.
+fn put_another(id: &SecretId) -> String {
+    format!(
+        "Braintrust refuses the API key. Create another one as an admin of the organization, and enter it into the \
+         secret, which the function reads again after a refusal: `read -rs KEY && printf %s \"$KEY\" | aws \
+         secretsmanager put-secret-value --secret-id {} --secret-string file:///dev/stdin`",
+        id.as_str()
+    )
 }
 
 /// Whether an HTTP header takes the key.

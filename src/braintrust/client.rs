@@ -88,7 +88,8 @@ impl Braintrust<'_> {
             }
         }
         let problem = format!("answered more than {MAX_PAGES} pages");
-        let remedy = "Check that BRAINTRUST_API_URL is the URL of a data plane, or name the ai_secret by its ID";
+        let remedy = "Check that the Braintrust URL (the parameter BraintrustApiUrl, or the ai_secret's api_url) is that \
+                      of a data plane, or name the ai_secret by its ID (the parameter AiSecretId)";
         Err(Error::new(ErrorClass::Unavailable, Service::Braintrust, request.call, problem, remedy))
     }
 
@@ -122,8 +123,9 @@ impl Braintrust<'_> {
             request = request.header(CONTENT_TYPE, "application/json").body(body);
         }
         let unavailable = |problem: String| {
-            let remedy = "The next scheduled run tries again. Check that the Braintrust URL is right, and that the \
-                          function can reach it and trusts its certificate (BRAINTRUST_CA_BUNDLE)";
+            let remedy = "The next scheduled run tries again. Check that the Braintrust URL is right (the parameter \
+                          BraintrustApiUrl, or the ai_secret's api_url), and that the function can reach it and trusts \
+                          its certificate (the parameter BraintrustCaBundle)";
             Error::new(ErrorClass::Unavailable, Service::Braintrust, call, problem, remedy)
         };
         let mut response = request.send().await.map_err(|error| {
@@ -155,23 +157,26 @@ fn refused(call: &'static str, status: u16, headers: &HeaderMap) -> Error {
     let (class, remedy) = match status {
         _ if is_unknown => (
             ErrorClass::NotFound,
-            "Check the ID, that the Braintrust URL is that of the data plane without a path, and that the API key \
-             belongs to the organization of the ai_secret",
+            "Check the ID (the parameter AiSecretId, or the ai_secret's id), that the Braintrust URL \
+             (BraintrustApiUrl, or api_url) is that of the data plane without a path, and that the API key belongs to \
+             the organization of the ai_secret",
         ),
         401 => (
             ErrorClass::InvalidCredentials,
-            "Braintrust refuses the API key. Put a valid one into the secret that BRAINTRUST_API_KEY_SECRET_ID (or the \
-             ai_secret's api_key_secret_id) names. The function reads that secret again after a refusal",
+            "Braintrust refuses the API key. Put a valid one into its secret, which the function reads again after a \
+             refusal",
         ),
         403 => (
             ErrorClass::Permission,
-            "The call is denied. Only the admins of an organization may update its ai_secrets, and an API key sees its \
-             own organizations only. Some data planes answer 403 for an unknown ID",
+            "The call is denied. Use the API key of an admin of the ai_secret's organization: others may not update \
+             ai_secrets, and an API key sees its own organizations only. Some data planes answer 403 for an unknown ID",
         ),
         429 => (ErrorClass::Throttled, "The next scheduled run tries again"),
-        300..=399 => (ErrorClass::Configuration, "Check BRAINTRUST_API_URL: an API does not redirect"),
+        300..=399 => (ErrorClass::Configuration, "Check the parameter BraintrustApiUrl: an API does not redirect"),
         500.. => (ErrorClass::Unavailable, "The next scheduled run tries again"),
-        _ => (ErrorClass::Configuration, "Check BRAINTRUST_API_URL, and that the data plane is not too old"),
+        _ => {
+            (ErrorClass::Configuration, "Check the parameter BraintrustApiUrl, and that the data plane is not too old")
+        }
     };
     let error = Error::new(class, Service::Braintrust, call, format!("answered {status}"), remedy);
     Error { retry_after: retry_after(headers), ..error }

@@ -64,11 +64,14 @@ pub fn choose(choice: LayoutChoice, kind: Kind, ai_secret: &AiSecret) -> Result<
     }
 }
 
+const NAME_ANOTHER: &str = "Name an ai_secret of type bedrock (the parameter AiSecretName or AiSecretId, or the target's \
+                            ai_secrets)";
+
 fn refuse_others(ai_secret: &AiSecret) -> Result<(), Error> {
     if !ai_secret.is_bedrock() {
         let (name, found) = (&ai_secret.name, ai_secret.provider.as_deref().unwrap_or("none"));
         let problem = format!("({:?}) has type {:?}, not \"bedrock\"", shortened(name), shortened(found));
-        return Err(untouched(ai_secret, problem, "Name an ai_secret of type bedrock in the target's ai_secrets"));
+        return Err(untouched(ai_secret, problem, NAME_ANOTHER));
     }
     match &ai_secret.metadata.auth_type {
         AuthType::Absent | AuthType::Empty | AuthType::IamCredentials | AuthType::ApiKey => Ok(()),

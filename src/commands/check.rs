@@ -80,7 +80,7 @@ pub async fn run(run: TargetRun<'_>, schedule: Option<&str>) -> TargetCheck {
 /// The verdict, as in `status`. A rotation may have everything that it needs while Braintrust holds other credentials.
 fn check_verdict(run: &TargetRun<'_>, versions: Option<&Versions>, readings: &[Reading<'_>]) -> Line {
     let what = "Braintrust holds current credentials";
-    let late = "Look for the last run's error in the function's log";
+    let late = "Read the error of the last run in the function's log (the stack's output TailCommand shows it)";
     let (problem, remedy) = match verdict::state(run.now(), run.target, versions, readings) {
         State::Ok => return Line::tried(what, None),
         State::NeverRotated => return Line::noted(what, LineResult::Unknown, "there has been no rotation yet"),
@@ -125,7 +125,7 @@ async fn check_user(run: &TargetRun<'_>, source: &UserBased, versions: Option<Ve
     }
     let current = versions.as_ref().and_then(Versions::current);
     let (keys, bedrock, permissions) =
-        join3(run.list_keys(), check_current(run, current), check_permissions(run, source)).await;
+        join3(run.list_keys(), check_current(run, source, current), check_permissions(run, source)).await;
     lines.push(Line::tried(format!("list the keys of the IAM user {}", source.user_name), keys.as_ref().err()));
     if let (Ok(keys), Some(versions)) = (keys, versions) {
         lines.push(check_room(run, source, versions, keys));
@@ -135,13 +135,16 @@ async fn check_user(run: &TargetRun<'_>, source: &UserBased, versions: Option<Ve
     lines
 }
 
-async fn check_current(run: &TargetRun<'_>, current: Option<&Credentials>) -> Vec<Line> {
+async fn check_current(run: &TargetRun<'_>, source: &UserBased, current: Option<&Credentials>) -> Vec<Line> {
     let Some(current) = current else {
         let what = "the current credentials call Bedrock";
         return vec![Line::noted(what, LineResult::Unknown, "there are none before the first rotation")];
     };
-    let remedy =
-        "Rotate now. If Secrets Manager rotates the secret: aws secretsmanager rotate-secret --secret-id <secret>";
+    let remedy = format!(
+        "Rotate now (the stack's output InvokeCommand). If Secrets Manager rotates the secret: `aws secretsmanager \
+         rotate-secret --secret-id {}`",
+        source.secret_id.as_str()
+    );
     let proof = run.probe(current, 1).await;
     let proof = proof.map_err(|error| error.with_remedy_for(ErrorClass::InvalidCredentials, remedy));
     probed(calls_bedrock(run.target, "current", current), proof)
@@ -181,7 +184,7 @@ async fn check_permissions(run: &TargetRun<'_>, source: &UserBased) -> Vec<Line>
     let what = format!("create and retire keys of the IAM user {}", source.user_name);
     let unknown = |note: &str| vec![Line::noted(&what, LineResult::Unknown, note)];
     if source.role.is_some() {
-        return unknown("only a rotation can tell whether the role_arn may do this");
+        return unknown("only a rotation can tell whether the role in the target's role_arn may do this");
     }
     let services = run.services;
     let denied = async {
@@ -209,8 +212,7 @@ fn check_destinations(readings: &[Reading<'_>]) -> Vec<Line> {
         }
         let warnings = destinations::warnings(std::slice::from_ref(reading)).into_iter();
         lines.extend(warnings.map(|note| Line::noted(format!("the ai_secret {lookup}"), LineResult::Warning, note)));
-        let note = "only an organization admin's API key may update an ai_secret, and reading doesn't show whose key \
-                    it is: if it isn't an admin's, a rotation fails with 403";
+        let note = "only an organization admin's API key can do this, and reading doesn't show whose key it is";
         lines.push(Line::noted(format!("update the ai_secret {lookup}"), LineResult::Unknown, note));
     }
     lines
@@ -220,16 +222,17 @@ fn check_secret(target: &Target, versions: &Result<Option<Versions>, Error>) -> 
     let Some(id) = target.secret_id() else { return Vec::new() };
     let mut lines = vec![Line::tried(format!("read the secret {id}"), versions.as_ref().err())];
     let Ok(Some(versions)) = versions else { return lines };
-    let note = "only a rotation can tell whether the function may write it. It needs secretsmanager:PutSecretValue, \
-                secretsmanager:UpdateSecretVersionStage, and kms:GenerateDataKey for a customer managed key";
+    let note = "this needs secretsmanager:PutSecretValue, secretsmanager:UpdateSecretVersionStage, and \
+                kms:GenerateDataKey for a customer managed key, and only a rotation can tell whether the function has them";
     lines.push(Line::noted(format!("write the secret {id}"), LineResult::Unknown, note));
     let rotation = format!("the rotation of the secret {id}");
     if versions.stages.rotation_enabled == Some(true) && target.user_based().is_none() {
-        let error = Error::rotation_conflict("rotation is turned on for the secret", TOO_SLOW_FOR_SECRETS_MANAGER);
+        let remedy = TOO_SLOW_FOR_SECRETS_MANAGER.replace("<secret>", id.as_str());
+        let error = Error::rotation_conflict("rotation is turned on for the secret", remedy);
         lines.push(Line::tried(&rotation, Some(&error)));
     }
     if versions.pending.is_some() {
-        let note = "a rotation is under way: the next scheduled run (or Secrets Manager) resumes it";
+        let note = "a rotation isn't finished: the next scheduled run (or Secrets Manager) resumes it";
         lines.push(Line::noted(rotation, LineResult::Warning, note));
     }
     lines
@@ -245,12 +248,15 @@ fn check_schedule(target: &Target, expression: Option<&str>) -> Option<Line> {
     let (expression, life) = (expression?, u64::from(source.role.duration_seconds));
     let period = rate(expression)?;
     let what = format!("the schedule, {expression}, for credentials that live {life} s");
-    let remedy = "run the schedule at least twice within duration_seconds";
+    let remedy = "run the schedule at least twice within that time (the parameters ScheduleExpression and \
+                  DurationSeconds, or the target's duration_seconds)";
     let versions_a_day = SECONDS_A_DAY / period.max(1);
     if source.secret_id.is_some() && versions_a_day > MAX_VERSIONS_A_DAY {
         let problem = format!("the schedule creates {versions_a_day} versions of the staged secret a day");
         let remedy = "Secrets Manager keeps 100 versions and deletes none that is younger than a day, so it would \
-                      refuse later ones. Run the schedule every 15 minutes or less often, or remove secret_id";
+                      refuse later ones. Run the schedule every 15 minutes or less often (the parameter \
+                      ScheduleExpression), or keep no copy of the credentials (StageCredentials=false, or a target \
+                      without secret_id)";
         return Some(Line::tried(what, Some(&Error::configuration("schedule", problem, remedy))));
     }
     Some(if period >= life {

@@ -17,7 +17,10 @@ use crate::rotation::snapshot::Snapshot;
 use crate::rotation::staged_run::{OTHER_RUN, StagedRun};
 use crate::rotation::target_run::TargetRun;
 
-const ROTATE_INSTEAD: &str = "Rotate instead, with force. If both keys are in use, that works after the overlap";
+const ROTATE_INSTEAD: &str = "Rotate instead, with force (the stack's output ForceCommand, or FORCE=true with make \
+                              rotate). If both keys are in use, that works after the overlap";
+/// What the errors of a rollback name as the call, where no call of a service failed.
+const ROLLBACK: &str = "rollback";
 const MAX_LOOKS: usize = 5;
 const BETWEEN_LOOKS: Duration = Duration::from_secs(2);
 
@@ -27,18 +30,19 @@ pub async fn run(run: TargetRun<'_>, dry_run: bool, reactivate: bool) -> TargetR
     }
     let Some(id) = run.target.secret_id() else {
         let problem = "the target has no secret_id, so its previous credentials are not kept";
-        let remedy = "Rotate instead. To be able to roll back, give the target a secret_id";
+        let remedy = "Rotate instead. To be able to roll back, keep a copy of the credentials in a secret (the parameter \
+                      StageCredentials, or the target's secret_id)";
         return run.progress.finish(Err(Error::configuration("event", problem, remedy)));
     };
     let staged = StagedRun::new(run, id, None);
     let result = Box::pin(roll_back(&staged, dry_run, reactivate)).await;
-    staged.run.progress.finish(result)
+    staged.run.progress.finish(result.map_err(titled))
 }
 
 async fn roll_back(staged: &StagedRun<'_>, dry_run: bool, reactivate: bool) -> Result<Outcome, Error> {
     let snapshot = staged.snapshot().await?;
     if snapshot.versions.pending.is_some() {
-        return Err(rotation_under_way(staged));
+        return Err(rotation_under_way(staged, &snapshot));
     }
     let previous = Previous::of(staged, &snapshot, reactivate)?;
     staged.run.progress.credentials(previous.credentials);
@@ -205,10 +209,20 @@ async fn stay_current(
     Err(staged.try_to_restore_after(lost).await.into())
 }
 
-fn rotation_under_way(staged: &StagedRun<'_>) -> Error {
-    let remedy = "If the rotation fails, it restores the current credentials itself. To abandon it, remove the stage \
-                  AWSPENDING from its version";
-    staged.conflict("a rotation is under way", remedy)
+/// A conflict that a rotation would have, too, belongs to the rollback here.
+fn titled(error: Error) -> Error {
+    if error.call == Error::ROTATION { Error { call: ROLLBACK, ..error } } else { error }
+}
+
+fn rotation_under_way(staged: &StagedRun<'_>, snapshot: &Snapshot) -> Error {
+    let pending = snapshot.versions.pending.as_ref().map_or("<version>", |version| &version.id);
+    let remedy = format!(
+        "If the rotation fails, it restores the current credentials itself. To abandon it, remove its stage: `aws \
+         secretsmanager update-secret-version-stage --secret-id {} --version-stage AWSPENDING \
+         --remove-from-version-id {pending}`",
+        staged.secret.id.as_str()
+    );
+    staged.conflict("a rotation isn't finished", &remedy)
 }
 
 /// The version and credentials to go back to.
@@ -228,14 +242,19 @@ impl<'s> Previous<'s> {
         let refuse = |problem: String, remedy: &str| Err(staged.conflict(&problem, remedy));
         // A rotation that has begun since the first snapshot and has no credentials yet can't overtake this rollback.
         if versions.pending().is_some() {
-            return Err(rotation_under_way(staged));
+            return Err(rotation_under_way(staged, snapshot));
         }
         let Some((version, credentials)) = previous else {
             return refuse("no version with the stage AWSPREVIOUS holds credentials".to_owned(), ROTATE_INSTEAD);
         };
         if stages.labelled(Label::RolledBack) == Some(version) {
-            let remedy = "Rotate instead, with force, after the overlap. If you do want them back, remove the label ROLLED_BACK from that version";
-            return refuse("the previous credentials are those that an earlier rollback replaced".to_owned(), remedy);
+            let remedy = format!(
+                "Rotate instead, with force, after the overlap. If you do want them back, remove the label ROLLED_BACK \
+                 from that version, and roll back again: `aws secretsmanager update-secret-version-stage --secret-id {} \
+                 --version-stage ROLLED_BACK --remove-from-version-id {version}`",
+                staged.secret.id.as_str()
+            );
+            return refuse("the previous credentials are those that an earlier rollback replaced".to_owned(), &remedy);
         }
         if !policy::is_worth_writing(snapshot.now, credentials) {
             return refuse("the previous credentials have expired".to_owned(), ROTATE_INSTEAD);
@@ -251,8 +270,8 @@ impl<'s> Previous<'s> {
             return refuse(format!("another run has begun to retire {}", credentials.id), ROTATE_INSTEAD);
         }
         if !is_active && !reactivate {
-            let remedy = "Rotate instead, with force. If you know why the key was deactivated and want it back, send \
-                          the rollback with \"reactivate\":true";
+            let remedy = "Rotate instead, with force. If you know why the key was deactivated and want it back, roll \
+                          back with REACTIVATE=true (make rollback), or \"reactivate\":true in the event";
             return refuse(format!("the previous key {} was deactivated", credentials.id), remedy);
         }
         Ok(Self { version, credentials, is_active })

@@ -84,7 +84,8 @@ async fn rotate_staged(staged: &StagedRun<'_>, command: &Rotate) -> Result<Outco
     let outcome = match plan {
         Plan::WaitForSecretsManager | Plan::LeaveToSecretsManager => {
             if staged.run.target.user_based().is_none() {
-                staged.run.progress.warning(TOO_SLOW_FOR_SECRETS_MANAGER.to_owned());
+                let warning = TOO_SLOW_FOR_SECRETS_MANAGER.replace("<secret>", staged.secret.id.as_str());
+                staged.run.progress.warning(warning);
             }
             if plan == Plan::WaitForSecretsManager {
                 return Ok(Outcome::LeftToSecretsManager);

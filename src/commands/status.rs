@@ -22,6 +22,9 @@ pub struct TargetStatus {
     pub state: State,
     kind: Kind,
     region: String,
+    /// The staged secret, as configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     credential_id: Option<String>,
     /// Since the credentials were created. Without a staged secret: since the `ai_secret` last changed.
@@ -118,6 +121,7 @@ fn target_status(
         },
         kind: target.kind(),
         region: target.region.to_string(),
+        secret_id: target.secret_id().map(|id| id.as_str().to_owned()),
         credential_id: current.credential_id,
         age_seconds: current.lifetime.map(|lifetime| now.duration_since(lifetime.created_at).as_secs()),
         expires_at: current.lifetime.and_then(|lifetime| lifetime.expires_at).map(iso8601),
@@ -206,7 +210,8 @@ mod tests {
         let mut json = serde_json::to_value(&status).unwrap();
         assert_eq!(json["error"].take(), serde_json::to_value(error()).unwrap());
         let expected = json!({
-            "name": "prod", "state": "unknown", "kind": "access_key", "region": "us-east-1", "rotated_by": "schedule",
+            "name": "prod", "state": "unknown", "kind": "access_key", "region": "us-east-1", "secret_id": "staged",
+            "rotated_by": "schedule",
             "rotation_under_way": false, "ai_secrets": [{"ai_secret": "\"Bedrock\""}], "error": null,
         });
         assert_eq!(json, expected);

@@ -453,7 +453,7 @@ fn not_arrived(found: &Writable, NotArrived { problem, is_mixture }: NotArrived)
         PATCH,
         format!("Braintrust accepted the PATCH of the ai_secret {id}, but {problem}"),
         "The next scheduled run tries again. If this continues, check that nothing else writes to this ai_secret, and \
-         that api_url is the data plane that holds it",
+         that the Braintrust URL (the parameter BraintrustApiUrl, or api_url) is that of the data plane that holds it",
     );
     NotWritten { error, is_mixed: is_mixture }
 }

@@ -9,7 +9,7 @@ use crate::aws::iam_keys::Key;
 use crate::aws::secrets_manager::{StagedSecret, Stages, TimedLabel};
 use crate::aws::staged_value::VersionValue;
 use crate::credentials::Credentials;
-use crate::error::Error;
+use crate::error::{Error, ErrorClass, Service};
 
 /// One moment of a staged target, for [`super::policy`].
 pub struct Snapshot {
@@ -62,9 +62,13 @@ impl Versions {
                 "AWSCURRENT of the secret {:?} holds a value that this function did not write",
                 secret.id.as_str()
             );
-            let remedy = "Give this target a secret of its own, without a value. If nothing needs the value, replace \
-                          it with {}";
-            return Err(Error::rotation_conflict(problem, remedy));
+            let remedy = format!(
+                "Give this target a secret of its own, without a value (the parameter StagedSecretArn, or the target's \
+                 secret_id). If nothing needs the value, empty it: `aws secretsmanager put-secret-value --secret-id {} \
+                 --secret-string {{}}`",
+                secret.id.as_str()
+            );
+            return Err(Error::new(ErrorClass::Conflict, Service::SecretsManager, "GetSecretValue", problem, remedy));
         }
         // If somebody else moved AWSCURRENT, its version may have no label.
         let labelled = stages.current().and_then(|version| stages.time_of(TimedLabel::Promoted, version));

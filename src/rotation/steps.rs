@@ -18,7 +18,8 @@ use crate::error::{Error, ErrorClass};
 /// <https://docs.aws.amazon.com/secretsmanager/latest/userguide/rotate-secrets_schedule.html>
 pub const TOO_SLOW_FOR_SECRETS_MANAGER: &str = "Secrets Manager rotates at most every four hours, and these \
                                                 credentials expire within one. Cancel the secret's rotation so that \
-                                                the schedule rotates it";
+                                                the schedule rotates it: `aws secretsmanager cancel-rotate-secret \
+                                                --secret-id <secret>`";
 
 /// Credentials that createSecret created, or found in the version.
 pub enum Created {
