@@ -143,7 +143,7 @@ pub(super) fn remedy(class: ErrorClass) -> &'static str {
         }
         ErrorClass::InvalidCredentials => "Check that the function runs with the credentials of its own role",
         ErrorClass::Configuration | ErrorClass::Conflict | ErrorClass::VerificationFailed => {
-            "Compare the configuration with the tables in the README"
+            "Compare the configuration with docs/configuration.md"
         }
     }
 }
