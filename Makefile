@@ -34,7 +34,7 @@ WITH_TOOLS := @.tools/sam/bin/python
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run status doctor rotate rollback break stop test test-fast test-independent lint build invoke deploy \
-  bench fuzz mutants sbom reproducible lock clean
+  bench fuzz mutants sbom reproducible docs lock clean
 
 help:
 	@echo "make GOAL, where GOAL is one of"
@@ -80,6 +80,8 @@ sbom: .tools/cargo/bin/cargo-cyclonedx ## Write target/sbom.cdx.json, the list o
 	@$(PYTHON) tools/sbom.py $(ARCH)
 reproducible: $(TOOLS) ## Build the current commit twice, in two folders, and compare the results
 	@$(PYTHON) tools/reproducible.py $(ARCH)
+docs: $(TOOLS) ## Write docs/parameters.md from the templates
+	$(WITH_TOOLS) tools/parameters_page.py
 lock: ## Update tools/*.lock to the newest versions that tools/*.in allow
 	@$(PYTHON) tools/lock.py
 clean: ## Remove everything that was built and installed

@@ -56,7 +56,8 @@ struct Variable {
 
 impl Variable {
     fn parse<T>(self, parse: impl FnOnce(String) -> Result<T, String>) -> Result<T, Error> {
-        let refuse = |problem| Error::configuration(self.name, problem, "The README describes every variable");
+        let refuse =
+            |problem| Error::configuration(self.name, problem, "docs/configuration.md describes every variable");
         parse(self.text).map_err(refuse)
     }
 }
@@ -104,7 +105,7 @@ impl Config {
         parse::targets(json, &self.defaults, secret_id).map_err(|invalid| {
             // Security: it may be the wrong secret, whose content must not be repeated.
             let problem = if secret_id.is_some() { invalid.place } else { invalid.to_string() };
-            Error::configuration(variable, problem, "docs/targets.schema.json describes every field of a target")
+            Error::configuration(variable, problem, "docs/configuration.md describes every field of a target")
         })
     }
 }

@@ -142,18 +142,21 @@ impl Command {
                 refuse("only the action rollback takes the field \"reactivate\"")
             }
             ("status" | "check", Some(_), _, _) => refuse("only rotate and rollback take the field \"dry_run\""),
-            _ => refuse_field("action"),
+            _ => refuse("the action is unknown"),
         }
     }
 }
 
 fn parse<'a, T: Deserialize<'a>>(event: &'a Map<String, Value>) -> Result<T, Error> {
-    // Security: the parser's own message would repeat what the field holds.
-    serde_path_to_error::deserialize(event).or_else(|error| refuse_field(&error.path().to_string()))
-}
-
-fn refuse_field<T>(path: &str) -> Result<T, Error> {
-    refuse(&format!("the field {:?} is unknown or has a wrong value, or a field is missing", shortened(path)))
+    serde_path_to_error::deserialize(event).or_else(|error| {
+        let (path, problem) = (shortened(&error.path().to_string()), error.inner().to_string());
+        // Security: only the message about a missing field is repeated, because others show what a field holds.
+        refuse(&match problem.split_once(" `") {
+            Some(("missing field", _)) => problem,
+            Some(("unknown field", _)) => format!("the field {path:?} is unknown"),
+            _ => format!("the field {path:?} has a wrong value"),
+        })
+    })
 }
 
 fn refuse<T>(problem: &str) -> Result<T, Error> {
@@ -258,14 +261,20 @@ mod tests {
 
     #[test]
     fn the_wrong_field_of_an_action_is_named() {
-        for (event, field) in [
-            (json!({"action": "destroy"}), "action"),
-            (json!({"action": "rotate", "dry_run": "yes"}), "dry_run"),
-            (json!({"action": "rotate", "targets": ["a", 5]}), "targets[1]"),
-            (json!({"action": "rotate", "verbose": true}), "verbose"),
+        for (event, problem) in [
+            (json!({"action": "destroy"}), "the action is unknown"),
+            (json!({"action": "rotate", "dry_run": "yes"}), "the field \"dry_run\" has a wrong value"),
+            (json!({"action": "rotate", "targets": ["a", 5]}), "the field \"targets[1]\" has a wrong value"),
+            (json!({"action": "rotate", "verbose": true}), "the field \"verbose\" is unknown"),
+            (json!({"action": "rotate", "unknown field `x`": 1}), "is unknown"),
+            (
+                json!({"Step": "begin", "SecretId": "x", "ClientRequestToken": "x"}),
+                "the field \"Step\" has a wrong value",
+            ),
+            (json!({"Step": "createSecret", "SecretId": "x"}), "missing field `ClientRequestToken`"),
         ] {
             let error = parse(event, "request").unwrap_err().to_string();
-            assert!(error.contains(&format!("the field {field:?} is unknown or has a wrong value")), "{error}");
+            assert!(error.contains(problem), "{error}");
         }
     }
 }

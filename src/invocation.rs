@@ -69,7 +69,7 @@ impl Function {
     pub fn refuse_malformed(&self, error: &serde_json::Error) -> Diagnostic {
         // Security: the parser's own message could repeat part of the event.
         let problem = format!("it is not JSON (line {}, column {})", error.line(), error.column());
-        let error = Error::configuration("event", problem, "Send one of the events that the README describes");
+        let error = Error::configuration("event", problem, "Send one of the events that docs/events.md describes");
         log::error(&error, self.services.now());
         failure("EventRefused", error.to_string())
     }

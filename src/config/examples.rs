@@ -237,14 +237,14 @@ pub fn refused_by_the_parser() -> Vec<(Value, &'static str)> {
             temporary(json!({"session_tags": {"team": "a", "Team": "b"}})),
             "is given twice: AWS doesn't distinguish case",
         ),
-        (access_key(json!({"overlap": "30d"})), "overlap: it must be shorter than rotate_after"),
+        (access_key(json!({"overlap": "30d"})), "overlap: found 30d; it must be shorter than rotate_after, 30d"),
         (
             long_term(json!({"credential_age_days": 30})),
-            "credential_age_days: it must be more than rotate_after and overlap together",
+            "credential_age_days: found 30; it must be more than rotate_after and overlap together, 30d and 2h",
         ),
         (
             long_term(json!({"credential_age_days": 30, "rotate_after": "29d", "overlap": "24h"})),
-            "credential_age_days: it must be more than rotate_after and overlap together",
+            "credential_age_days: found 30; it must be more than rotate_after and overlap together, 29d and 1d",
         ),
         (destination(json!({"name": "x", "api_url": "https://me@x.example"})), "found a URL with a user"),
     ]

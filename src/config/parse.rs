@@ -16,6 +16,10 @@ use crate::credentials::Kind;
 use crate::error::shortened;
 use crate::json::Payload;
 
+/// The shortest way to name a destination, for whoever named none.
+const DESTINATION: &str = r#"{"name": "AWS Bedrock"}"#;
+const UNUSED: &str = "this kind doesn't accept it; remove it, or choose another kind";
+
 /// Gateways cache credentials for up to an hour.
 const DEFAULT_OVERLAP: Duration = Duration::from_secs(2 * 3_600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -25,6 +29,9 @@ const MAX_SESSION_POLICY: usize = 2_048;
 
 /// Characters of a problem: enough for the list of all fields.
 const MAX_PROBLEM: usize = 500;
+
+/// The shape of the array, for whoever gave something else.
+const ARRAY: &str = r#"[{"name": "prod", "kind": "temporary", …}]"#;
 
 /// Some editors put it at the start of a file.
 const BYTE_ORDER_MARK: char = '\u{feff}';
@@ -47,6 +54,9 @@ impl Invalid {
     fn of_serde(error: &serde_path_to_error::Error<serde_json::Error>) -> Self {
         let field = Some(error.path().to_string()).filter(|path| path != ".").unwrap_or_default();
         let problem: String = error.inner().to_string().chars().take(MAX_PROBLEM).collect();
+        // serde's words for what JSON calls an array and an object.
+        let problem =
+            problem.replace("expected a sequence", "expected an array").replace("expected a map", "expected an object");
         Self::new(shortened(&field), problem)
     }
 
@@ -112,9 +122,12 @@ pub(super) fn targets(
     let json = json.trim_start_matches(BYTE_ORDER_MARK);
     let entries: Vec<Payload> = serde_json::from_str(json).map_err(|error| {
         let (line, column) = (error.line(), error.column());
-        Invalid::new("the array", format!("not a JSON array of targets (line {line}, column {column})"))
+        Invalid::new(
+            "the array",
+            format!("not a JSON array of targets (line {line}, column {column}); expected {ARRAY}"),
+        )
     })?;
-    refuse_if(entries.is_empty(), "the array", "it has no target")?;
+    refuse_if(entries.is_empty(), "the array", &format!("it has no target; expected {ARRAY}"))?;
     let targets = entries.into_iter().enumerate().map(|(index, entry)| {
         let name = match entry.value.get("name").and_then(Value::as_str) {
             Some(name) => format!("target {:?}", shortened(name)),
@@ -160,10 +173,10 @@ fn target(entry: Payload, defaults: &Defaults) -> Result<Target, Invalid> {
     }
     let mut raw: RawTarget = serde_path_to_error::deserialize(&fields).map_err(|error| Invalid::of_serde(&error))?;
     for field in refused_fields(raw.kind) {
-        refuse_if(fields.get(*field).is_some_and(|value| !value.is_null()), field, "this kind doesn't accept it")?;
+        refuse_if(fields.get(*field).is_some_and(|value| !value.is_null()), field, UNUSED)?;
     }
     let source = raw.source()?;
-    refuse_if(raw.ai_secrets.is_empty(), "ai_secrets", "at least one is needed")?;
+    refuse_if(raw.ai_secrets.is_empty(), "ai_secrets", &format!("at least one is needed, such as {DESTINATION}"))?;
     let destinations = raw.ai_secrets.into_iter().enumerate().map(|(index, destination)| {
         let place = |invalid: Invalid| Invalid { place: format!("ai_secrets[{index}]{}", invalid.place), ..invalid };
         destination.check(raw.kind, defaults).map_err(place)
@@ -195,24 +208,32 @@ impl RawTarget {
     }
 
     fn role_based(&mut self, kind: RoleBasedKind) -> Result<Source, Invalid> {
-        let role = self.assume_role()?.ok_or_else(|| Invalid::new("role_arn", "this kind needs it"))?;
+        let role = self
+            .assume_role()?
+            .ok_or_else(|| Invalid::new("role_arn", "this kind needs it: the ARN of the role to assume"))?;
         Ok(Source::RoleBased(RoleBased { kind, role, secret_id: self.secret_id.take() }))
     }
 
     fn user_based(&mut self, kind: UserBasedKind) -> Result<Source, Invalid> {
-        let user_name = self.user_name.take().ok_or_else(|| Invalid::new("user_name", "this kind needs it"))?;
-        let secret_id = self
-            .secret_id
-            .take()
-            .ok_or_else(|| Invalid::new("secret_id", "this kind needs it, because a lost key can't be read again"))?;
+        let needs_a_user =
+            || Invalid::new("user_name", "this kind needs it: the name of an IAM user, without its path");
+        let user_name = self.user_name.take().ok_or_else(needs_a_user)?;
+        let problem =
+            "this kind needs it: the name or ARN of a secret of its own, because a lost key can't be read again";
+        let secret_id = self.secret_id.take().ok_or_else(|| Invalid::new("secret_id", problem))?;
         let rotate_after = checked("rotate_after", self.rotate_after.as_deref(), 30 * DAY, values::period)?;
         let overlap = checked("overlap", self.overlap.as_deref(), DEFAULT_OVERLAP, values::period)?;
         let zero = "it is zero; expected a period such as \"12h\" or \"30d\"";
         refuse_if(rotate_after.is_zero(), "rotate_after", zero)?;
-        refuse_if(overlap >= rotate_after, "overlap", "it must be shorter than rotate_after")?;
+        let shown = values::period_text;
+        let problem =
+            format!("found {}; it must be shorter than rotate_after, {}", shown(overlap), shown(rotate_after));
+        refuse_if(overlap >= rotate_after, "overlap", &problem)?;
         if let UserBasedKind::LongTermApiKey { credential_age_days: days } = kind {
             let is_too_short = u32::from(days) * DAY <= rotate_after + overlap;
-            refuse_if(is_too_short, "credential_age_days", "it must be more than rotate_after and overlap together")?;
+            let together = "it must be more than rotate_after and overlap together";
+            let problem = format!("found {days}; {together}, {} and {}", shown(rotate_after), shown(overlap));
+            refuse_if(is_too_short, "credential_age_days", &problem)?;
         }
         let role = self.assume_role()?;
         if role.is_none() {
@@ -258,7 +279,10 @@ impl RawDestination {
             (Some(AiSecretId(id)), None, None) => Ok(Lookup::Id(id)),
             (Some(_), Some(_), _) => Err(Invalid::new("", "both id and name are given; expected one of them")),
             (Some(_), None, Some(_)) => Err(Invalid::new(".org_name", "it goes with name; an ID needs none")),
-            (None, None, _) => Err(Invalid::new("", "neither id nor name is given; expected one of them")),
+            (None, None, _) => Err(Invalid::new(
+                "",
+                format!("neither id nor name is given; expected one of them, such as {DESTINATION}"),
+            )),
         }?;
         let api_url = checked(".api_url", self.api_url.as_deref(), defaults.api_url.clone(), values::service_url)?;
         let api_key_secret_id =
@@ -529,6 +553,6 @@ mod tests {
                 "{json}"
             );
         }
-        assert_eq!(read_text("[]").unwrap_err(), "the array: it has no target");
+        assert!(read_text("[]").unwrap_err().starts_with("the array: it has no target; expected ["));
     }
 }

@@ -62,7 +62,7 @@ checked_text! {
     Region: |name| is_made_of(name, 1..=usize::MAX, "-") && !name.contains(|c: char| c.is_ascii_uppercase()),
         |name| format!("found {name:?}; expected a region's name such as \"us-east-1\"");
     RoleArn: is_role_arn,
-        |arn| format!("found {arn:?}; expected arn:aws:iam::<account>:role/<name>");
+        |arn| format!("found {arn:?}; expected a role's ARN such as \"arn:aws:iam::123456789012:role/bedrock\"");
     ExternalId: |id| is_made_of(id, 2..=1_224, "_+=,.@:/-"),
         |_| "expected 2 to 1,224 letters, digits and the characters _+=,.@:/-".to_owned();
     /// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
@@ -268,6 +268,14 @@ pub(super) fn period(text: &str) -> Result<Duration, String> {
     });
     let expected = "minutes, hours or days, such as \"90m\", \"12h\", \"30d\"";
     seconds.map(Duration::from_secs).ok_or_else(|| format!("found {:?}; expected {expected}", shortened(text)))
+}
+
+/// The period as a person would write it.
+pub(super) fn period_text(period: Duration) -> String {
+    let seconds = period.as_secs();
+    let (unit, size) =
+        [("d", 86_400), ("h", 3_600)].into_iter().find(|(_, size)| seconds % size == 0).unwrap_or(("m", 60));
+    format!("{}{unit}", seconds / size)
 }
 
 /// STS accepts 900 seconds to the role's maximum.
