@@ -9,24 +9,23 @@ With the trigger `schedule`, the function is invoked for two scheduled runs, the
 
 import json
 import sys
-import time
 import uuid
 from datetime import UTC, datetime, timedelta
 
 import environment
 import local_stack
 from environment import ROOT
-from step import exit_on_signals, run
+from step import exit_on_signals
 from terminal import BOLD, GREEN, RED, YELLOW, Progress, paint
 
 sys.path.insert(0, str(ROOT / "tests"))
-from support.deployment import deploy, invoke, report_of  # noqa: E402
+from support.deployment import deploy_directly, invoke, report_of  # noqa: E402
 from support.local_cloud import LocalCloud  # noqa: E402
+from support.paths import MINISTACK  # noqa: E402
 
-MINISTACK = ROOT / ".tools/ministack/bin/ministack"
 AN_HOUR = 3600
 STACK_NAME = "bedrock-braintrust-rotator"
-TEMPLATE = ROOT / ".aws-sam/build/template.yaml"
+TEMPLATE = ROOT / "template.yaml"
 OLD = {"auth_type": "iam_credentials", "access_key": "ASIAOLDOLDOLDOLDOLD0", "region": "us-east-1"}
 OLD |= {"session_token": "IQoJb3JpZ2luOfASessionThatExpiredLongAgo"}
 OLD_SECRET = "0ldS3cretAccessKeyThatNoLongerWorks00000"
@@ -143,9 +142,9 @@ def rotate(stack, kind, trigger, started):
         "Kind": kind,
         "StageCredentials": "true",
     }
-    start = time.monotonic()
-    outputs = deploy(stack, TEMPLATE, STACK_NAME, parameters, lambda *arguments: run("sam deploy", *arguments))
-    times = [f"local stack {started:.1f} s, deploy {time.monotonic() - start:.1f} s"]
+    with Task("deploy the template") as deployment:
+        outputs = deploy_directly(stack, TEMPLATE, STACK_NAME, parameters)
+    times = [f"local stack {started:.1f} s, deploy {deployment.took:.1f} s"]
     done = list(TRIGGERS[trigger](stack, outputs))
     for name, report, _, took in done:
         show_report(name, report)
