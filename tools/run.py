@@ -210,8 +210,9 @@ def work(done):
 def main():
     environment.prepare()
     exit_on_signals()
-    local_stack.stop()
-    local_stack.in_background(work)
+    start = local_stack.Start()
+    local_stack.stop_running()
+    local_stack.in_background(start, work)
 
 
 main()
