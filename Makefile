@@ -17,19 +17,26 @@ ARGS :=
 ORIGIN_OF_STACK := $(origin STACK)
 STACK :=
 
+ifeq ($(PYTHON),)
+$(error Python 3.11 or newer was not found as python3. Install it (Debian and Ubuntu: sudo apt-get install python3 \
+  python3-venv; Fedora and Amazon Linux: sudo dnf install python3.11) or name it: make PYTHON=/path/to/python3)
+endif
 quote = '$(subst ','\'',$1)'
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
-PROBLEM := $(shell $(or $(PYTHON),false) tools/variables.py '$(MAKECMDGOALS)' \
-  '$(filter-out MAKEFLAGS -*-%,$(GIVEN))' '$(ORIGIN_OF_STACK)' \
-  $(foreach name,KIND TRIGGER ARCH FORCE,$(call quote,$(name)=$($(name)))) 2>&1)
-ifneq ($(.SHELLSTATUS),0)
-$(error $(or $(PROBLEM),Python 3.11 or newer is needed as python3 or as make PYTHON=/path/to/python3))
+PROBLEM := $(shell $(PYTHON) tools/variables.py '$(MAKECMDGOALS)' '$(filter-out MAKEFLAGS -*-%,$(GIVEN))' \
+  '$(ORIGIN_OF_STACK)' $(foreach name,KIND TRIGGER ARCH FORCE,$(call quote,$(name)=$($(name)))) 2>&1)
+ifeq ($(PROBLEM),)
+PROBLEM := $(shell $(PYTHON) tools/prerequisites.py '$(MAKECMDGOALS)')
+endif
+ifneq ($(PROBLEM),)
+$(error $(PROBLEM))
 endif
 
 TOOLS := .tools/sam/installed
 LOCAL_AWS := .tools/ministack/installed
 BUILT := .aws-sam/build/template.yaml
 WITH_TOOLS := @.tools/sam/bin/python
+WITH_LOCAL_AWS := @.tools/ministack/bin/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -38,24 +45,32 @@ WITH_TOOLS := @.tools/sam/bin/python
 
 help:
 	@echo "make GOAL, where GOAL is one of"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "KIND is temporary, access_key, short_term_api_key or long_term_api_key. TRIGGER is schedule or rotation."
+	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  %-16s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(BUILT) $(LOCAL_AWS) ## Deploy to a local AWS, rotate KIND (temporary) by TRIGGER (schedule), and show the result
-	$(WITH_TOOLS) tools/run.py $(KIND) $(TRIGGER)
-status: $(TOOLS) ## Show the targets of the deployed STACK, or of what `make run` left running
-	$(WITH_TOOLS) tools/operate.py status $(call quote,$(STACK)) ''
-doctor: $(TOOLS) ## Check everything that a rotation needs, in STACK or in what `make run` left running
-	$(WITH_TOOLS) tools/operate.py doctor $(call quote,$(STACK)) ''
-rotate: $(TOOLS) ## Rotate TARGETS (a,b; default: all) of STACK now; with FORCE=true, also those that are not due
-	$(WITH_TOOLS) tools/operate.py $(if $(FORCE),force,rotate) $(call quote,$(STACK)) $(call quote,$(TARGETS))
-rollback: $(TOOLS) ## Restore the previous credentials of TARGETS (a,b), in STACK
-	$(WITH_TOOLS) tools/operate.py rollback $(call quote,$(STACK)) $(call quote,$(TARGETS))
-break: $(TOOLS) ## Break WHAT (trust, bedrock or ai_secret) in what `make run` left running
-	$(WITH_TOOLS) tools/operate.py break '' $(call quote,$(WHAT))
-stop: $(TOOLS) ## Stop what `make run` left running
-	$(WITH_TOOLS) tools/operate.py stop '' ''
+##@ Try it, without an AWS account. KIND is temporary, access_key, short_term_api_key or long_term_api_key.
+run: ## Deploy to a local AWS, rotate KIND (temporary) by TRIGGER (schedule or rotation), and show the result
+	@$(PYTHON) tools/try_it.py $(KIND) $(TRIGGER)
+break: $(LOCAL_AWS) ## Break WHAT (trust, bedrock or ai_secret) in what `make run` left running
+	$(WITH_LOCAL_AWS) tools/operate.py break '' $(call quote,$(WHAT))
+stop: ## Stop what `make run` left running or is starting
+	@$(PYTHON) tools/stop.py
 
+##@ Install it in your AWS account
+deploy: $(BUILT) ## Deploy to your AWS account; asks for the parameters, or takes sam's arguments from ARGS
+	$(WITH_TOOLS) tools/deploy.py $(ARGS)
+
+##@ Operate it: the deployed STACK, or else what `make run` left running
+status: $(LOCAL_AWS) ## Show the targets
+	$(WITH_LOCAL_AWS) tools/operate.py status $(call quote,$(STACK)) ''
+doctor: $(LOCAL_AWS) ## Check everything that a rotation needs
+	$(WITH_LOCAL_AWS) tools/operate.py doctor $(call quote,$(STACK)) ''
+rotate: $(LOCAL_AWS) ## Rotate TARGETS (a,b; default: all) now; with FORCE=true, also those that are not due
+	$(WITH_LOCAL_AWS) tools/operate.py $(if $(FORCE),force,rotate) $(call quote,$(STACK)) $(call quote,$(TARGETS))
+rollback: $(LOCAL_AWS) ## Restore the previous credentials of TARGETS (a,b)
+	$(WITH_LOCAL_AWS) tools/operate.py rollback $(call quote,$(STACK)) $(call quote,$(TARGETS))
+
+##@ Change it
 test: $(if $(T),,lint) $(BUILT) $(LOCAL_AWS) ## Run the lints and all tests; with T='name or name', only matching tests
 	$(WITH_TOOLS) tools/run_tests.py $(if $(T),matching $(call quote,$(T)),all)
 test-fast: lint $(LOCAL_AWS) ## Run the lints, the Rust tests, and a rotation of each kind of credentials
@@ -67,9 +82,6 @@ lint: $(TOOLS) .tools/checkov/installed ## Check format, lints, documentation, l
 build: $(BUILT) ## Build the function for ARCH (this machine's), if its sources have changed
 invoke: $(BUILT) $(LOCAL_AWS) ## Send EVENT (events/schedule.json) to the function on this machine
 	$(WITH_TOOLS) tools/invoke.py $(call quote,$(EVENT))
-deploy: $(BUILT) ## Deploy to your AWS account; asks for the parameters, or takes sam's arguments from ARGS
-	$(WITH_TOOLS) tools/deploy.py $(ARGS)
-
 bench: $(BUILT) $(LOCAL_AWS) ## Measure the function, and compare it with one in Python and one that does nothing
 	$(WITH_TOOLS) bench/bench.py $(ARCH)
 fuzz: .tools/cargo/bin/cargo-fuzz ## Fuzz everything that reads input, for FUZZ_SECONDS (30) each
@@ -84,7 +96,8 @@ docs: $(TOOLS) ## Write docs/parameters.md from the templates
 	$(WITH_TOOLS) tools/parameters_page.py
 lock: ## Update tools/*.lock to the newest versions that tools/*.in allow
 	@$(PYTHON) tools/lock.py
-clean: ## Remove everything that was built and installed
+clean: ## Stop what `make run` left running, and remove everything that was built and installed
+	@$(PYTHON) tools/stop.py >/dev/null
 	@rm -rf .aws-sam .tools target .pytest_cache
 	@find tests tools bench -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -12,18 +12,18 @@ import sys
 import environment
 import local_stack
 from environment import ROOT
-from step import exit_on_signals, run
+from step import exit_on_signals
 from terminal import GREEN, Progress
 
 sys.path.insert(0, str(ROOT / "tests"))
 import story  # noqa: E402
-from support.deployment import deploy  # noqa: E402
+from support.deployment import deploy_directly  # noqa: E402
 from support.local_cloud import LocalCloud  # noqa: E402
+from support.paths import MINISTACK  # noqa: E402
 
-MINISTACK = ROOT / ".tools/ministack/bin/ministack"
 AN_HOUR = 3600
 STACK_NAME = "bedrock-braintrust-rotator"
-TEMPLATE = ROOT / ".aws-sam/build/template.yaml"
+TEMPLATE = ROOT / "template.yaml"
 OLD = {"auth_type": "iam_credentials", "access_key": "ASIAOLDOLDOLDOLDOLD0", "region": "us-east-1"}
 OLD |= {"session_token": "IQoJb3JpZ2luOfASessionThatExpiredLongAgo"}
 OLD_SECRET = "0ldS3cretAccessKeyThatNoLongerWorks00000"
@@ -38,7 +38,10 @@ def rotate(stack, kind, trigger):
         "Kind": kind,
         "StageCredentials": "true",
     }
-    outputs = deploy(stack, TEMPLATE, STACK_NAME, parameters, lambda *arguments: run("sam deploy", *arguments))
+    progress = Progress("deploy the template")
+    progress.say()
+    outputs = deploy_directly(stack, TEMPLATE, STACK_NAME, parameters)
+    progress.end("ok", GREEN)
     story.tell(stack, ai_secret, outputs, trigger)
     return {"outputs": outputs, "ai_secret": ai_secret}
 
@@ -69,8 +72,9 @@ def work(done):
 def main():
     environment.prepare()
     exit_on_signals()
-    local_stack.stop()
-    local_stack.in_background(work)
+    start = local_stack.Start()
+    local_stack.stop_running()
+    local_stack.in_background(start, work)
 
 
 main()

@@ -6,20 +6,24 @@ GOALS and GIVEN are lists separated by spaces: the goals, and the names of the v
 silently ignore a variable whose name is misspelled, and a parameter of the template.
 """
 
+# Whatever Python is found runs this file, so older versions must be able to parse it.
 import sys
 
-ALWAYS = ["ARCH", "PYTHON"]
+ALWAYS = ["PYTHON"]
 OF_GOAL = {
     "run": ["KIND", "TRIGGER"],
     "invoke": ["EVENT"],
     "test": ["T"],
+    "build": ["ARCH"],
     "status": ["STACK"],
     "doctor": ["STACK"],
     "rotate": ["STACK", "TARGETS", "FORCE"],
     "rollback": ["STACK", "TARGETS"],
     "break": ["WHAT"],
-    "deploy": ["ARGS"],
+    "deploy": ["ARGS", "ARCH"],
     "fuzz": ["FUZZ_SECONDS"],
+    "sbom": ["ARCH"],
+    "reproducible": ["ARCH"],
 }
 VALUES = {
     "KIND": ["temporary", "access_key", "short_term_api_key", "long_term_api_key"],
@@ -49,9 +53,6 @@ def problems(goals, given, origin_of_stack, values):
 
 
 def main():
-    # Whatever Python is found runs this file, so older versions must be able to parse it.
-    if sys.version_info < (3, 11):
-        sys.exit("Python 3.11 or newer is needed: make PYTHON=/path/to/python3")
     goals, given, origin_of_stack, *values = sys.argv[1:]
     values = dict(value.split("=", 1) for value in values)
     found = list(problems(goals.split(), given.split(), origin_of_stack, values))

@@ -3,12 +3,14 @@
 import io
 import json
 import os
+import re
 import sys
 import uuid
 import zipfile
 from pathlib import Path
 
 from .local_cloud import REGION, LocalCloud
+from .paths import BOOTSTRAP
 
 # The name of the bucket that sam creates. Its own bucket refuses requests without TLS, which the local AWS lacks.
 _BUCKET = "aws-sam-cli-managed-default-artifacts"
@@ -53,7 +55,10 @@ def deploy(
 
 
 def deploy_directly(cloud: LocalCloud, template: Path, name: str, parameters: dict[str, str]) -> dict[str, str]:
-    """Deploys with the CloudFormation calls of `sam deploy`, but without the seconds that sam takes to start."""
+    """Deploys the template, built or not, and BOOTSTRAP, with the CloudFormation calls of `sam deploy`.
+
+    sam itself takes seconds to start.
+    """
     client, change = cloud.client("cloudformation"), {"StackName": name, "ChangeSetName": "create"}
     create_change_set(cloud, template, parameters, **change)
     client.get_waiter("change_set_create_complete").wait(**change, WaiterConfig=_SOON)
@@ -67,10 +72,10 @@ def create_change_set(cloud: LocalCloud, template: Path, parameters: dict[str, s
     s3.create_bucket(Bucket=_BUCKET)
     code = io.BytesIO()
     with zipfile.ZipFile(code, "w") as archive:
-        archive.write(template.parent / "RotatorFunction/bootstrap", "bootstrap")
+        archive.write(BOOTSTRAP, "bootstrap")
     s3.put_object(Bucket=_BUCKET, Key=f"{prefix}/code.zip", Body=code.getvalue())
     # The template is in S3 because it is too long for a request.
-    body = template.read_text().replace("CodeUri: RotatorFunction", f"CodeUri: s3://{_BUCKET}/{prefix}/code.zip")
+    body = re.sub("(?<=CodeUri: ).+", f"s3://{_BUCKET}/{prefix}/code.zip", template.read_text())
     s3.put_object(Bucket=_BUCKET, Key=f"{prefix}/template.yaml", Body=body)
     cloud.client("cloudformation").create_change_set(
         **change,

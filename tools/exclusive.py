@@ -1,0 +1,25 @@
+"""Keeps two processes from doing the same thing in this folder at once."""
+
+import contextlib
+import fcntl
+import os
+
+from environment import ROOT
+
+
+@contextlib.contextmanager
+def wait_for_turn(name, does):
+    """A context that one process at a time may be in; `does` says what it does there. Ends with the process, too."""
+    file = ROOT / f".tools/{name}.lock"
+    file.parent.mkdir(exist_ok=True)
+    with open(file, "a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            print(f"Waiting for process {lock.read()}, which {does}.", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield

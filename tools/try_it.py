@@ -1,0 +1,45 @@
+"""Compiles the function and installs the local AWS side by side, and then tries it with run.py.
+
+    try_it.py KIND TRIGGER
+
+The function is the debug build, because a release build takes minutes longer. Only this machine's own Python and cargo
+are needed.
+"""
+
+import os
+import sys
+
+import environment
+import install_python
+import local_stack
+from environment import ROOT
+from step import Step, exit_on_signals, run_side_by_side
+
+BOOTSTRAP = ROOT / "target/debug/bootstrap"
+COMPILE = ["cargo", "build", "--locked", "--bin", "bootstrap"]
+INSTALL = [sys.executable, ROOT / "tools/install_python.py", "ministack"]
+
+
+def prepare():
+    """Leaves what is up to date as it is: cargo decides about the function, and the lock file about the local AWS."""
+    compiling, installing = [Step("compile the function", COMPILE)], []
+    if not install_python.is_installed("ministack"):
+        installing.append(Step("install the local AWS", INSTALL))
+    if not BOOTSTRAP.exists():
+        print("The first run compiles the function, which takes one to three minutes. The next takes seconds.", flush=True)
+    if run_side_by_side(compiling, installing):
+        sys.exit(1)
+
+
+def main():
+    environment.prepare()
+    exit_on_signals()
+    start = local_stack.Start()
+    prepare()
+    start.end()
+    os.environ["BOOTSTRAP"] = str(BOOTSTRAP)
+    python = ROOT / ".tools/ministack/bin/python"
+    os.execv(python, [python, ROOT / "tools/run.py", *sys.argv[1:]])
+
+
+main()
