@@ -187,7 +187,7 @@ def test_the_function_may_touch_no_other_user(world, deployed, kind, call):
 def test_the_function_may_create_no_api_key_that_lives_longer_or_is_for_another_service(world, deployed):
     outputs = deployed(world.new_ai_secret(), Kind="long_term_api_key", CredentialAgeDays="30")
     # The local IAM doesn't know another service that it could refuse.
-    allowed = execution_policy(world, outputs)["MintApiKeysThatExpire"]["Condition"]
+    allowed = execution_policy(world, outputs)["CreateApiKeysThatExpire"]["Condition"]
     assert allowed["StringEquals"] == {"iam:ServiceSpecificCredentialServiceName": "bedrock.amazonaws.com"}
     change_target(world, outputs, credential_age_days=31)
     assert refused_call(world, outputs) == "iam:CreateServiceSpecificCredential"
