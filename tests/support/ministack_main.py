@@ -2,8 +2,8 @@
 
 With two headers, which signatures don't cover, a request asks only for IAM's decision, and passes condition keys that
 ministack doesn't know. Only the server in front of ministack may send them. CloudFormation gets
-AWS::SecretsManager::RotationSchedule, the permissions boundaries of roles, and Fn::Join in conditions. Policies that
-demand TLS are satisfied, although the local AWS has none. This runs in ministack's own Python environment.
+AWS::SecretsManager::RotationSchedule, and Fn::Join in conditions. Policies that demand TLS are satisfied, although the
+local AWS has none. This runs in ministack's own Python environment.
 """
 
 import contextvars
@@ -15,13 +15,14 @@ import urllib.request
 import hypercorn.asyncio
 from ministack import app
 from ministack.core import iam_actions, iam_evaluator
-from ministack.services import iam, secretsmanager
+from ministack.services import secretsmanager
 from ministack.services.cloudformation import changesets, engine, handlers, provisioners, stacks
 
 # At the end of the path, so that no module of this folder hides another one.
 sys.path.append(os.path.dirname(__file__))
 import asgi_server  # noqa: E402
 import ministack_destinations  # noqa: E402
+import ministack_properties  # noqa: E402
 
 ONLY_AUTHORIZE = "x-local-only-authorize"
 CONDITION_KEYS = "x-local-condition-keys"
@@ -35,7 +36,6 @@ _runs_on_worker_thread = stacks._runs_on_worker_thread
 _evaluate_conditions = engine._evaluate_conditions
 _resolve_secret = secretsmanager._resolve
 _ROTATION_SCHEDULE = "AWS::SecretsManager::RotationSchedule"
-_ROLE = provisioners._RESOURCE_HANDLERS["AWS::IAM::Role"]
 
 
 def _pin_with_condition_keys(headers, query_params=None):
@@ -91,15 +91,6 @@ def _resolve_secret_by_its_name(secret_id, **scope):
     return _resolve_secret(secret_id, **scope)
 
 
-def _create_role_with_its_boundary(logical_id, properties, stack_name):
-    name, attributes = _ROLE["create"](logical_id, properties, stack_name)
-    if boundary := properties.get("PermissionsBoundary"):
-        answer = iam._put_role_permissions_boundary({"RoleName": [name], "PermissionsBoundary": [boundary]})
-        if answer[0] != 200:
-            raise ValueError(f"the permissions boundary of the role {name}: {answer[2]!r}")
-    return name, attributes
-
-
 def _blocks(resource_type):
     """RotationSchedule's call leads back to ministack, which must be free to answer it."""
     return resource_type == _ROTATION_SCHEDULE or _runs_on_worker_thread(resource_type)
@@ -136,7 +127,6 @@ iam_actions.extract_iam_action = _extract_as_aws_does
 iam_actions.extract_resource_arn = _extract_with_policy_sources
 secretsmanager._resolve = _resolve_secret_by_its_name
 provisioners._RESOURCE_HANDLERS[_ROTATION_SCHEDULE] = {"create": _turn_rotation_on}
-provisioners._RESOURCE_HANDLERS["AWS::IAM::Role"] = {**_ROLE, "create": _create_role_with_its_boundary}
 stacks._runs_on_worker_thread = _blocks
 for _module in (engine, changesets, handlers, stacks):
     if hasattr(_module, "_evaluate_conditions"):
@@ -144,5 +134,6 @@ for _module in (engine, changesets, handlers, stacks):
 for _service, _handler in app.SERVICE_HANDLERS.items():
     app.SERVICE_HANDLERS[_service] = _unless_only_authorizing(_handler)
 ministack_destinations.install()
+ministack_properties.install()
 hypercorn.asyncio.serve = asgi_server.serve
 app.main()
