@@ -34,8 +34,8 @@ def test_the_age_that_raises_an_alarm_is_configurable(world, deployed):
     [
         ("temporary", {"ExpiryAlarm": EXPIRY, "NoSuccessAlarm": NO_SUCCESS}),
         ("short_term_api_key", {"ExpiryAlarm": EXPIRY, "NoSuccessAlarm": NO_SUCCESS}),
-        ("access_key", {"NoTickAlarm": NO_SCHEDULED_RUN, "AgeAlarm": AGE}),
-        ("long_term_api_key", {"ExpiryAlarm": EXPIRY, "NoTickAlarm": NO_SCHEDULED_RUN, "AgeAlarm": AGE}),
+        ("access_key", {"NoRunAlarm": NO_SCHEDULED_RUN, "AgeAlarm": AGE}),
+        ("long_term_api_key", {"ExpiryAlarm": EXPIRY, "NoRunAlarm": NO_SCHEDULED_RUN, "AgeAlarm": AGE}),
     ],
 )
 def test_each_kind_has_the_alarms_that_suit_its_metrics(world, deployed, kind, more):

@@ -16,7 +16,7 @@ STATEMENTS = {
     "temporary": {"AssumeTheBedrockRole"},
     "access_key": {"RotateAccessKeys", "TellWhatIsAllowed", "StageTheCredentials"},
     "short_term_api_key": {"AssumeTheBedrockRole"},
-    "long_term_api_key": {"MintApiKeysThatExpire", "RetireApiKeys", "TellWhatIsAllowed", "StageTheCredentials"},
+    "long_term_api_key": {"CreateApiKeysThatExpire", "RetireApiKeys", "TellWhatIsAllowed", "StageTheCredentials"},
 }
 
 

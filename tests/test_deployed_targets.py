@@ -54,7 +54,7 @@ def test_users_of_another_account_have_the_alarms_of_user_based_credentials(worl
     given = {"RoleArns": target["role_arn"], "StagedSecretArns": target["secret_id"]}
     outputs = deployed(None, **without_target(Targets=json.dumps([target]), **given))
     found = {name: settings(alarm) for name, alarm in alarms_of(world, outputs).items()}
-    assert found == ALWAYS | {"ExpiryAlarm": EXPIRY, "NoTickAlarm": NO_SCHEDULED_RUN, "AgeAlarm": AGE}
+    assert found == ALWAYS | {"ExpiryAlarm": EXPIRY, "NoRunAlarm": NO_SCHEDULED_RUN, "AgeAlarm": AGE}
 
 
 def test_targets_may_be_in_a_secret_that_the_function_needs_permission_to_read(world, deployed):
@@ -144,12 +144,12 @@ def test_targets_may_be_of_every_kind_and_have_an_api_key_of_their_own(world, de
     assert [target["outcome"] for target in report["targets"]] == ["rotated"] * 3
     assert all(world.has_working_credentials(secret) for secret in secrets)
     policy = execution_policy(world, outputs)
-    for name in ("RotateAccessKeys", "MintApiKeysThatExpire", "RetireApiKeys"):
+    for name in ("RotateAccessKeys", "CreateApiKeysThatExpire", "RetireApiKeys"):
         assert policy[name]["Resource"] == arns
     assert policy["StageTheCredentials"]["Resource"] == staged
     assert policy["ReadTheTargetsApiKeys"]["Resource"] == [other_key]
     encrypted = policy["UseTheKeyOfTheSecrets"]["Condition"]["StringEquals"]["kms:EncryptionContext:SecretARN"]
     assert encrypted == [outputs["BraintrustApiKeySecretArn"], other_key, *staged]
     # With user-based targets, a scheduled run may find that nothing is due.
-    assert {"NoTickAlarm", "ExpiryAlarm", "AgeAlarm"} <= set(alarms_of(world, outputs))
+    assert {"NoRunAlarm", "ExpiryAlarm", "AgeAlarm"} <= set(alarms_of(world, outputs))
     assert "NoSuccessAlarm" not in alarms_of(world, outputs)

@@ -135,6 +135,29 @@ def test_the_credentials_may_call_the_second_endpoint_of_bedrock_if_that_is_allo
     assert ("CallMantleWithApiKeys" in allowed) == (kind == "long_term_api_key")
 
 
+@pytest.mark.parametrize("kind", ["temporary", "access_key"])
+def test_the_credentials_may_call_only_the_models_and_regions_that_parameters_name(world, deployed, kind):
+    ai_secret, model = world.new_ai_secret(), "arn:aws:bedrock:*::foundation-model/amazon.nova-micro-v1:0"
+    outputs = deployed(ai_secret, Kind=kind, ModelArns=model, Regions="us-east-1,eu-central-1")
+    assert rotate_deployed(world, outputs)["outcome"] == "rotated"
+    assert refused_inference(world, ai_secret) is None
+    assert refused_inference(world, ai_secret, region="eu-central-1") is None
+    assert refused_inference(world, ai_secret, model="amazon.nova-lite-v1:0") == "AccessDeniedException"
+    assert refused_inference(world, ai_secret, region="us-west-2") == "AccessDeniedException"
+
+
+def test_the_credentials_may_be_used_only_from_the_gateway_and_are_tested_from_elsewhere(world, deployed):
+    ai_secret = world.new_ai_secret()
+    outputs = deployed(ai_secret, SourceAddresses="203.0.113.7/32", AllowMantle="true")
+    assert rotate_deployed(world, outputs)["outcome"] == "rotated"
+    assert refused_inference(world, ai_secret) == "AccessDeniedException"
+    inference = CredentialsPolicy(world, outputs).statements["InvokeModelsOfMantle"]
+    assert inference["Condition"] == {"IpAddress": {"aws:SourceIp": ["203.0.113.7/32"]}}
+    ai_secret = world.new_ai_secret()
+    rotate_deployed(world, deployed(ai_secret, SourceAddresses="127.0.0.0/8"))
+    assert refused_inference(world, ai_secret) is None
+
+
 class CredentialsPolicy:
     """The policy of the role or user whose credentials Braintrust receives."""
 
@@ -158,17 +181,17 @@ class CredentialsPolicy:
         self.version = made["PolicyVersion"]["VersionId"]
 
 
-def refused_inference(world, ai_secret):
+def refused_inference(world, ai_secret, model="amazon.nova-micro-v1:0", region=None):
     """The error code of an inference with the credentials in Braintrust; None if it succeeds."""
     found = world.braintrust.credentials(ai_secret)
     is_api_key = found["auth_type"] == "api_key"
     pair = () if is_api_key else (found["access_key"], found["secret"], found["session_token"])
     message = {"role": "user", "content": [{"text": "."}]}
     with patch.dict(os.environ, {"AWS_BEARER_TOKEN_BEDROCK": found["secret"]} if is_api_key else {}):
-        session = boto3.session.Session(*pair, region_name=found["region"])
+        session = boto3.session.Session(*pair, region_name=region or found["region"])
         client = session.client("bedrock-runtime", endpoint_url=world.aws.url)
         try:
-            client.converse(modelId="amazon.nova-micro-v1:0", messages=[message])
+            client.converse(modelId=model, messages=[message])
         except ClientError as error:
             return error.response["Error"]["Code"]
     return None
@@ -187,7 +210,7 @@ def test_the_function_may_touch_no_other_user(world, deployed, kind, call):
 def test_the_function_may_create_no_api_key_that_lives_longer_or_is_for_another_service(world, deployed):
     outputs = deployed(world.new_ai_secret(), Kind="long_term_api_key", CredentialAgeDays="30")
     # The local IAM doesn't know another service that it could refuse.
-    allowed = execution_policy(world, outputs)["MintApiKeysThatExpire"]["Condition"]
+    allowed = execution_policy(world, outputs)["CreateApiKeysThatExpire"]["Condition"]
     assert allowed["StringEquals"] == {"iam:ServiceSpecificCredentialServiceName": "bedrock.amazonaws.com"}
     change_target(world, outputs, credential_age_days=31)
     assert refused_call(world, outputs) == "iam:CreateServiceSpecificCredential"

@@ -21,6 +21,7 @@ from support.tls import private_ca
 from support.upstream import form
 
 SOME_ROLE = "arn:aws:iam::000000000000:role/some"
+SOME_MODEL = "arn:aws:bedrock:*::foundation-model/amazon.nova-micro-v1:0"
 SOME_SECRET = "arn:aws:secretsmanager:us-east-1:000000000000:secret:some-AbCdEf"
 
 
@@ -167,6 +168,22 @@ def test_variables_of_the_network_are_left_out_if_their_parameters_are_empty(wor
         ({"NoProxy": ".example.com"}, "NoProxy.* HttpsProxy"),
         ({"HttpsProxy": "socks5://proxy.example.com:1080"}, "http:// or https://"),
         ({"AwsCaBundle": "ca.pem"}, "certificates in PEM, or an absolute path"),
+        ({"ModelArns": SOME_MODEL, "BedrockRoleArn": SOME_ROLE}, "ModelArns.* this stack creates"),
+        ({"Regions": "us-east-1", "Kind": "access_key", "IamUserName": "somebody"}, "Regions.* this stack creates"),
+        ({"AllowMantle": "true", "BedrockRoleArn": SOME_ROLE}, "AllowMantle.* this stack creates"),
+        ({"Regions": "eu-west-1,us-west-2"}, "Regions must include BedrockRegion"),
+        ({"Regions": "us-east-1", "BedrockRegion": "eu-west-1"}, "Regions must include BedrockRegion"),
+        ({"SourceAddresses": "203.0.113.7/32", "ProbeModelId": "amazon.nova-micro-v1:0"}, "leave ProbeModelId empty"),
+        ({"Kind": "access_key", "SourceIdentity": "ml"}, "SourceIdentity and SessionTags are only"),
+        ({"Kind": "access_key", "SessionTags": "team=ml"}, "SourceIdentity and SessionTags are only"),
+        (
+            {"Targets": "[{}]", "AiSecretId": None, "RoleArns": SOME_ROLE, "SourceAddresses": "203.0.113.7/32"},
+            "With Targets.* no role for Bedrock",
+        ),
+        (
+            {"Targets": "[{}]", "AiSecretId": None, "RoleArns": SOME_ROLE, "SessionTags": "team=ml"},
+            "With Targets.* AllowSessionTags",
+        ),
         ({"VpcSubnetIds": "subnet-01234567"}, "VpcSubnetIds and VpcSecurityGroupIds"),
         ({"VpcSecurityGroupIds": "sg-01234567"}, "VpcSubnetIds and VpcSecurityGroupIds"),
     ],

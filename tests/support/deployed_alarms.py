@@ -5,8 +5,8 @@ from .world import World
 NAMESPACE = "BedrockBraintrustRotator"
 # What `settings` returns for each alarm.
 ALWAYS = {
-    "ErrorsAlarm": ("AWS/Lambda", "Errors", "Sum", 60, 45, 2, "GreaterThanThreshold", 0, "notBreaching"),
-    "RotationFailedAlarm": (NAMESPACE, "RotationFailed", "Sum", 60, 45, 2, "GreaterThanThreshold", 0, "notBreaching"),
+    "ErrorsAlarm": ("AWS/Lambda", "Errors", "Sum", 60, 30, 2, "GreaterThanThreshold", 0, "notBreaching"),
+    "RotationFailedAlarm": (NAMESPACE, "RotationFailed", "Sum", 60, 30, 2, "GreaterThanThreshold", 0, "notBreaching"),
     "ThrottlesAlarm": ("AWS/Lambda", "Throttles", "Sum", 300, 3, 3, "GreaterThanThreshold", 0, "notBreaching"),
     "FailureQueueAlarm": (
         "AWS/SQS",
@@ -21,14 +21,15 @@ ALWAYS = {
     ),
 }
 EXPIRY = (NAMESPACE, "SecondsUntilExpiry", "Minimum", 60, 1, None, "LessThanThreshold", 1500, "ignore")
-NO_SUCCESS = (NAMESPACE, "RotationSucceeded", "Sum", 60, 45, 45, "LessThanThreshold", 1, "breaching")
-NO_SCHEDULED_RUN = (NAMESPACE, "CredentialAgeSeconds", "SampleCount", 60, 45, 45, "LessThanThreshold", 1, "breaching")
+NO_SUCCESS = (NAMESPACE, "RotationSucceeded", "Sum", 60, 30, 30, "LessThanThreshold", 1, "breaching")
+NO_SCHEDULED_RUN = (NAMESPACE, "CredentialAgeSeconds", "SampleCount", 60, 30, 30, "LessThanThreshold", 1, "breaching")
 AGE = (NAMESPACE, "CredentialAgeSeconds", "Maximum", 60, 1, None, "GreaterThanThreshold", 45 * 86_400, "ignore")
 _SETTINGS = ["Statistic", "Period", "EvaluationPeriods", "DatapointsToAlarm", "ComparisonOperator", "Threshold"]
 
 
 def stack_of(outputs: dict) -> str:
-    return outputs["LogGroupName"].rpartition("/")[2]
+    # The log group's name ends with a part of the stack's ID.
+    return outputs["LogGroupName"].rpartition("/")[2].rpartition("-")[0]
 
 
 def alarms_of(world: World, outputs: dict) -> dict[str, dict]:

@@ -2,7 +2,8 @@
 
 With two headers, which signatures don't cover, a request asks only for IAM's decision, and passes condition keys that
 ministack doesn't know. Only the server in front of ministack may send them. CloudFormation gets
-AWS::SecretsManager::RotationSchedule, and Fn::Join in conditions. This runs in ministack's own Python environment.
+AWS::SecretsManager::RotationSchedule, and Fn::Join in conditions. Policies that demand TLS are satisfied, although the
+local AWS has none. This runs in ministack's own Python environment.
 """
 
 import contextvars
@@ -20,6 +21,8 @@ from ministack.services.cloudformation import changesets, engine, handlers, prov
 # At the end of the path, so that no module of this folder hides another one.
 sys.path.append(os.path.dirname(__file__))
 import asgi_server  # noqa: E402
+import ministack_destinations  # noqa: E402
+import ministack_properties  # noqa: E402
 
 ONLY_AUTHORIZE = "x-local-only-authorize"
 CONDITION_KEYS = "x-local-condition-keys"
@@ -41,6 +44,8 @@ def _pin_with_condition_keys(headers, query_params=None):
 
 
 def _resolve_given_first(key, context):
+    if key.lower() == "aws:securetransport":
+        return "true"
     return _given.get().get(key.lower()) or _resolve_condition_key(key, context)
 
 
@@ -128,5 +133,7 @@ for _module in (engine, changesets, handlers, stacks):
         _module._evaluate_conditions = _evaluate_with_joins
 for _service, _handler in app.SERVICE_HANDLERS.items():
     app.SERVICE_HANDLERS[_service] = _unless_only_authorizing(_handler)
+ministack_destinations.install()
+ministack_properties.install()
 hypercorn.asyncio.serve = asgi_server.serve
 app.main()
