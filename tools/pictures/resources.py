@@ -5,8 +5,8 @@ from pathlib import Path
 from .svg import rect, text, write
 from .template import Template
 
-WIDTH, COLUMNS, ROW, BOX_WIDTH, BOX_HEIGHT = 800, (20, 290, 560), 66, 220, 50
-TOP, ROWS = 62, 7
+WIDTH, COLUMNS, ROW, BOX_WIDTH, BOX_HEIGHT = 800, (16, 290, 564), 66, 220, 50
+TOP = 44
 FUNCTION = "RotatorFunction"
 # The column and the row of each resource. The function is as high as all rows, and alarms follow one after another.
 PLACES = {
@@ -23,6 +23,7 @@ PLACES = {
     "IamUser": (2, 5),
     "FailureQueue": (2, 6),
 }
+ROWS = 1 + max(row for _, row in PLACES.values())
 BELOW_ALARMS = {"AlarmTopic": 0, "AlarmSubscription": 1, "Dashboard": 2}
 # From where to where an arrow points, and what the one does with the other.
 ARROWS = [
@@ -79,9 +80,19 @@ class Map:
         for name in self.boxes:
             if name not in self.template.resources:
                 continue
-            type = self.template.resources[name]["Type"].removeprefix("AWS::").replace("::", " ")
-            lines = [type] if self.template.exists(name) else [type, _shortened(self.template.decided_by(name))]
-            yield from self._box(name, name, lines, "made" if self.template.exists(name) else "made dashed")
+            exists, about = self.template.exists(name), self._about(name)
+            lines = about if exists else [*about, _shortened(self.template.decided_by(name))]
+            yield from self._box(name, name, lines, "made" if exists else "made dashed")
+
+    def _about(self, name):
+        """What is remarkable about the resource: its type, or what an alarm watches."""
+        properties = self.template.properties(name)
+        if name in self.alarms:
+            return [properties["MetricName"]]
+        type = self.template.resources[name]["Type"].removeprefix("AWS::").replace("::", " ")
+        if name == FUNCTION:
+            return [type, properties["Runtime"], f"{properties['MemorySize']} MB, at most {properties['Timeout']} s"]
+        return [type]
 
     def _outside(self):
         [(event, schedule)] = self.template.resources[FUNCTION]["Properties"]["Events"].items()
@@ -94,7 +105,7 @@ class Map:
         x, y = self.boxes[name]
         height = (ROWS - 1) * ROW + BOX_HEIGHT if name == FUNCTION else BOX_HEIGHT
         yield rect(x, y, BOX_WIDTH, height, kind, corner=6)
-        y += (height - 17 * len(lines)) / 2 + 3
+        y += (height - 13 - 15 * len(lines)) / 2 + 11
         yield text(x + BOX_WIDTH / 2, y, title, "strong middle")
         for number, content in enumerate(lines, 1):
             yield text(x + BOX_WIDTH / 2, y + 15 * number, content, "small note middle")

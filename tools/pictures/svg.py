@@ -1,5 +1,7 @@
 """Parts of SVG pictures that are readable on light and dark pages, in whatever fonts the reader has."""
 
+import math
+import re
 from html import escape
 from pathlib import Path
 
@@ -25,11 +27,19 @@ STROKES = {
     "line": ("#0969da", "#4493f8"),
     "failure": ("#cf222e", "#f85149"),
 }
+# What differs from one run to the next, although nothing has changed: times, durations, IDs, and redacted secrets.
+PASSING = re.compile(
+    r"""<g\ class="measured">.*?</g> | \d{4}-\d\d-\d\dT[\d:]+Z | \d+(\.\d+)?\ ?(ms|s|min)\b | "duration_ms":\d+
+    | [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12} | A[KS]IA[A-Z0-9]{16} | -[A-Z0-9]{13} | -\d{6}\b | role-[0-9a-f]{12}
+    | \w{4}…""",
+    re.VERBOSE | re.DOTALL,
+)
 TEXT = ("#1f2328", "#e6edf3")
 FONTS = """
   text { font: 13px system-ui, sans-serif }
   .title { font-weight: bold; font-size: 15px } .strong { font-weight: bold } .small { font-size: 11px }
   .code { font: 13px ui-monospace, monospace; white-space: pre }
+  .log { font: 11px ui-monospace, monospace }
   .end { text-anchor: end } .middle { text-anchor: middle }
   .line, .failure { stroke-width: 2; fill: none } .made, .outside { fill: none; stroke-width: 1.5 } .dashed { stroke-dasharray: 4 3 }
 """
@@ -57,13 +67,24 @@ def cross(x, y):
 
 
 def write(path: Path, title: str, description: str, width: int, height: float, parts: list[str]):
-    """The title is shown, and screen readers also read the description."""
+    """The title is shown, and screen readers also read the description.
+
+    A picture stays as it is if the new one differs only in what every run changes.
+    """
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:.0f}" role="img" {_LABELLED}>'
     named = [f'<title id="title">{escape(title)}</title>', f'<desc id="desc">{escape(description)}</desc>']
     # A page may be dark although the reader's system is light, so a picture has its own background.
     page = f'<rect width="{width}" height="{height:.0f}" class="page"/>'
     shown = [f"<style>{_style()}</style>", page, text(20, 26, title, "title")]
-    path.write_text("\n".join([head, *named, *shown, *parts, "</svg>\n"]))
+    picture = "\n".join([head, *named, *shown, *parts, "</svg>\n"])
+    if not path.exists() or PASSING.sub("", path.read_text()) != PASSING.sub("", picture):
+        path.write_text(picture)
+
+
+def round_step(most, least=4):
+    """A round number that divides `most` into at least so many steps."""
+    power = 10.0 ** math.floor(math.log10(most / least))
+    return max(factor * power for factor in (1, 2, 5) if factor * power <= most / least)
 
 
 _LABELLED = 'aria-labelledby="title desc"'
