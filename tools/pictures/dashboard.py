@@ -33,7 +33,7 @@ def draw(path: Path, template: Template):
         if widget["type"] == "log":
             parts += _log(day, x + 14, y + 38, width - 20)
         else:
-            parts += Graph(day, widget["properties"], x + 52, y + 28, width - 66, height - 66).parts()
+            parts += Graph(day, widget["properties"], x + 52, y + 28, width - 76, height - 66).parts()
     bottom = TOP + max(widget["y"] + widget["height"] for widget in widgets) * UNIT_HEIGHT
     about = "Its own widgets, with the metrics and log lines of the function. Time was moved between the runs."
     parts.insert(0, text(20, 46, about, "small note"))
@@ -69,7 +69,7 @@ class Graph:
         options = entry[-1] if isinstance(entry[-1], dict) else {}
         if "expression" in options:
             found = SEARCHED.match(options["expression"])
-            namespace, name, stat, label = found["namespace"], found["name"], found["stat"], "default"
+            namespace, name, stat, label = found["namespace"], found["name"], found["stat"], self.day.target
             period = int(found["period"])
         else:
             namespace, name = entry[:2]

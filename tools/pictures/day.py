@@ -30,11 +30,11 @@ class Day:
     def __init__(self, template: Template):
         self.series: dict[tuple[str, str], dict[int, float]] = {}
         self.errors: list[tuple[int, str]] = []
-        namespace, name = template.parameters["MetricsNamespace"], template.parameters["TargetName"]
+        self.target, namespace = template.parameters["TargetName"], template.parameters["MetricsNamespace"]
         with LocalCloud(MINISTACK) as cloud:
             world = World(cloud, cloud.new_role())
             ai_secret, now, read = world.new_ai_secret(), 0, 0
-            function = world.new_function(world.target(ai_secret, name=name), METRICS_NAMESPACE=namespace)
+            function = world.new_function(world.target(ai_secret, name=self.target), METRICS_NAMESPACE=namespace)
             for minute, event in _attempts(Hour(template), world):
                 world.braintrust.let_time_pass(ai_secret, timedelta(minutes=minute - now))
                 result, now = function.invoke(event), minute

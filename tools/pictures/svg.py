@@ -37,8 +37,8 @@ PASSING = re.compile(
 TEXT = ("#1f2328", "#e6edf3")
 FONTS = """
   text { font: 13px system-ui, sans-serif }
-  .title { font-weight: bold; font-size: 15px } .strong { font-weight: bold } .small { font-size: 11px }
   .code { font: 13px ui-monospace, monospace; white-space: pre }
+  .title { font-weight: bold; font-size: 15px } .strong { font-weight: bold } .small { font-size: 11px }
   .log { font: 11px ui-monospace, monospace }
   .end { text-anchor: end } .middle { text-anchor: middle }
   .line, .failure { stroke-width: 2; fill: none } .made, .outside { fill: none; stroke-width: 1.5 } .dashed { stroke-dasharray: 4 3 }
@@ -71,10 +71,12 @@ def write(path: Path, title: str, description: str, width: int, height: float, p
 
     A picture stays as it is if the new one differs only in what every run changes.
     """
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:.0f}" role="img" {_LABELLED}>'
+    size = f'width="{width}" height="{height:.0f}"'
+    labels = 'role="img" aria-labelledby="title desc"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 0 {width} {height:.0f}" {labels}>'
     named = [f'<title id="title">{escape(title)}</title>', f'<desc id="desc">{escape(description)}</desc>']
     # A page may be dark although the reader's system is light, so a picture has its own background.
-    page = f'<rect width="{width}" height="{height:.0f}" class="page"/>'
+    page = f'<rect {size} class="page"/>'
     shown = [f"<style>{_style()}</style>", page, text(20, 26, title, "title")]
     picture = "\n".join([head, *named, *shown, *parts, "</svg>\n"])
     if not path.exists() or PASSING.sub("", path.read_text()) != PASSING.sub("", picture):
@@ -85,9 +87,6 @@ def round_step(most, least=4):
     """A round number that divides `most` into at least so many steps."""
     power = 10.0 ** math.floor(math.log10(most / least))
     return max(factor * power for factor in (1, 2, 5) if factor * power <= most / least)
-
-
-_LABELLED = 'aria-labelledby="title desc"'
 
 
 def _style():
