@@ -1,0 +1,34 @@
+"""Draws the pictures of the documents into docs/pictures.
+
+    draw.py [tour|hour|resources|dashboard ...]
+
+`hour` and `resources` come from template.yaml alone. `tour` runs `make run` and what follows it in a terminal, and
+`dashboard` a day of scheduled runs on the local stack. Without a name, all of them are drawn.
+"""
+
+import importlib
+import sys
+
+import environment
+from environment import ROOT
+from pictures.template import Template
+from step import exit_on_signals
+
+PICTURES = ("hour", "resources", "dashboard", "tour")
+
+
+def main():
+    names = sys.argv[1:] or PICTURES
+    unknown = [name for name in names if name not in PICTURES]
+    if unknown:
+        sys.exit(f"There is no picture {', '.join(unknown)}. The pictures are {', '.join(PICTURES)}.")
+    environment.prepare()
+    exit_on_signals()
+    template = Template(ROOT / "template.yaml")
+    for name in names:
+        path = ROOT / f"docs/pictures/{name}.svg"
+        importlib.import_module(f"pictures.{name}").draw(path, template)
+        print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.1f} KB")
+
+
+main()

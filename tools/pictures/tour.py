@@ -1,0 +1,63 @@
+"""The terminal tour: a rotation, and how a fault is found and mended."""
+
+import itertools
+import os
+import tempfile
+from pathlib import Path
+
+from environment import ROOT
+
+from .svg import rect, text, write
+from .template import Template
+from .terminal_screen import Screen, run
+
+# The arguments of `make`, and whether it succeeds.
+TOUR = [("run", True), ("break WHAT=trust", True), ("doctor", False), ("run", True), ("doctor", True)]
+COLUMNS, CHARACTER, ROW, LEFT, TOP = 80, 7.8, 17, 20, 62
+WIDTH = round(2 * LEFT + COLUMNS * CHARACTER)
+COLORS = {"1": "strong", "2": "note", "31": "bad", "32": "good", "33": "warn", "34": "bar", "36": "bar"}
+
+
+def draw(path: Path, _template: Template):
+    screen = Screen(COLUMNS)
+    with tempfile.TemporaryDirectory() as folder:
+        variables = _variables(folder)
+        try:
+            for arguments, succeeds in TOUR:
+                _show(screen, arguments, succeeds, variables)
+        finally:
+            run(["make", "stop"], COLUMNS, ROOT, variables)
+    parts = [rect(8, TOP - 22, WIDTH - 16, len(screen.rows) * ROW + 16, "panel", corner=8)]
+    for number, row in enumerate(screen.rows):
+        parts += _row(row, TOP + number * ROW)
+    commands = ", ".join(f"make {arguments}" for arguments, _ in TOUR)
+    written = "\n".join("".join(character for character, _ in row) for row in screen.rows)
+    description = f"A terminal, in which these commands run one after another: {commands}.\n{written}"
+    write(path, "The tour, on the local stack", description, WIDTH, TOP + len(screen.rows) * ROW, parts)
+
+
+def _variables(folder):
+    """Those of a shell in which nobody has set anything, and of a local stack that is nobody else's."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS")}
+    kept = {name: value for name, value in kept.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    return kept | {"TERM": "xterm-256color", "LOCAL_STACK": f"{folder}/local.json"}
+
+
+def _show(screen, arguments, succeeds, variables):
+    command = f"make {arguments}"
+    output, status = run(command.split(), COLUMNS, ROOT, variables)
+    if (status == 0) != succeeds:
+        raise SystemExit(f"{command} had the exit status {status} in the tour, and wrote:\n{output}")
+    screen.feed(f"\x1b[1m$ {command}\x1b[0m\r\n{output}\r\n")
+
+
+def _row(row, y):
+    """A text element for each run of characters with the same color. Its length doesn't depend on the reader's font."""
+    start = 0
+    for codes, run_ in itertools.groupby(row, key=lambda cell: cell[1]):
+        content = "".join(character for character, _ in run_)
+        if content.strip():
+            kinds = " ".join(["code", *(COLORS[code] for code in codes.split(";") if code)])
+            length = f' textLength="{len(content) * CHARACTER:.1f}"'
+            yield text(LEFT + start * CHARACTER, y, content, kinds).replace(" class=", f"{length} class=", 1)
+        start += len(content)
