@@ -41,7 +41,7 @@ WITH_LOCAL_AWS := @.tools/ministack/bin/python
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run status doctor rotate rollback break stop test test-fast test-independent lint build invoke deploy \
-  bench fuzz mutants sbom reproducible docs lock clean
+  release bench fuzz mutants sbom reproducible docs lock clean
 
 help:
 	@echo "make GOAL, where GOAL is one of"
@@ -59,6 +59,8 @@ stop: ## Stop what `make run` left running or is starting
 ##@ Install it in your AWS account
 deploy: $(BUILT) ## Deploy to your AWS account; asks for the parameters, or takes sam's arguments from ARGS
 	$(WITH_TOOLS) tools/deploy.py $(ARGS)
+release: $(BUILT) ## Write dist/: the function's zip file, a plain template, deploy.py, an SBOM and checksums
+	$(WITH_TOOLS) tools/release.py $(ARCH)
 
 ##@ Operate it: the deployed STACK, or else what `make run` left running
 status: $(LOCAL_AWS) ## Show the targets
@@ -77,7 +79,7 @@ test-fast: lint $(LOCAL_AWS) ## Run the lints, the Rust tests, and a rotation of
 	$(WITH_TOOLS) tools/run_tests.py fast
 test-independent: $(BUILT) .tools/moto/installed ## Rotate on moto, an independent AWS, and say what can't be tested on it
 	$(WITH_TOOLS) tools/run_tests.py independent
-lint: $(TOOLS) .tools/checkov/installed ## Check format, lints, documentation, licenses and templates
+lint: $(TOOLS) .tools/checkov/installed .tools/lint/installed ## Check format, lints, documents, licenses, templates, workflows
 	$(WITH_TOOLS) tools/lint.py
 build: $(BUILT) ## Build the function for ARCH (this machine's), if its sources have changed
 invoke: $(BUILT) $(LOCAL_AWS) ## Send EVENT (events/schedule.json) to the function on this machine
@@ -88,8 +90,8 @@ fuzz: .tools/cargo/bin/cargo-fuzz ## Fuzz everything that reads input, for FUZZ_
 	@$(PYTHON) tools/fuzz.py $(call quote,$(FUZZ_SECONDS))
 mutants: $(LOCAL_AWS) $(TOOLS) .tools/cargo/bin/cargo-mutants ## Check that tests notice code changes; takes hours
 	@$(PYTHON) tools/mutants.py
-sbom: .tools/cargo/bin/cargo-cyclonedx ## Write target/sbom.cdx.json, the list of everything in the function (CycloneDX)
-	@$(PYTHON) tools/sbom.py $(ARCH)
+sbom: ## Print the list of everything in the function (CycloneDX)
+	@$(PYTHON) tools/sbom.py
 reproducible: $(TOOLS) ## Build the current commit twice, in two folders, and compare the results
 	@$(PYTHON) tools/reproducible.py $(ARCH)
 docs: $(TOOLS) ## Write docs/parameters.md from the templates
@@ -98,7 +100,7 @@ lock: ## Update tools/*.lock to the newest versions that tools/*.in allow
 	@$(PYTHON) tools/lock.py
 clean: ## Stop what `make run` left running, and remove everything that was built and installed
 	@$(PYTHON) tools/stop.py >/dev/null
-	@rm -rf .aws-sam .tools target .pytest_cache
+	@rm -rf .aws-sam .tools dist target .pytest_cache
 	@find tests tools bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .tools/%/installed: tools/%.lock

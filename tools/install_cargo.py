@@ -8,7 +8,7 @@ import sys
 from environment import ROOT
 from step import exit_on_signals, run
 
-VERSIONS = {"cargo-fuzz": "0.13.2", "cargo-mutants": "27.1.0", "cargo-cyclonedx": "0.5.9"}
+VERSIONS = {"cargo-fuzz": "0.13.2", "cargo-mutants": "27.1.0"}
 
 
 def main():
