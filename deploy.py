@@ -52,6 +52,25 @@ PRICES = {"AWS::SecretsManager::Secret": 0.40, "AWS::CloudWatch::Alarm": 0.10, "
 DASHBOARD_PRICE, METRIC_PRICE, METRICS_PER_TARGET = 3.00, 0.30, 5
 # Lambda must leave this much concurrency unreserved in every account.
 MUST_STAY_UNRESERVED = 100
+# What the summary calls the resources, in one word for several types. Others have CloudFormation's name.
+RESOURCE_NAMES = {
+    "AWS::CloudWatch::Alarm": "alarm",
+    "AWS::CloudWatch::Dashboard": "dashboard",
+    "AWS::Events::Rule": "schedule",
+    "AWS::IAM::ManagedPolicy": "IAM policy",
+    "AWS::IAM::Policy": "IAM policy",
+    "AWS::IAM::Role": "IAM role",
+    "AWS::IAM::User": "IAM user",
+    "AWS::Lambda::EventInvokeConfig": "Lambda retry setting",
+    "AWS::Lambda::Function": "Lambda function",
+    "AWS::Lambda::Permission": "Lambda permission",
+    "AWS::Logs::LogGroup": "log group",
+    "AWS::SNS::Subscription": "subscription",
+    "AWS::SNS::Topic": "topic",
+    "AWS::SQS::Queue": "queue",
+    "AWS::SecretsManager::RotationSchedule": "rotation schedule",
+    "AWS::SecretsManager::Secret": "secret",
+}
 DOMAINS = {
     "aws": ("amazonaws.com", "console.aws.amazon.com"),
     "aws-cn": ("amazonaws.com.cn", "console.amazonaws.cn"),
@@ -154,7 +173,7 @@ def blank_config(template, stack):
         '#Tags: ""',
     ]
     for label, names in template.groups():
-        lines += ["", f"# {label}", "#".ljust(2 + len(label), "-")]
+        lines += ["", f"# --- {label} ---"]
         for name in names:
             declared = template.parameters[name]
             lines += ["", *comment(declared.get("Description", ""))]
@@ -243,8 +262,8 @@ class Template:
         for part in [part.strip() for part in value.split(",")] if is_list else [value]:
             problem = self._problem_with_one(declared, part)
             if problem:
-                found = "" if declared.get("NoEcho") else f"found {shown(part)}, "
-                return f"{found}but it {problem}"
+                found = "" if declared.get("NoEcho") else f"found {shown(part)}, but "
+                return f"{found}it {problem}"
         return None
 
     def _problem_with_one(self, declared, value):
@@ -347,10 +366,14 @@ def describe_cost(types, targets):
 
 
 def describe_resources(types):
-    """Such as `6 CloudWatch Alarm, 1 SNS Topic`, the most numerous first."""
-    names = [" ".join(type.split("::")[1:]) for type in types]
+    """Such as `6 alarms, 1 topic`, the most numerous first."""
+    names = [RESOURCE_NAMES.get(type, type) for type in types]
     counted = sorted(((names.count(name), name) for name in set(names)), key=lambda pair: (-pair[0], pair[1]))
-    return ", ".join(f"{count} {name}" for count, name in counted)
+    return ", ".join(f"{count} {name if count == 1 else plural(name)}" for count, name in counted)
+
+
+def plural(name):
+    return re.sub("y$", "ies", name) if name.endswith("y") else f"{name}s"
 
 
 def chosen_values(template, config, secrets, name):
@@ -410,9 +433,7 @@ class AwsError(Exception):
         self.message = message
 
     def is_about_credentials(self):
-        return self.code in CREDENTIAL_CODES or (
-            not self.code and any(part in self.message for part in NO_CREDENTIALS)
-        )
+        return self.code in CREDENTIAL_CODES or (not self.code and any(part in self.message for part in NO_CREDENTIALS))
 
 
 class Aws:
@@ -667,11 +688,11 @@ class Questions:
         given, offer = os.environ.get("BRAINTRUST_API_KEY"), ""
         self.offered = given or self.before.get("BraintrustApiKeySecretArn")
         if given:
-            offer = "; Enter: BRAINTRUST_API_KEY"
+            offer = "; Enter for BRAINTRUST_API_KEY"
         elif self.offered or is_deployed:
-            offer = "; Enter: as before"
+            offer = "; Enter to keep it"
             self.offered = self.offered or "as before"
-        question = f"3. API key of a Braintrust organization admin, or its secret's ARN (not shown{offer})"
+        question = f"3. API key of a Braintrust organization admin, or its secret's ARN (hidden{offer})"
         self.providers, self.organizations = ask(question, self._check_api_key, hidden=True)
 
     def _check_api_key(self, answer):
@@ -687,15 +708,17 @@ class Questions:
                 raise WrongAnswer(f"The secret is in {answer.split(':')[3]}. It must be in {self.aws.region}.")
             key = self._read_secret(answer)
         else:
-            self._accept("BraintrustApiKey", answer, "Found a key that ")
+            self._accept("BraintrustApiKey", answer)
         found = look_around(self.answers["BraintrustApiUrl"], key) if key else (None, {})
         if answer.startswith("arn:"):
             self.answers["BraintrustApiKeySecretArn"] = answer
         elif answer != "as before":
             self.api_key = answer
+            if self.before.get("BraintrustApiKeySecretArn"):
+                self.answers["BraintrustApiKeySecretArn"] = ""
         return found
 
-    def _accept(self, name, value, found=None):
+    def _accept(self, name, value):
         problem = self.template.problem_with(name, value)
         if problem:
             raise WrongAnswer(problem[0].upper() + problem[1:] + ".")
@@ -776,10 +799,12 @@ class Questions:
 
     def ask_alarm(self):
         default = self.before.get("AlarmEmail") or self.before.get("AlarmTopicArn")
-        offer = "" if default else "; Enter: none"
-        self.answers.update(ask(f"5. Email address or SNS topic ARN for alarms{offer}", self._check_alarm, default))
+        question = f"5. Email address or SNS topic ARN for alarms{', or none' if default else ' (Enter for none)'}"
+        self.answers.update(ask(question, self._check_alarm, default))
 
     def _check_alarm(self, answer):
+        if answer.lower() == "none":
+            return {"AlarmEmail": "", "AlarmTopicArn": ""}
         name = "AlarmTopicArn" if answer.startswith("arn:") else "AlarmEmail"
         self._accept(name, answer)
         return {name: answer}
@@ -822,7 +847,8 @@ class Bundle:
         sums = self.folder / "SHA256SUMS"
         if not sums.is_file():
             return
-        expected = {name.lstrip("*"): sum for sum, name in (line.split() for line in sums.read_text().splitlines() if line)}
+        lines = [line.split() for line in sums.read_text().splitlines() if line]
+        expected = {name.lstrip("*"): digest for digest, name in lines}
         for file in (self.template_file, *self.zips.values()):
             if file.name in expected and sha256(file) != expected[file.name]:
                 raise Stop(f"{file} is damaged: its SHA-256 isn't the one in {sums}. Download the release again.")
@@ -958,7 +984,7 @@ class Stack:
             print(f"Removing what a failed deployment left behind ({self.status})")
             self.delete()
 
-    def change(self, template, template_url, parameters, tags):
+    def change(self, template, template_url, parameters, tags, number_of_resources):
         """Returns whether anything was changed."""
         change = {"StackName": self.name, "ChangeSetName": f"deploy-{int(time.time())}"}
         is_update = self.is_deployed()
@@ -980,9 +1006,10 @@ class Stack:
             raise Stop(f"CloudFormation refuses the change: {reason}")
         if is_update:
             show_changes(described.get("Changes", []))
-        seen = {one["EventId"] for one in self._events(created["StackId"])}
-        self.aws.call("cloudformation", "execute-change-set", change)
-        self._wait(created["StackId"], seen, len(described.get("Changes", [])), "UPDATE" if is_update else "CREATE")
+            number_of_resources = len(described.get("Changes", []))
+        action = "UPDATE" if is_update else "CREATE"
+        begin = ("execute-change-set", change)
+        self._run(begin, created["StackId"], action, number_of_resources)
         self.found = describe_stack(self.aws, self.name)
         return True
 
@@ -1011,15 +1038,15 @@ class Stack:
 
     def delete(self):
         id = self.found["StackId"]
-        seen = {one["EventId"] for one in self._events(id)}
-        self.aws.call("cloudformation", "delete-stack", {"StackName": id})
-        self._wait(id, seen, None, "DELETE")
+        self._run(("delete-stack", {"StackName": id}), id, "DELETE")
         self.found = None
 
-    def _wait(self, id, seen, total, action):
-        """Shows the progress until the stack has arrived, and raises the first failure if it didn't."""
+    def _run(self, begin, id, action, total=None):
+        """Begins the action, shows its progress until the stack has arrived, and raises the first failure if any."""
         progress, done, failures = Progress(), set(), []
+        seen = {one["EventId"] for one in self._events(id)}
         try:
+            self.aws.call("cloudformation", *begin)
             while True:
                 stack = describe_stack(self.aws, id)
                 for event in self._events(id):
@@ -1085,23 +1112,23 @@ def show_error(error):
 
 
 def rotate(aws, function, is_new):
-    """Rotates what is due, shows the outcomes, and returns whether all is well."""
-    # IAM takes some seconds to let a new role be assumed, and a scheduled run may be under way.
-    for waits in (10, 10, 10, 0) if is_new else (0,):
+    """Rotates what is due and shows the outcomes. Returns whether all is well, and the classes of the errors."""
+    for seconds in (10, 10, 10, 0):
         try:
             report, failed = aws.invoke(function, {"action": "rotate"})
+            # IAM takes some seconds to let a new role be assumed.
+            if not seconds or not failed or not is_new or classes_of(report) != {"permission"}:
+                break
+            reason = "IAM doesn't know the new role everywhere"
         except AwsError as error:
-            if error.code != "TooManyRequestsException" or not waits:
+            if error.code != "TooManyRequestsException" or not seconds:
                 raise
-            report, failed = None, True
-        classes = classes_of(report)
-        if not failed or not waits or (report and classes != {"permission"}):
-            break
-        print(f"  Not yet: {', '.join(sorted(classes)) or 'another run is under way'}. Trying again in {waits} s.")
-        time.sleep(waits)
+            reason = "another run is under way"
+        print(f"  Not yet: {reason}. Trying again in {seconds} s.")
+        time.sleep(seconds)
     if not isinstance(report, dict) or "targets" not in report:
         print(f"  {report}")
-        return False, {"crash"}
+        return False, set()
     for target in report["targets"]:
         expires = f", expires {target['expires_at']}" if "expires_at" in target else ""
         print(f"  {target['name']}: {target['outcome']}{expires}")
@@ -1124,8 +1151,9 @@ def doctor(aws, function):
         return False
     for target in answer["targets"]:
         bad = [line for line in target["lines"] if line["result"] not in ("ok", "unknown")]
-        good = sum(line["result"] == "ok" for line in target["lines"])
-        print(f"  {target['name']}: {good} of {len(target['lines'])} checks ok")
+        results = [line["result"] for line in target["lines"]]
+        unknown = f", {results.count('unknown')} that only a rotation can tell" if "unknown" in results else ""
+        print(f"  {target['name']}: {results.count('ok')} checks ok{unknown}")
         for line in bad:
             print(f"    {line['result']}: {line['what']}" + (f" ({line['note']})" if "note" in line else ""))
             if "error" in line:
@@ -1142,6 +1170,12 @@ def bedrock_role_command(values, outputs):
         f"    --capabilities CAPABILITY_NAMED_IAM --parameter-overrides RoleName={role.rpartition('/')[2]} \\\n"
         f"    ExecutionRoleArn={outputs['ExecutionRoleArn']} ExternalId='{external_id}'"
     )
+
+
+def is_unconfirmed(aws, topic, email):
+    """Whether the owner of the address has yet to confirm the subscription."""
+    subscriptions = aws.call("sns", "list-subscriptions-by-topic", {"TopicArn": topic})["Subscriptions"]
+    return any(one["Endpoint"] == email and not one["SubscriptionArn"].startswith("arn:") for one in subscriptions)
 
 
 def dashboard_url(aws, name):
@@ -1174,7 +1208,7 @@ class Deployment:
     def _sign_in(self, config):
         region = self.options.region or config.get("Region", ("",))[0] or self.aws.configured_region()
         if not region:
-            raise Stop(f"The region is unknown. Write `Region: us-east-1` into {self.options.config}, or give --region.")
+            raise Stop(f"The region is unknown. Write `Region: us-east-1` into {self.options.config}, or use --region.")
         sign_in(self.aws, region)
 
     def _open(self, name):
@@ -1217,18 +1251,20 @@ class Deployment:
         return stack, values, config
 
     def _is_hidden(self, name):
-        return name not in self.template.parameters or name in ("CodeBucket", "CodeKey", "Architecture") or bool(
-            self.template.parameters[name].get("NoEcho")
+        return (
+            name not in self.template.parameters
+            or name in ("CodeBucket", "CodeKey", "Architecture")
+            or bool(self.template.parameters[name].get("NoEcho"))
         )
 
     def _values(self, config, name, secrets, stack):
         """The values that are given, and the config's own keys. Everything that can be checked here is checked."""
         deployed = stack.parameters()
         values = with_other_of_pairs_emptied(chosen_values(self.template, config, secrets, name), deployed)
-        values["Architecture"] = self.bundle.architecture(
-            values.get("Architecture") or (deployed.get("Architecture") if deployed.get("Architecture") in self.bundle.zips else None)
-        )
-        values.setdefault("CodeBucket", bucket_name(self.aws))
+        before = deployed.get("Architecture")
+        before = before if before in self.bundle.zips else None
+        values["Architecture"] = self.bundle.architecture(values.get("Architecture") or before)
+        values.setdefault("CodeBucket", deployed.get("CodeBucket") or bucket_name(self.aws))
         if "ReservedConcurrency" not in values and not deployed:
             values.update(self._reserved_concurrency())
         broken = list(self.template.broken_rules(self._effective(values, deployed)))
@@ -1250,7 +1286,11 @@ class Deployment:
 
     def _effective(self, values, deployed):
         known = {name: deployed[name] for name in deployed if name in self.template.parameters}
-        pseudo = {"AWS::Region": self.aws.region, "AWS::Partition": self.aws.partition, "AWS::AccountId": self.aws.account}
+        if known.get("BraintrustApiKeySecretArn"):
+            # CloudFormation shows asterisks for an empty secret, too.
+            known["BraintrustApiKey"] = ""
+        aws = self.aws
+        pseudo = {"AWS::Region": aws.region, "AWS::Partition": aws.partition, "AWS::AccountId": aws.account}
         return {**pseudo, **self.template.defaults(), **known, **values}
 
     def _show_summary(self, stack, values, provider=None):
@@ -1263,7 +1303,8 @@ class Deployment:
         if provider:
             print(f"  Provider   {provider['name']} ({provider['id']})")
         print(f"  Schedule   {effective['ScheduleExpression']}")
-        print(f"  Alarms     {effective['AlarmEmail'] or effective['AlarmTopicArn'] or 'to a topic without subscribers'}")
+        receiver = effective["AlarmEmail"] or effective["AlarmTopicArn"]
+        print(f"  Alarms     {receiver or 'to a topic without subscribers'}")
         print(f"  Cost       {describe_cost(types, targets_in(effective))}")
         if deployed:
             self._show_differences(values, deployed)
@@ -1277,9 +1318,9 @@ class Deployment:
                 if name not in ("CodeBucket", "CodeKey"):
                     print(f"  Changes    {name}: {change}")
         kept = [
-            f"{name}={deployed[name]}"
-            for name in deployed
-            if name in defaults and not self._is_hidden(name) and name not in values and deployed[name] != defaults[name]
+            f"{name}={value}"
+            for name, value in changed_from_default(self.template, deployed).items()
+            if name not in values and not self._is_hidden(name)
         ]
         if kept:
             print(f"  Keeps      {', '.join(kept)}")
@@ -1297,10 +1338,11 @@ class Deployment:
         url = f"https://s3.{self.aws.region}.{suffix}/{bucket}/{key}"
         deployed, is_new = stack.parameters(), not stack.is_deployed()
         parameters = list(stack_parameters(self.template, values, deployed))
-        if not stack.change(self.template, url, parameters, tags):
+        effective = self._effective(values, deployed)
+        if not stack.change(self.template, url, parameters, tags, len(self.template.created(effective))):
             print("Nothing to change: the stack is already as the parameters say.")
         self.interrupted = f"Interrupted. The stack {stack.name} is deployed."
-        return self._prove(stack, self._effective(values, deployed), is_new)
+        return self._prove(stack, effective, is_new)
 
     def _prove(self, stack, values, is_new):
         outputs = stack.outputs()
@@ -1311,7 +1353,7 @@ class Deployment:
         if not rotated and "permission" in classes and values["BedrockRoleArn"]:
             print("\n" + bedrock_role_command(values, outputs))
         print(f"\nDashboard  {dashboard_url(self.aws, outputs['DashboardName'])}")
-        if values["AlarmEmail"]:
+        if values["AlarmEmail"] and is_unconfirmed(self.aws, outputs["AlarmTopicArn"], values["AlarmEmail"]):
             print(f"Confirm the mail from AWS Notifications to {values['AlarmEmail']}. Alarms are not sent before.")
         ok = rotated and healthy
         print("It is deployed and rotates." if ok else "It is deployed, but something is wrong: see above.")
@@ -1358,6 +1400,10 @@ class Deletion:
         objects = self._objects(bucket, f"{stack.name}/")
         if not stack.found and not objects:
             raise Stop(f"There is no stack {stack.name} in {region}, account {self.aws.account}.")
+        if stack.found and stack.found.get("EnableTerminationProtection"):
+            command = "aws cloudformation update-termination-protection --no-enable-termination-protection"
+            where = f"--stack-name {stack.name} --region {region}"
+            raise Stop(f"The stack is protected against deletion. First run\n  {command} {where}")
         self._show(stack, resources, bucket, objects)
         self._confirm(stack.name)
         self.interrupted = f"Interrupted. The stack {stack.name} is partly deleted. Start it again."
@@ -1377,9 +1423,11 @@ class Deletion:
     def _show(self, stack, resources, bucket, objects):
         print(f"This deletes in {self.aws.region}, account {self.aws.account}, for good:")
         if stack.found:
-            print(f"  the stack {stack.name} ({stack.status}), with {describe_resources(r['ResourceType'] for r in resources)}")
+            contents = describe_resources([one["ResourceType"] for one in resources])
+            print(f"  the stack {stack.name} ({stack.status}), with {contents}")
         for secret in (one for one in resources if one["ResourceType"] == "AWS::SecretsManager::Secret"):
-            print(f"  the secret {secret.get('PhysicalResourceId', secret['LogicalResourceId'])}, without a recovery window")
+            name = secret.get("PhysicalResourceId", secret["LogicalResourceId"])
+            print(f"  the secret {name}, without a recovery window")
         for user in self._users(resources):
             print(f"  the IAM user {user}, with its access keys and API keys: whoever uses them loses access")
         if objects:
@@ -1390,7 +1438,9 @@ class Deletion:
         if self.options.yes:
             return
         if not sys.stdin.isatty():
-            raise Stop("deploy.py asks before it deletes, and this isn't a terminal. Give --yes to delete without asking.")
+            raise Stop(
+                "deploy.py asks before it deletes, and this isn't a terminal. To delete without asking, use --yes."
+            )
 
         def check(answer):
             if answer not in (name, ""):
@@ -1452,13 +1502,14 @@ class Deletion:
 
     def _objects(self, bucket, prefix=""):
         """All versions and delete markers below a prefix."""
+        request = {"Bucket": bucket, "Prefix": prefix, "ExpectedBucketOwner": self.aws.account}
         try:
-            listed = self.aws.call("s3api", "list-object-versions", {"Bucket": bucket, "Prefix": prefix})
+            listed = self.aws.call("s3api", "list-object-versions", request) or {}
         except AwsError as error:
             if error.code in ("NoSuchBucket", "404"):
                 return []
             raise
-        found = (listed or {}).get("Versions", []) + (listed or {}).get("DeleteMarkers", []) if listed else []
+        found = listed.get("Versions", []) + listed.get("DeleteMarkers", [])
         return [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in found]
 
     def _empty_bucket(self, bucket, stack):
@@ -1524,7 +1575,7 @@ def main(arguments):
             print(f"{stop}{f'{chr(10)}{nothing}' if stop.status == 1 else ''}", file=sys.stderr)
             return stop.status
         except AwsError as error:
-            hint = " docs/deployer-policy.json has all permissions." if "AccessDenied" in error.code else ""
+            hint = " deployer-policy.json has all permissions." if "AccessDenied" in error.code else ""
             done = getattr(work, "interrupted", nothing).replace("Interrupted. ", "")
             print(f"AWS: {error}{hint}\n{done}", file=sys.stderr)
             return 1 if done.startswith("Nothing") else 2

@@ -2,7 +2,8 @@
 
 With two headers, which signatures don't cover, a request asks only for IAM's decision, and passes condition keys that
 ministack doesn't know. Only the server in front of ministack may send them. CloudFormation gets
-AWS::SecretsManager::RotationSchedule, and Fn::Join in conditions. This runs in ministack's own Python environment.
+AWS::SecretsManager::RotationSchedule, and Fn::Join in conditions. Policies that demand TLS are satisfied, although the
+local AWS has none. This runs in ministack's own Python environment.
 """
 
 import contextvars
@@ -41,6 +42,8 @@ def _pin_with_condition_keys(headers, query_params=None):
 
 
 def _resolve_given_first(key, context):
+    if key.lower() == "aws:securetransport":
+        return "true"
     return _given.get().get(key.lower()) or _resolve_condition_key(key, context)
 
 
