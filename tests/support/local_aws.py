@@ -39,6 +39,8 @@ _UNKNOWN = json_error(403, "UnrecognizedClientException", "The security token in
 
 # The creation time of an IAM key or a secret.
 _CREATION = re.compile(rb'(?<=<CreateDate>)([^<]+)|(?<="CreatedDate": )([0-9.]+)')
+# ministack confirms an email's subscription at once. In AWS, its owner does, and nobody reads the emails of a test.
+_EMAIL_SUBSCRIPTION = re.compile(rb"(?<=<SubscriptionArn>)[^<]+(?=(?:(?!</member>).)*<Protocol>email<)", re.DOTALL)
 SHOWN_OLDER_BY = timedelta(seconds=150)
 
 
@@ -130,6 +132,8 @@ class LocalAws(RecordingServer):
         answer = answer or self._upstream.forward(request)
         if request.call in _HANDS_OUT_CREDENTIALS and answer.status == 200:
             self.issued.read(answer)
+        if request.call == "sns:ListSubscriptionsByTopic":
+            return replace(answer, body=_EMAIL_SUBSCRIPTION.sub(b"PendingConfirmation", _bytes(answer)))
         if answer.status == 200 and not is_from_root(request):
             if request.call in _LISTS_KEYS:
                 return self._older(self._without_young_keys(answer))
@@ -143,15 +147,13 @@ class LocalAws(RecordingServer):
                 return iso8601(datetime.fromisoformat(date[1].decode()) - self.shown_older_by).encode()
             return str(float(date[2]) - self.shown_older_by.total_seconds()).encode()
 
-        body = answer.body.encode() if isinstance(answer.body, str) else answer.body
-        return replace(answer, body=_CREATION.sub(older, body))
+        return replace(answer, body=_CREATION.sub(older, _bytes(answer)))
 
     def _without_young_keys(self, answer: Reply) -> Reply:
         def listed(key: re.Match) -> bytes:
             return b"" if self.issued.age(key[1].decode()) < self.new_keys_unlisted_for else key[0]
 
-        body = answer.body.encode() if isinstance(answer.body, str) else answer.body
-        return replace(answer, body=_LISTED_KEY.sub(listed, body))
+        return replace(answer, body=_LISTED_KEY.sub(listed, _bytes(answer)))
 
     def _bedrock(self, request: RecordedRequest) -> Reply:
         api_key = bearer(request)
@@ -165,6 +167,10 @@ class LocalAws(RecordingServer):
 
     def _is_unknown(self, id: str) -> bool:
         return self.issued.age(id) < self.new_credentials_unknown_for
+
+
+def _bytes(answer: Reply) -> bytes:
+    return answer.body.encode() if isinstance(answer.body, str) else answer.body
 
 
 def _context_of(asked: dict[str, str]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from .local_service_tokens import LocalServiceTokens
 from .recording_server import RecordingServer
 
 COLLECTION = "/v1/ai_secret"
+ORGANIZATIONS = "/v1/organization"
 _TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 _FIELDS = {"name": str, "type": str, "metadata": dict, "secret": str, "org_name": str}
 
@@ -62,7 +63,7 @@ class LocalBraintrust(RecordingServer):
             now = self._now()
             ai_secret = {
                 "id": str(uuid.uuid4()),
-                "org_id": str(uuid.uuid5(uuid.NAMESPACE_DNS, org_name)),
+                "org_id": _org_id(org_name),
                 "org_name": org_name,
                 "name": name,
                 "type": type,
@@ -145,6 +146,7 @@ class LocalBraintrust(RecordingServer):
             f"PUT {COLLECTION}": self._replace,
             f"GET {COLLECTION}/{{id}}": self._read,
             f"PATCH {COLLECTION}/{{id}}": self._patch,
+            f"GET {ORGANIZATIONS}": self._organizations,
             **self._service_tokens.routes,
         }
         route = routes.get(request.call)
@@ -166,6 +168,9 @@ class LocalBraintrust(RecordingServer):
             if parameter in query and parameter not in self.ignored_filters:
                 found = [s for s in found if s[name] in query[parameter]]
         return {"objects": [self._shown(s) for s in page(found, query)]}
+
+    def _organizations(self, request: RecordedRequest, key: BraintrustKey) -> dict:
+        return {"objects": page([{"id": _org_id(name), "name": name} for name in key.orgs], request.query)}
 
     def _read(self, request: RecordedRequest, key: BraintrustKey) -> dict:
         return self._shown(self._seen_by(request, key))
@@ -243,6 +248,10 @@ class LocalBraintrust(RecordingServer):
         step = timedelta(microseconds=1)
         self._last_change = max(datetime.now(timezone.utc), self._last_change + step)
         return self._last_change.strftime(_TIME)
+
+
+def _org_id(org_name: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_DNS, org_name))
 
 
 def _has_null(value) -> bool:

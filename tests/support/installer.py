@@ -1,0 +1,71 @@
+"""Runs deploy.py against the local AWS: at a terminal, or without one."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .local_cloud import REGION
+from .paths import ROOT
+from .typed_terminal import run_at_terminal
+from .world import World
+
+AWS_CLI = Path(os.environ.get("AWS_CLI", ROOT / ".tools/awscli/bin/aws"))
+
+
+@dataclass
+class Installer:
+    """deploy.py in a folder with a release bundle, and a folder that it is started in."""
+
+    world: World
+    bundle: Path
+    folder: Path
+    caller: dict[str, str] | None = None
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def type(self, *arguments: str, answers: list[tuple[str, str]], timeout: float = 120) -> tuple[str, int]:
+        return run_at_terminal(self._command(arguments), self._environment(), self.folder, answers, timeout)
+
+    def run(self, *arguments: str) -> tuple[str, int]:
+        """Without a terminal."""
+        done = subprocess.run(
+            self._command(arguments),
+            env=self._environment(),
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+        )
+        return done.stdout, done.returncode
+
+    def write_config(self, stack: str, **lines: str) -> str:
+        """Returns the file's name, for --config."""
+        path = self.folder / f"deploy/{stack}.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("".join(f"{key}: {value}\n" for key, value in lines.items()))
+        return str(path.relative_to(self.folder))
+
+    def _command(self, arguments) -> list[str]:
+        return [sys.executable, str(self.bundle / "deploy.py"), *arguments]
+
+    def _environment(self) -> dict[str, str]:
+        """Without the caller's AWS, proxy and Braintrust."""
+        own = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull, "AWS_REGION": REGION}
+        return {
+            "PATH": f"{AWS_CLI.parent}{os.pathsep}{os.defpath}",
+            "HOME": str(self.folder),
+            "AWS_ENDPOINT_URL": self.world.aws.url,
+            **own,
+            **(self.caller or self.world.cloud.ministack.root),
+            **self.variables,
+        }
+
+
+def with_own_deploy_script(bundle: Path) -> Path:
+    """The bundle with deploy.py as it is in this tree."""
+    shutil.copy(ROOT / "deploy.py", bundle / "deploy.py")
+    return bundle
