@@ -11,6 +11,8 @@ FUZZ_SECONDS := 30
 # Empty here, so that the environment sets none of them: a variable goes after `make`.
 T :=
 FORCE :=
+DRY_RUN :=
+REACTIVATE :=
 TARGETS :=
 WHAT :=
 ARGS :=
@@ -21,7 +23,7 @@ quote = '$(subst ','\'',$1)'
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 PROBLEM := $(shell $(or $(PYTHON),false) tools/variables.py '$(MAKECMDGOALS)' \
   '$(filter-out MAKEFLAGS -*-%,$(GIVEN))' '$(ORIGIN_OF_STACK)' \
-  $(foreach name,KIND TRIGGER ARCH FORCE,$(call quote,$(name)=$($(name)))) 2>&1)
+  $(foreach name,KIND TRIGGER ARCH FORCE DRY_RUN REACTIVATE,$(call quote,$(name)=$($(name)))) 2>&1)
 ifneq ($(.SHELLSTATUS),0)
 $(error $(or $(PROBLEM),Python 3.11 or newer is needed as python3 or as make PYTHON=/path/to/python3))
 endif
@@ -33,7 +35,7 @@ WITH_TOOLS := @.tools/sam/bin/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run status doctor rotate rollback break stop test test-fast test-independent lint build invoke deploy \
+.PHONY: help run status doctor rotate rollback break mend stop test test-fast test-independent lint build invoke deploy \
   bench fuzz mutants sbom reproducible lock clean
 
 help:
@@ -44,17 +46,21 @@ help:
 run: $(BUILT) $(LOCAL_AWS) ## Deploy to a local AWS, rotate KIND (temporary) by TRIGGER (schedule), and show the result
 	$(WITH_TOOLS) tools/run.py $(KIND) $(TRIGGER)
 status: $(TOOLS) ## Show the targets of the deployed STACK, or of what `make run` left running
-	$(WITH_TOOLS) tools/operate.py status $(call quote,$(STACK)) ''
+	$(WITH_TOOLS) tools/operate.py status $(call quote,$(STACK)) $(call quote,$(TARGETS))
 doctor: $(TOOLS) ## Check everything that a rotation needs, in STACK or in what `make run` left running
-	$(WITH_TOOLS) tools/operate.py doctor $(call quote,$(STACK)) ''
-rotate: $(TOOLS) ## Rotate TARGETS (a,b; default: all) of STACK now; with FORCE=true, also those that are not due
-	$(WITH_TOOLS) tools/operate.py $(if $(FORCE),force,rotate) $(call quote,$(STACK)) $(call quote,$(TARGETS))
-rollback: $(TOOLS) ## Restore the previous credentials of TARGETS (a,b), in STACK
-	$(WITH_TOOLS) tools/operate.py rollback $(call quote,$(STACK)) $(call quote,$(TARGETS))
+	$(WITH_TOOLS) tools/operate.py doctor $(call quote,$(STACK)) $(call quote,$(TARGETS))
+rotate: $(TOOLS) ## Rotate TARGETS (a,b; default: all) of STACK now; also FORCE=true, DRY_RUN=true
+	$(WITH_TOOLS) tools/operate.py rotate $(call quote,$(STACK)) $(call quote,$(TARGETS)) \
+	  $(if $(FORCE),force) $(if $(DRY_RUN),dry_run)
+rollback: $(TOOLS) ## Restore the previous credentials of TARGETS (a,b), in STACK; also DRY_RUN=true, REACTIVATE=true
+	$(WITH_TOOLS) tools/operate.py rollback $(call quote,$(STACK)) $(call quote,$(TARGETS)) \
+	  $(if $(DRY_RUN),dry_run) $(if $(REACTIVATE),reactivate)
 break: $(TOOLS) ## Break WHAT (trust, bedrock or ai_secret) in what `make run` left running
-	$(WITH_TOOLS) tools/operate.py break '' $(call quote,$(WHAT))
+	$(WITH_TOOLS) tools/operate.py break $(call quote,$(WHAT))
+mend: $(TOOLS) ## Mend what `make break` broke
+	$(WITH_TOOLS) tools/operate.py mend
 stop: $(TOOLS) ## Stop what `make run` left running
-	$(WITH_TOOLS) tools/operate.py stop '' ''
+	$(WITH_TOOLS) tools/operate.py stop
 
 test: $(if $(T),,lint) $(BUILT) $(LOCAL_AWS) ## Run the lints and all tests; with T='name or name', only matching tests
 	$(WITH_TOOLS) tools/run_tests.py $(if $(T),matching $(call quote,$(T)),all)
