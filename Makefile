@@ -11,6 +11,8 @@ FUZZ_SECONDS := 30
 # Empty here, so that the environment sets none of them: a variable goes after `make`.
 T :=
 FORCE :=
+DRY_RUN :=
+REACTIVATE :=
 TARGETS :=
 WHAT :=
 ARGS :=
@@ -24,7 +26,8 @@ endif
 quote = '$(subst ','\'',$1)'
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 PROBLEM := $(shell $(PYTHON) tools/variables.py '$(MAKECMDGOALS)' '$(filter-out MAKEFLAGS -*-%,$(GIVEN))' \
-  '$(ORIGIN_OF_STACK)' $(foreach name,KIND TRIGGER ARCH FORCE,$(call quote,$(name)=$($(name)))) 2>&1)
+  '$(ORIGIN_OF_STACK)' \
+  $(foreach name,KIND TRIGGER ARCH FORCE DRY_RUN REACTIVATE,$(call quote,$(name)=$($(name)))) 2>&1)
 ifeq ($(PROBLEM),)
 PROBLEM := $(shell $(PYTHON) tools/prerequisites.py '$(MAKECMDGOALS)')
 endif
@@ -40,8 +43,8 @@ WITH_LOCAL_AWS := @.tools/ministack/bin/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run status doctor rotate rollback break stop test test-fast test-independent lint build invoke deploy \
-  release bench fuzz mutants sbom reproducible docs lock clean
+.PHONY: help run status doctor rotate rollback break mend stop test test-fast test-independent lint build invoke deploy \
+  release bench fuzz mutants sbom reproducible docs pictures lock clean
 
 help:
 	@echo "make GOAL, where GOAL is one of"
@@ -52,7 +55,9 @@ help:
 run: ## Deploy to a local AWS, rotate KIND (temporary) by TRIGGER (schedule or rotation), and show the result
 	@$(PYTHON) tools/try_it.py $(KIND) $(TRIGGER)
 break: $(LOCAL_AWS) ## Break WHAT (trust, bedrock or ai_secret) in what `make run` left running
-	$(WITH_LOCAL_AWS) tools/operate.py break '' $(call quote,$(WHAT))
+	$(WITH_LOCAL_AWS) tools/operate.py break $(call quote,$(WHAT))
+mend: $(LOCAL_AWS) ## Mend what `make break` broke
+	$(WITH_LOCAL_AWS) tools/operate.py mend
 stop: ## Stop what `make run` left running or is starting
 	@$(PYTHON) tools/stop.py
 
@@ -63,14 +68,16 @@ release: $(BUILT) ## Write dist/: the function's zip file, a plain template, dep
 	$(WITH_TOOLS) tools/release.py $(ARCH)
 
 ##@ Operate it: the deployed STACK, or else what `make run` left running
-status: $(LOCAL_AWS) ## Show the targets
-	$(WITH_LOCAL_AWS) tools/operate.py status $(call quote,$(STACK)) ''
-doctor: $(LOCAL_AWS) ## Check everything that a rotation needs
-	$(WITH_LOCAL_AWS) tools/operate.py doctor $(call quote,$(STACK)) ''
-rotate: $(LOCAL_AWS) ## Rotate TARGETS (a,b; default: all) now; with FORCE=true, also those that are not due
-	$(WITH_LOCAL_AWS) tools/operate.py $(if $(FORCE),force,rotate) $(call quote,$(STACK)) $(call quote,$(TARGETS))
-rollback: $(LOCAL_AWS) ## Restore the previous credentials of TARGETS (a,b)
-	$(WITH_LOCAL_AWS) tools/operate.py rollback $(call quote,$(STACK)) $(call quote,$(TARGETS))
+status: $(LOCAL_AWS) ## Show TARGETS (a,b; default: all)
+	$(WITH_LOCAL_AWS) tools/operate.py status $(call quote,$(STACK)) $(call quote,$(TARGETS))
+doctor: $(LOCAL_AWS) ## Check everything that a rotation of TARGETS needs
+	$(WITH_LOCAL_AWS) tools/operate.py doctor $(call quote,$(STACK)) $(call quote,$(TARGETS))
+rotate: $(LOCAL_AWS) ## Rotate TARGETS now; with FORCE=true, also those that are not due; DRY_RUN=true only tells
+	$(WITH_LOCAL_AWS) tools/operate.py rotate $(call quote,$(STACK)) $(call quote,$(TARGETS)) \
+	  $(if $(FORCE),force) $(if $(DRY_RUN),dry_run)
+rollback: $(LOCAL_AWS) ## Restore the previous credentials of TARGETS; also DRY_RUN=true, REACTIVATE=true
+	$(WITH_LOCAL_AWS) tools/operate.py rollback $(call quote,$(STACK)) $(call quote,$(TARGETS)) \
+	  $(if $(DRY_RUN),dry_run) $(if $(REACTIVATE),reactivate)
 
 ##@ Change it
 test: $(if $(T),,lint) $(BUILT) $(LOCAL_AWS) ## Run the lints and all tests; with T='name or name', only matching tests

@@ -23,7 +23,6 @@ SERVICES = {
 }
 STATE_COLORS = {"ok": GREEN, "never_rotated": YELLOW, "unknown": YELLOW}
 RESULT_COLORS = {"ok": GREEN, "warning": YELLOW, "unknown": YELLOW}
-CHANGES_NOTHING = ("would_rotate", "would_repair", "would_roll_back")
 
 
 def duration(seconds):
@@ -49,15 +48,20 @@ def count(number, noun):
     return "{} {}{}".format(number, noun, "" if number == 1 else "s")
 
 
+def what_failed(error):
+    call = "{} {}".format(SERVICES.get(error["service"], error["service"]), error["call"])
+    is_sentence = error["problem"].startswith("answered ")
+    return "{}{} {}".format(call, "" if is_sentence else ":", error["problem"])
+
+
 def error(error, page, indent):
-    call = " ".join([SERVICES.get(error["service"], error["service"]), error["call"]])
-    lines = page.paragraph("{}: {} ({}).".format(call, error["problem"], error["class"]), indent)
+    lines = page.paragraph("{} ({}).".format(what_failed(error), error["class"]), indent)
     lines += page.paragraph(_sentence(error["remedy"]), indent)
     aws = error.get("aws", {})
     if "message" in aws:
-        lines += page.paragraph("AWS says: " + _sentence(aws["message"]), indent)
+        lines += page.paragraph("AWS says: " + aws["message"], indent)
     if "request_id" in aws:
-        lines += page.paragraph("For AWS Support: the request ID is {}.".format(aws["request_id"]), indent)
+        lines += page.paragraph("Request ID: " + aws["request_id"], indent)
     return lines
 
 
@@ -221,11 +225,13 @@ def verdict(answer, page):
     """One sentence: whether a rotation would succeed, as far as can be told without one."""
     targets = answer["targets"]
     results = [line["result"] for target in targets for line in target["lines"]]
-    failed = [(target["name"], line["what"]) for target in targets for line in target["lines"] if line["result"] == "failed"]
+    failed = []
+    for target in targets:
+        problems = [what_failed(line["error"]) for line in target["lines"] if line["result"] == "failed"]
+        failed += [target["name"] + ": " + problem if len(targets) > 1 else problem for problem in problems]
     if failed:
-        what = ["{} ({})".format(what, name) if len(targets) > 1 else what for name, what in failed]
-        more = ["and {} more".format(len(what) - 3)] if len(what) > 3 else []
-        return "{}: {}".format(page.paint(count(len(failed), "problem"), RED), "; ".join(what[:3] + more))
+        more = ["and {} more".format(len(failed) - 3)] if len(failed) > 3 else []
+        return "{}: {}".format(page.paint(count(len(failed), "problem"), RED), "; ".join(failed[:3] + more))
     parts = [page.paint("Healthy", GREEN)]
     if warnings := results.count("warning"):
         parts.append(count(warnings, "warning"))

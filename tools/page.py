@@ -9,6 +9,7 @@ import re
 RED, GREEN, YELLOW, BOLD = 31, 32, 33, 1
 _UNBREAKABLE = re.compile(r"[^\s`]*`[^`]+`\S*|\S+")
 _ENDS_WITH_COMMAND = re.compile(r"(?s)(.*:)\s+`([^`]+)`\.?")
+_COLOR = re.compile(r"\x1b\[\d+m")
 
 
 class Page:
@@ -35,9 +36,13 @@ class Page:
         return lines + (["{}  {}".format(indent, command[2])] if command else [])
 
     def _wrap(self, text, indent):
-        lines = [""]
+        lines, room = [], 0
         for word in _UNBREAKABLE.findall(text):
-            if lines[-1] and indent + len(lines[-1]) + 1 + len(word) > self.width:
-                lines.append("")
-            lines[-1] += " " + word if lines[-1] else word
-        return lines
+            width = len(_COLOR.sub("", word))
+            if lines and width < room:
+                lines[-1] += " " + word
+                room -= width + 1
+            else:
+                lines.append(word)
+                room = self.width - indent - width
+        return lines or [""]

@@ -25,10 +25,10 @@ class RunningFunction:
         if not self.session.region_name:
             self.session = boto3.session.Session(region_name=_saved_region())
         if self.local:
-            print("The local stack that `make run` left running:\n")
+            self.title = "The local stack that `make run` left running"
             self.name = self.local["outputs"]["FunctionName"]
         else:
-            print(f"The stack {stack} in {self.session.region_name}:\n")
+            self.title = f"The stack {stack} in {self.session.region_name}"
             self.name = self._output_of(stack, "FunctionName")
 
     def client(self, service):

@@ -22,8 +22,8 @@ def tell(stack, ai_secret, outputs, trigger):
     invocations = list(TRIGGERS[trigger](stack, outputs))
     stop_at_failure(invocations, paper)
     print(*the_rotation(invocations, paper, datetime.now(UTC)), "", sep="\n")
-    after = call_model(stack, ai_secret)
-    print(*provider("After", after, paper, "which the function has just written"), "", sep="\n")
+    after, life = call_model(stack, ai_secret), lifetime(invocations[-1].report, datetime.now(UTC))
+    print(*provider("After", after, paper, life), "", sep="\n")
     print(*try_next(outputs, paper), sep="\n", flush=True)
 
 
@@ -54,6 +54,13 @@ def the_rotation(invocations, page, now):
         names = ", ".join(f"{invocation.name} ({invocation.milliseconds:.0f} ms)" for invocation in same)
         lines += page.paragraph(f"{names}: {text}", "  ")
     return lines
+
+
+def lifetime(report, now):
+    [target] = report["targets"]
+    if "expires_at" in target:
+        return f"which {answers.expiry(target['expires_at'], now)}"
+    return "which does not expire: the function replaces it by its age"
 
 
 def acts(calls):

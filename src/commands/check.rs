@@ -96,7 +96,8 @@ fn check_verdict(run: &TargetRun<'_>, versions: Option<&Versions>, readings: &[R
         }
         State::OutOfStep => (
             "Braintrust holds something other than the current credentials",
-            "The next scheduled run repairs it. If this continues, look for another writer",
+            "The next scheduled run repairs it, and so does make rotate (the stack's output InvokeCommand). If this \
+             continues, look for another writer",
         ),
     };
     let error = Error::new(ErrorClass::VerificationFailed, Service::Braintrust, "GET /v1/ai_secret", problem, remedy);
