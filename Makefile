@@ -34,7 +34,7 @@ WITH_TOOLS := @.tools/sam/bin/python
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run status doctor rotate rollback break stop test test-fast test-independent lint build invoke deploy \
-  release bench fuzz mutants sbom reproducible lock clean
+  advisories release bench fuzz mutants sbom reproducible lock clean
 
 help:
 	@echo "make GOAL, where GOAL is one of"
@@ -69,6 +69,8 @@ invoke: $(BUILT) $(LOCAL_AWS) ## Send EVENT (events/schedule.json) to the functi
 	$(WITH_TOOLS) tools/invoke.py $(call quote,$(EVENT))
 deploy: $(BUILT) ## Deploy to your AWS account; asks for the parameters, or takes sam's arguments from ARGS
 	$(WITH_TOOLS) tools/deploy.py $(ARGS)
+advisories: $(TOOLS) ## Check the crates for known vulnerabilities, in RustSec's database on GitHub
+	$(WITH_TOOLS) tools/step.py "cargo deny" -- cargo deny --locked check advisories
 release: $(BUILT) ## Write dist/: the function's zip file, a plain template, deploy.py, an SBOM and checksums
 	$(WITH_TOOLS) tools/release.py $(ARCH)
 
