@@ -44,7 +44,7 @@ WITH_LOCAL_AWS := @.tools/ministack/bin/python
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run status doctor rotate rollback break mend stop test test-fast test-independent lint build invoke deploy \
-  release bench fuzz mutants sbom reproducible docs pictures lock clean
+  release advisories bench fuzz mutants sbom reproducible docs pictures lock clean
 
 help:
 	@echo "make GOAL, where GOAL is one of"
@@ -91,6 +91,8 @@ lint: $(TOOLS) .tools/checkov/installed .tools/lint/installed ## Check format, l
 build: $(BUILT) ## Build the function for ARCH (this machine's), if its sources have changed
 invoke: $(BUILT) $(LOCAL_AWS) ## Send EVENT (events/schedule.json) to the function on this machine
 	$(WITH_TOOLS) tools/invoke.py $(call quote,$(EVENT))
+advisories: $(TOOLS) ## Check the crates for known vulnerabilities, in RustSec's database on GitHub
+	$(WITH_TOOLS) tools/step.py "cargo deny" -- cargo deny --locked check advisories
 bench: $(BUILT) $(LOCAL_AWS) ## Measure the function, and compare it with one in Python and one that does nothing
 	$(WITH_TOOLS) bench/bench.py $(ARCH)
 fuzz: .tools/cargo/bin/cargo-fuzz ## Fuzz everything that reads input, for FUZZ_SECONDS (30) each

