@@ -1,25 +1,21 @@
-"""The documents are true: their links, commands, parameters, and examples exist, and the tables are complete."""
+"""The links, commands, names, and examples in the documents are right."""
 
 import json
 import re
 import shlex
 import subprocess
-import sys
 from functools import cache
 
 import botocore.session
 import jsonschema
 import pytest
-from samcli.yamlhelper import yaml_parse
 from support import aws_commands
-from support.documents import DOCUMENTS, PAGES, anchors, blocks, code_spans, commands, fences, links, name, prose, tables
+from support.documents import DOCUMENTS, PAGES, README, anchors, blocks, code_spans, commands, fences, links, name
+from support.documents import prose, tables
 from support.paths import ROOT
+from support.sources import METRICS, PARAMETERS, TARGETS_SCHEMA, TEMPLATES
 
-README = ROOT / "README.md"
-TEMPLATES = [yaml_parse((ROOT / file).read_text()) for file in ("template.yaml", "bedrock-role.yaml")]
-PARAMETERS = TEMPLATES[0]["Parameters"]
-SCHEMA = json.loads((ROOT / "docs/targets.schema.json").read_text())
-VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+VALIDATOR = jsonschema.Draft202012Validator(TARGETS_SCHEMA)
 of_each_document = pytest.mark.parametrize("path", DOCUMENTS, ids=name)
 # The changelog mentions what no longer exists, and a program writes the results of the benchmark.
 CURRENT = [path for path in DOCUMENTS if path.name not in ("CHANGELOG.md", "RESULTS.md")]
@@ -41,6 +37,11 @@ def test_every_link_leads_to_a_file_and_a_heading_that_exist(path):
 def test_the_readme_leads_to_every_page():
     linked = {(README.parent / link.partition("#")[0]).resolve() for link in links(README)}
     assert [name(path) for path in PAGES if path != README and path not in linked] == []
+
+
+def test_the_readme_tells_the_templates_schedule():
+    minutes = re.fullmatch(r"rate\((\d+) minutes\)", PARAMETERS["ScheduleExpression"]["Default"])[1]
+    assert f"every {minutes} minutes" in README.read_text()
 
 
 def test_the_readme_is_short():
@@ -67,8 +68,8 @@ def test_no_document_names_a_folder_of_the_machine_on_which_it_was_written(path)
 
 @of_each_current_document
 def test_make_accepts_every_command(path):
-    mistakes = {code for row in tables(path).get("Mistakes in a command", []) for cell in row[:2] for code in code_spans(cell)}
-    for command in sorted(set(commands(path, "make")) - mistakes):
+    mistakes = [code for row in tables(path).get("Mistakes in a command", []) for code in code_spans(" ".join(row[:2]))]
+    for command in sorted(set(commands(path, "make")) - set(mistakes)):
         arguments = shlex.split(command.replace("…", "x"), comments=True)
         result = subprocess.run([*arguments, "--dry-run"], cwd=ROOT, capture_output=True, text=True)
         assert result.returncode == 0, result.stderr
@@ -145,14 +146,14 @@ def test_there_are_examples_of_events():
 @cache
 def known_names():
     """Every name in capitals and small letters that a page can mention as code."""
-    names = {name for template in TEMPLATES for part in ("Parameters", "Resources", "Outputs") for name in template.get(part, {})}
+    parts = [template.get(part, {}) for template in TEMPLATES for part in ("Parameters", "Resources", "Outputs")]
+    names = {name for part in parts for name in part}
     for parameter in PARAMETERS.values():
         names.update(map(str, [parameter.get("Default"), *parameter.get("AllowedValues", [])]))
     session = botocore.session.get_session()
     for service in ("sts", "iam", "secretsmanager", "bedrock", "bedrock-runtime", "lambda", "kms", "sqs", "sns"):
         names.update(session.get_service_model(service).operation_names)
-    names.update(re.findall(r'"([A-Z][A-Za-z]+)", "(?:Count|Seconds|Milliseconds)"', (ROOT / "src/metrics.rs").read_text()))
-    return names | {"FunctionName", "Target"}  # the metrics' dimensions
+    return names | set(METRICS) | {"FunctionName", "Target"}  # the metrics' dimensions
 
 
 @of_each_page
@@ -174,66 +175,3 @@ def test_every_line_of_a_configuration_file_is_a_parameter_with_a_value_that_it_
         for value in values:
             assert re.fullmatch(parameter.get("AllowedPattern", ".*"), value), line
             assert value in parameter.get("AllowedValues", [value]), line
-
-
-def test_the_page_of_parameters_is_up_to_date():
-    program = "import parameters_page; print(parameters_page.page(), end='')"
-    page = subprocess.run([sys.executable, "-c", program], cwd=ROOT / "tools", capture_output=True, text=True, check=True)
-    assert (ROOT / "docs/parameters.md").read_text() == page.stdout, "make docs writes it"
-
-
-def test_the_page_of_parameters_has_every_parameter():
-    listed = [code_spans(row[0])[0] for rows in tables(ROOT / "docs/parameters.md").values() for row in rows]
-    assert sorted(listed) == sorted(name for template in TEMPLATES for name in template["Parameters"])
-
-
-def first_column(page, heading):
-    return [code for row in tables(ROOT / "docs" / page)[heading] for code in code_spans(row[0])]
-
-
-def test_the_page_of_the_configuration_has_every_field():
-    fields = SCHEMA["items"]["properties"]
-    assert sorted(first_column("configuration.md", "Fields of a target")) == sorted(fields)
-    entry = fields["ai_secrets"]["items"]["properties"]
-    assert sorted(first_column("configuration.md", "Fields of an entry of `ai_secrets`")) == sorted(entry)
-
-
-def test_the_page_of_the_configuration_has_every_variable():
-    source = (ROOT / "src/config.rs").read_text().partition("#[cfg(test)]\nmod tests")[0]
-    read = set(re.findall(r'"([A-Z]+(?:_[A-Z]+)+|TARGETS)"', source))
-    listed = first_column("configuration.md", "Environment variables")
-    # The function reads none of these itself: Lambda and the SDK do.
-    others = {"AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT", "AWS_LAMBDA_LOG_LEVEL", "AWS_LAMBDA_LOG_FORMAT"}
-    assert sorted(listed) == sorted(read | others)
-
-
-def variants(file, enum):
-    """The variants of a Rust enum, as JSON has them."""
-    body = re.search(rf"pub enum {enum} {{(.*?)^}}", (ROOT / file).read_text(), re.MULTILINE | re.DOTALL)[1]
-    names = re.findall(r"^    (\w+),$", body, re.MULTILINE)
-    return sorted(re.sub(r"(?<!^)([A-Z])", r"_\1", name).lower() for name in names)
-
-
-@pytest.mark.parametrize(
-    ("page", "heading", "file", "enum"),
-    [
-        ("troubleshooting.md", "Classes of errors", "src/error.rs", "ErrorClass"),
-        ("report.md", "Outcomes", "src/report.rs", "Outcome"),
-        ("operate.md", "Status", "src/rotation/verdict.rs", "State"),
-    ],
-)
-def test_a_table_of_values_is_complete(page, heading, file, enum):
-    assert sorted(first_column(page, heading)) == variants(file, enum)
-
-
-def test_the_table_of_kinds_is_complete():
-    rows = tables(ROOT / "docs/kinds.md")["Kinds of credentials"]
-    assert sorted(code_spans(row[0])[0] for row in rows) == sorted(PARAMETERS["Kind"]["AllowedValues"])
-
-
-def test_every_figure_of_the_benchmark_was_measured():
-    measured = {row[0]: row[1:] for rows in tables(ROOT / "bench/RESULTS.md").values() for row in rows}
-    # The page has the columns in another order, and its second table has the first of them only.
-    columns = [1, 2, 0]
-    for what, *figures in tables(ROOT / "docs/benchmarks.md")["Benchmarks"]:
-        assert figures == [measured[what][column] for column in columns[: len(figures)]], what

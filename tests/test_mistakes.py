@@ -32,6 +32,11 @@ def changed(world, fields):
     return {field: value for field, value in target.items() if value is not None}
 
 
+def user_based(world, name, user, secret, ai_secret):
+    fields = {"kind": "access_key", "role_arn": None, "user_name": user, "secret_id": secret}
+    return world.target({"name": ai_secret}, name=name, **fields)
+
+
 def refusal(world, *targets, **variables):
     result = world.new_function(*targets, **variables).invoke({"action": "rotate"})
     assert result.body["errorType"] == "StartRefused", result.body
@@ -49,7 +54,7 @@ def test_a_mistake_in_a_variable(world, variable, message):
     assert_says(refusal(world, changed(world, ""), **{name: value}), message)
 
 
-USER_BASED = '"kind": "access_key", "role_arn": null, "user_name": "{}", "secret_id": "{}", "ai_secrets": [{{"name": "{}"}}]'
+# The name, the IAM user, the secret, and the ai_secret of the second of two targets.
 SECOND = {
     "two targets named `prod-us`": ("prod-us", "another", "another", "another"),
     "two targets with the `ai_secret` `AWS Bedrock`": ("prod-eu", "another", "another", "AWS Bedrock"),
@@ -60,10 +65,9 @@ SECOND = {
 
 @pytest.mark.parametrize("row", TABLES["In a list of targets"], ids=lambda row: row[0])
 def test_a_mistake_in_a_list_of_targets(world, row):
-    first = changed(world, USER_BASED.format("braintrust", "staged", "AWS Bedrock"))
+    first = user_based(world, "prod-us", "braintrust", "staged", "AWS Bedrock")
     if row[0] in SECOND:
-        name, *others = SECOND[row[0]]
-        targets = json.dumps([first, changed(world, USER_BASED.format(*others)) | {"name": name}])
+        targets = json.dumps([first, user_based(world, *SECOND[row[0]])])
     else:
         assert row[0] == "the field `region` twice"
         targets = json.dumps([first]).replace('"region":', '"region": "us-east-1", "region":')

@@ -8,7 +8,8 @@ from .paths import ROOT
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "bench").glob("*.md")])
 _FOR_MAINTAINERS = ("development.md", "release.md")
 # What a user reads.
-PAGES = [ROOT / "README.md"]
+README = ROOT / "README.md"
+PAGES = [README]
 PAGES += [path for path in sorted((ROOT / "docs").glob("*.md")) if path.name not in _FOR_MAINTAINERS]
 _FENCE = re.compile(r"^ *```([^\n]*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
