@@ -1,5 +1,6 @@
 """The tables in the documents are complete, and their figures are right."""
 
+import re
 import subprocess
 import sys
 
@@ -64,6 +65,12 @@ def costs(heading):
     """The rows of a table of costs, by their first column, with numbers."""
     rows = tables(ROOT / "docs/cost.md")[heading]
     return {row[0]: [float(cell.removesuffix(" $")) for cell in row[1:]] for row in rows}
+
+
+def test_the_costs_count_the_runs_of_the_templates_schedule():
+    minutes = int(re.fullmatch(r"rate\((\d+) minutes\)", PARAMETERS["ScheduleExpression"]["Default"])[1])
+    # AWS counts a month as 730 hours.
+    assert f"{730 * 60 // minutes:,} scheduled runs" in (ROOT / "docs/cost.md").read_text()
 
 
 def test_the_costs_add_up():
