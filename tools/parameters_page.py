@@ -15,7 +15,7 @@ INTRODUCTION = """\
 ```yaml
 AiSecretName: AWS Bedrock
 AlarmEmail: on-call@example.com
-ScheduleExpression: rate(20 minutes)
+ScheduleExpression: rate(15 minutes)
 TimeoutSeconds: 120
 ```
 
