@@ -34,7 +34,7 @@ WITH_TOOLS := @.tools/sam/bin/python
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run status doctor rotate rollback break stop test test-fast test-independent lint build invoke deploy \
-  bench fuzz mutants sbom reproducible lock clean
+  bench pictures fuzz mutants sbom reproducible lock clean
 
 help:
 	@echo "make GOAL, where GOAL is one of"
@@ -72,6 +72,8 @@ deploy: $(BUILT) ## Deploy to your AWS account; asks for the parameters, or take
 
 bench: $(BUILT) $(LOCAL_AWS) ## Measure the function, and compare it with one in Python and one that does nothing
 	$(WITH_TOOLS) bench/bench.py $(ARCH)
+pictures: $(BUILT) $(LOCAL_AWS) ## Draw docs/pictures from the template and from runs on the local stack
+	$(WITH_TOOLS) tools/draw.py
 fuzz: .tools/cargo/bin/cargo-fuzz ## Fuzz everything that reads input, for FUZZ_SECONDS (30) each
 	@$(PYTHON) tools/fuzz.py $(call quote,$(FUZZ_SECONDS))
 mutants: $(LOCAL_AWS) $(TOOLS) .tools/cargo/bin/cargo-mutants ## Check that tests notice code changes; takes hours

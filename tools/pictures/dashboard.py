@@ -5,23 +5,22 @@ import re
 import textwrap
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from .alarms import STATISTICS
 from .day import MINUTES, Day
-from .svg import dot, line, rect, round_step, text, write
+from .svg import dot, line, picture, rect, round_step, text
 from .template import Template
 
 WIDTH, EDGE, TOP = 800, 8, 62
 UNIT, UNIT_HEIGHT = (WIDTH - 2 * EDGE) / 24, 28  # of the dashboard's grid, which has 24 columns
 SERIES = ("dot", "bad", "warn", "other")
-SEARCHED = re.compile(r"""SEARCH\('\{"(?P<namespace>[^"]+)".* MetricName="(?P<name>\w+)"', '(?P<stat>\w+)', (?P<period>\d+)\)""")
+SEARCHED = re.compile(r"""SEARCH\('\{"([^"]+)".* MetricName="(\w+)"', '(\w+)', (\d+)\)""")
 LOG_ROWS, CHARACTER = 3, 6.7  # of each line in the log: its rows, and the width of its characters
 MEASURED = ("Duration", "RotationDuration")
 DATE = datetime(2026, 1, 1, tzinfo=UTC)  # of the day; only its minutes have a meaning
 
 
-def draw(path: Path, template: Template):
+def draw(template: Template) -> dict[str, str]:
     day = Day(template)
     widgets = json.loads(template.properties("Dashboard")["DashboardBody"])["widgets"]
     parts = []
@@ -39,7 +38,8 @@ def draw(path: Path, template: Template):
     parts.insert(0, text(20, 46, about, "small note"))
     names = ", ".join(widget["properties"]["title"] for widget in widgets)
     description = f"The dashboard has these widgets: {names}. One scheduled run and its retries failed at 14:00."
-    write(path, "The dashboard of a stack: a day of the local stack", description, WIDTH, bottom, parts)
+    title = "The dashboard of a stack: a day of the local stack"
+    return {"dashboard.svg": picture(title, description, WIDTH, bottom, parts)}
 
 
 class Graph:
@@ -68,9 +68,8 @@ class Graph:
     def _metric(self, entry):
         options = entry[-1] if isinstance(entry[-1], dict) else {}
         if "expression" in options:
-            found = SEARCHED.match(options["expression"])
-            namespace, name, stat, label = found["namespace"], found["name"], found["stat"], self.day.target
-            period = int(found["period"])
+            namespace, name, stat, period = SEARCHED.match(options["expression"]).groups()
+            label, period = self.day.target, int(period)
         else:
             namespace, name = entry[:2]
             stat, label = options.get("stat", self.properties["stat"]), name
