@@ -57,9 +57,11 @@ def _act(arguments, succeeds, variables):
     output, status = run(command.split(), COLUMNS, ROOT, variables)
     if (status == 0) != succeeds:
         raise SystemExit(f"{command} had the exit status {status} in the tour, and wrote:\n{output}")
-    if arguments == "doctor":
-        output = DETAILS.sub(r"\1 …\r\n", output)
-    return f"\x1b[1m$ {command}\x1b[0m\r\n{output}"
+    return f"\x1b[1m$ {command}\x1b[0m\r\n{without_details(output)}"
+
+
+def without_details(output):
+    return DETAILS.sub(r"\1 …\r\n", output)
 
 
 def _row(row, y):
