@@ -11,7 +11,7 @@ from support.paths import ROOT
 sys.path.append(str(ROOT / "tools"))
 from pictures import hour, resources, svg, tour  # noqa: E402
 from pictures.alarms import minutes_on  # noqa: E402
-from pictures.day import FAILS_AT, Day  # noqa: E402
+from pictures.day import Day  # noqa: E402
 from pictures.files import save  # noqa: E402
 from pictures.hour import Hour  # noqa: E402
 from pictures.resources import ARROWS, Map  # noqa: E402
@@ -98,7 +98,8 @@ def test_the_hour_shows_the_times_of_the_template(template):
 
 
 def test_the_hour_follows_other_values_of_the_parameters():
-    changed = Hour(Template(TEMPLATE, ScheduleExpression="rate(10 minutes)", AlarmAfterMinutes=15, DurationSeconds=1800))
+    parameters = {"ScheduleExpression": "rate(10 minutes)", "AlarmAfterMinutes": 15, "DurationSeconds": 1800}
+    changed = Hour(Template(TEMPLATE, **parameters))
     assert changed.failures == [10, 11, 13, 20, 21, 23, 30, 31, 33]
     assert (changed.goes_off()["ErrorsAlarm"], changed.goes_off()["NoSuccessAlarm"]) == (12, 16)
 
@@ -134,7 +135,7 @@ def test_the_failing_hour_has_the_metrics_that_the_function_writes_when_it_fails
             continue
         for minute in [first + delay for delay in model.attempts]:
             [expected] = values[minute]
-            assert abs(day.series[metric][FAILS_AT + minute - first] - expected) <= 5, (metric, minute)
+            assert abs(day.series[metric][day.fails_at + minute - first] - expected) <= 5, (metric, minute)
             compared += 1
     assert compared == 4 * len(model.attempts)
     assert len(day.errors) == len(model.attempts)
@@ -189,10 +190,21 @@ def test_a_terminal_redraws_wraps_and_colors():
         screen.feed("\x1b[2A")
 
 
+def test_words_stay_in_their_columns_in_every_font():
+    screen = Screen(80)
+    screen.feed("  \x1b[31mfailed\x1b[0m   assume it")
+    left, width = tour.LEFT, tour.CHARACTER
+    element = re.compile(r'<text x="([\d.]+)" y="0.0" textLength="([\d.]+)" class="(.*)">(.*)</text>')
+    drawn = [element.fullmatch(part).groups() for part in tour.words(screen.rows[0], 0)]
+    failed = (f"{left + 2 * width:.1f}", f"{6 * width:.1f}", "code bad", "failed")
+    assert drawn == [failed, (f"{left + 11 * width:.1f}", f"{9 * width:.1f}", "code", "assume it")]
+
+
 def test_the_tour_leaves_out_the_details_of_checks_that_did_not_fail():
-    output = "default\r\n  \x1b[32mok\x1b[0m       read\r\n           arn:…\r\n  \x1b[31mfailed\x1b[0m   assume\r\n           why\r\n"
-    left = "default\r\n  \x1b[32mok\x1b[0m       read …\r\n  \x1b[31mfailed\x1b[0m   assume\r\n           why\r\n"
-    assert tour.without_details(output) == left
+    heading, failure = "default\r\n", "  \x1b[31mfailed\x1b[0m   assume\r\n           why\r\n"
+    check = "  \x1b[32mok\x1b[0m       read\r\n           arn:aws:secretsmanager\r\n"
+    left = "  \x1b[32mok\x1b[0m       read …\r\n"
+    assert tour.without_details(heading + check + failure) == heading + left + failure
 
 
 def test_a_command_of_the_tour_that_fails_stops_it(monkeypatch):

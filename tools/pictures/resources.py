@@ -1,6 +1,5 @@
 """The resources of a stack, and what uses what."""
 
-
 from .svg import picture, rect, text
 from .template import Template
 

@@ -28,7 +28,7 @@ STROKES = {
 TEXT = ("#1f2328", "#e6edf3")
 FONTS = """
   text { font: 13px system-ui, sans-serif }
-  .code { font: 12px ui-monospace, monospace; white-space: pre }
+  .code { font: 12px ui-monospace, monospace }
   .title { font-weight: bold; font-size: 15px } .strong { font-weight: bold } .small { font-size: 11px }
   .log { font: 11px ui-monospace, monospace }
   .end { text-anchor: end } .middle { text-anchor: middle }

@@ -39,7 +39,7 @@ def _picture(title, acts):
     screen.feed("\r\n".join(acts).rstrip())
     parts = [rect(8, TOP - 22, WIDTH - 16, len(screen.rows) * ROW + 16, "panel", corner=8)]
     for number, row in enumerate(screen.rows):
-        parts += _row(row, TOP + number * ROW)
+        parts += words(row, TOP + number * ROW)
     written = "\n".join("".join(character for character, _ in row) for row in screen.rows)
     return picture(title, f"A terminal that shows:\n{written}", WIDTH, TOP + len(screen.rows) * ROW + 4, parts)
 
@@ -64,13 +64,13 @@ def without_details(output):
     return DETAILS.sub(r"\1 …\r\n", output)
 
 
-def _row(row, y):
-    """A text element for each run of characters with the same color. Its length doesn't depend on the reader's font."""
+def words(row, y):
+    """Text elements of words with the same color and single spaces. Their length doesn't depend on the reader's font."""
     start = 0
-    for codes, run_ in itertools.groupby(row, key=lambda cell: cell[1]):
-        content = "".join(character for character, _ in run_)
-        if content.strip():
-            kinds = " ".join(["code", *(COLORS[code] for code in codes.split(";") if code)])
-            length = f' textLength="{len(content) * CHARACTER:.1f}"'
-            yield text(LEFT + start * CHARACTER, y, content, kinds).replace(" class=", f"{length} class=", 1)
+    for codes, cells in itertools.groupby(row, key=lambda cell: cell[1]):
+        content = "".join(character for character, _ in cells)
+        kinds = " ".join(["code", *(COLORS[code] for code in codes.split(";") if code)])
+        for found in re.finditer(r"\S+( \S+)*", content):
+            length = f' textLength="{len(found[0]) * CHARACTER:.1f}" class='
+            yield text(LEFT + (start + found.start()) * CHARACTER, y, found[0], kinds).replace(" class=", length, 1)
         start += len(content)
