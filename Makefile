@@ -95,6 +95,8 @@ advisories: $(TOOLS) ## Check the crates for known vulnerabilities, in RustSec's
 	$(WITH_TOOLS) tools/step.py "cargo deny" -- cargo deny --locked check advisories
 bench: $(BUILT) $(LOCAL_AWS) ## Measure the function, and compare it with one in Python and one that does nothing
 	$(WITH_TOOLS) bench/bench.py $(ARCH)
+pictures: $(BUILT) $(LOCAL_AWS) ## Draw docs/pictures from the template and from runs on the local stack
+	$(WITH_TOOLS) tools/draw.py
 fuzz: .tools/cargo/bin/cargo-fuzz ## Fuzz everything that reads input, for FUZZ_SECONDS (30) each
 	@$(PYTHON) tools/fuzz.py $(call quote,$(FUZZ_SECONDS))
 mutants: $(LOCAL_AWS) $(TOOLS) .tools/cargo/bin/cargo-mutants ## Check that tests notice code changes; takes hours
