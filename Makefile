@@ -52,7 +52,7 @@ doctor: $(TOOLS) ## Check everything that a rotation needs, in STACK or in what 
 rotate: $(TOOLS) ## Rotate TARGETS (a,b; default: all) of STACK now; also FORCE=true, DRY_RUN=true
 	$(WITH_TOOLS) tools/operate.py rotate $(call quote,$(STACK)) $(call quote,$(TARGETS)) \
 	  $(if $(FORCE),force) $(if $(DRY_RUN),dry_run)
-rollback: $(TOOLS) ## Restore the previous credentials of TARGETS (a,b), in STACK; also DRY_RUN=true, REACTIVATE=true
+rollback: $(TOOLS) ## Restore the previous credentials of TARGETS (a,b) of STACK; also DRY_RUN=true, REACTIVATE=true
 	$(WITH_TOOLS) tools/operate.py rollback $(call quote,$(STACK)) $(call quote,$(TARGETS)) \
 	  $(if $(DRY_RUN),dry_run) $(if $(REACTIVATE),reactivate)
 break: $(TOOLS) ## Break WHAT (trust, bedrock or ai_secret) in what `make run` left running

@@ -72,7 +72,9 @@ fn where_it_is_set(variable: &str) -> String {
         "HTTPS_PROXY" => "HttpsProxy",
         "METRICS_NAMESPACE" => "MetricsNamespace",
         _ => {
-            return format!("Change the function's environment variable {variable}. docs/configuration.md describes it");
+            return format!(
+                "Change the function's environment variable {variable}. docs/configuration.md describes it"
+            );
         }
     };
     format!("Change the stack's parameter {parameter}. docs/configuration.md describes what the variable accepts")

@@ -1,5 +1,6 @@
 """What `make status`, `make doctor`, `make rotate` and `make rollback` show of the function's answers."""
 
+import ast
 import re
 import sys
 from datetime import datetime, timedelta, timezone
@@ -288,3 +289,8 @@ def test_the_page_is_the_terminal(monkeypatch, is_terminal, columns, no_color, e
     monkeypatch.setenv("NO_COLOR", no_color)
     page = terminal.page()
     assert (page.width, page.colors) == expected
+
+
+@pytest.mark.parametrize("tool", ["answers.py", "goals.py", "page.py"])
+def test_python_3_9_can_read_what_shows_the_answers(tool):
+    assert ast.parse((ROOT / "tools" / tool).read_text(), feature_version=(3, 9)).body
