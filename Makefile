@@ -35,8 +35,8 @@ WITH_TOOLS := @.tools/sam/bin/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run status doctor rotate rollback break mend stop test test-fast test-independent lint build invoke deploy \
-  bench fuzz mutants sbom reproducible lock clean
+.PHONY: help run status doctor rotate rollback break mend stop test test-fast test-independent lint build invoke \
+  deploy bench fuzz mutants sbom reproducible lock clean
 
 help:
 	@echo "make GOAL, where GOAL is one of"

@@ -17,7 +17,9 @@ from page import Page  # noqa: E402
 NOW = datetime(2026, 1, 10, tzinfo=timezone.utc)
 ROLE = "arn:aws:iam::123456789012:role/bedrock-braintrust-rotator-BedrockRole-3FE477A374EA0"
 FORM = {"content-type": "application/x-www-form-urlencoded"}
-REFUSED = ModelCall("ASIAOLD", False, "403 UnrecognizedClientException: The security token included in the request is invalid")
+REFUSED = ModelCall(
+    "ASIAOLD", False, "403 UnrecognizedClientException: The security token included in the request is invalid"
+)
 
 
 def recorded(call, body=b"", **form):
@@ -70,7 +72,9 @@ def test_each_run_says_what_it_reported_and_the_steps_of_one_rotation_share_a_li
         "  Another (12 ms): not due, ASIA1",
     ]
     steps = [invocation(name, "step_done", credential_id="AKIA1") for name in ("createSecret", "setSecret")]
-    assert story.the_rotation(steps, Page(80), NOW)[1:] == ["  createSecret (12 ms), setSecret (12 ms): step done, AKIA1"]
+    assert story.the_rotation(steps, Page(80), NOW)[1:] == [
+        "  createSecret (12 ms), setSecret (12 ms): step done, AKIA1"
+    ]
 
 
 @pytest.mark.parametrize("width", [80, 100, 140])
