@@ -110,10 +110,14 @@ def test_make_passes_its_variables_on(goal, arguments):
     # --dry-run prints the command, and --old-file leaves out how the tools are installed.
     command = ["make", "--dry-run", "--old-file=.tools/sam/installed", *goal.split()]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert " ".join(printed.stdout.replace("\\", " ").split()) == f".tools/sam/bin/python tools/operate.py {arguments}", printed.stderr
+    assert (
+        " ".join(printed.stdout.replace("\\", " ").split()) == f".tools/sam/bin/python tools/operate.py {arguments}"
+    ), printed.stderr
 
 
-@pytest.mark.parametrize("goal", ["rotate REACTIVATE=true", "rollback FORCE=true", "rotate DRY_RUN=yes", "mend WHAT=trust"])
+@pytest.mark.parametrize(
+    "goal", ["rotate REACTIVATE=true", "rollback FORCE=true", "rotate DRY_RUN=yes", "mend WHAT=trust"]
+)
 def test_make_refuses_a_variable_that_a_goal_does_not_take(goal):
     refused = subprocess.run(["make", "--dry-run", *goal.split()], cwd=ROOT, capture_output=True, text=True)
     assert refused.returncode == 2 and "accept" in refused.stderr

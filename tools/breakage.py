@@ -28,7 +28,9 @@ def break_local_stack(function, what, page):
     """Breaks one thing, and remembers how it was. Returns True."""
     known = breakable(function.local["outputs"])
     if what == "trust" and what not in known:
-        sys.exit("WHAT=trust is for the kinds that assume a role. For this kind, WHAT must be {}.".format(" or ".join(known)))
+        sys.exit(
+            "WHAT=trust is for the kinds that assume a role. For this kind, WHAT must be {}.".format(" or ".join(known))
+        )
     if what not in known:
         sys.exit("WHAT must be {}. For example: make break WHAT={}".format(" or ".join(known), known[0]))
     broken, who = function.local.get("broken", {}), _Principal(function)
@@ -44,7 +46,9 @@ def mend_local_stack(function, page):
     """Mends all that was broken. Returns whether that worked."""
     broken, who = function.local.get("broken", {}), _Principal(function)
     if not broken:
-        print("Nothing is broken. To break something: make break WHAT={}".format(breakable(function.local["outputs"])[0]))
+        print(
+            "Nothing is broken. To break something: make break WHAT={}".format(breakable(function.local["outputs"])[0])
+        )
         return True
     for what in ("trust", "bedrock"):
         if what in broken:

@@ -10,7 +10,9 @@ import local_stack
 from botocore.config import Config
 from environment import ROOT
 
-NOT_RUNNING = "Nothing is running. Start a local stack: make run. For a deployed stack, add STACK=<its name> to the command."
+NOT_RUNNING = (
+    "Nothing is running. Start a local stack: make run. For a deployed stack, add STACK=<its name> to the command."
+)
 
 
 class RunningFunction:

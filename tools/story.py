@@ -1,4 +1,4 @@
-"""Tells what `make run` did, in three acts: what Braintrust held before, the rotation, and what Braintrust holds now."""
+"""Tells what `make run` did: what Braintrust held before, the rotation, and what Braintrust holds now."""
 
 import sys
 from datetime import UTC, datetime
@@ -31,7 +31,11 @@ def stop_at_failure(invocations, page):
     for invocation in invocations:
         if invocation.failed:
             is_report = isinstance(invocation.report, dict)
-            told = answers.report(invocation.report, page, datetime.now(UTC), command_for("")) if is_report else [invocation.report]
+            told = (
+                answers.report(invocation.report, page, datetime.now(UTC), command_for(""))
+                if is_report
+                else [invocation.report]
+            )
             sys.exit("\n".join([page.paint(f"{invocation.name} failed.", RED), *told]))
 
 
@@ -100,5 +104,6 @@ def try_next(outputs, page):
     tour += [("make mend", "mends it: make doctor finds nothing more")]
     width = max(len(command) for command, _ in tour)
     lines = [page.paint("Try next", BOLD), *(f"  {command:<{width}}  # {comment}" for command, comment in tour)]
-    more = "The local stack runs for another hour, also for make status, make rotate, and make rollback. make stop ends it."
+    more = "The local stack runs for another hour, also for make status, make rotate, and make rollback."
+    more += " make stop ends it."
     return [*lines, "", *page.paragraph(more)]
