@@ -142,11 +142,16 @@ class Compiling:
 
 
 @pytest.fixture
-def compiling(tools, tmp_path, monkeypatch):
+def try_it(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "tools")
-    import install_python
+    import try_it
 
-    if not install_python.is_installed("ministack"):
+    return try_it
+
+
+@pytest.fixture
+def compiling(tools, tmp_path, try_it):
+    if not try_it.install_python.is_installed("ministack"):
         pytest.skip("it would install the local AWS")
     return Compiling(tools, tmp_path)
 
@@ -166,3 +171,13 @@ def test_a_failed_compilation_shows_why(tools, compiling):
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1 and "error: expected one of" in output
     assert tools.processes() == []
+
+
+def test_cargo_test_reuses_the_dependencies_that_make_run_compiles(try_it):
+    def packages(*options):
+        command = ["cargo", "tree", "--locked", "--prefix", "none", "--no-dedupe", "--format", "{p} {f}", *options]
+        return set(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines())
+
+    only_here = packages("--edges", "normal,build", *try_it.FEATURES) - packages("--edges", "normal,build,dev")
+    # Little depends on idna, and only a dependency of its own could turn on its feature `default`.
+    assert {package.split()[0] for package in only_here} <= {"idna"}

@@ -84,7 +84,7 @@ def cargo_problem():
 
 
 def cargo_version():
-    """cargo's version; None if rustup must first install it, which it does by itself when cargo compiles something."""
+    """cargo's version; None if rustup must first install it, which it does when cargo compiles something."""
     environment = dict(os.environ, RUSTUP_AUTO_INSTALL="0")
     try:
         shown = subprocess.check_output(["cargo", "--version"], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
