@@ -56,7 +56,7 @@ break: $(TOOLS) ## Break WHAT (trust, bedrock or ai_secret) in what `make run` l
 stop: $(TOOLS) ## Stop what `make run` left running
 	$(WITH_TOOLS) tools/operate.py stop '' ''
 
-test: $(if $(T),,lint) $(BUILT) $(LOCAL_AWS) ## Run the lints and all tests; with T='name or name', only matching tests
+test: $(if $(T),,lint) $(BUILT) $(LOCAL_AWS) .tools/awscli/installed ## Run the lints and all tests; with T='name or name', only matching tests
 	$(WITH_TOOLS) tools/run_tests.py $(if $(T),matching $(call quote,$(T)),all)
 test-fast: lint $(LOCAL_AWS) ## Run the lints, the Rust tests, and a rotation of each kind of credentials
 	$(WITH_TOOLS) tools/run_tests.py fast
@@ -67,8 +67,8 @@ lint: $(TOOLS) .tools/checkov/installed ## Check format, lints, documentation, l
 build: $(BUILT) ## Build the function for ARCH (this machine's), if its sources have changed
 invoke: $(BUILT) $(LOCAL_AWS) ## Send EVENT (events/schedule.json) to the function on this machine
 	$(WITH_TOOLS) tools/invoke.py $(call quote,$(EVENT))
-deploy: $(BUILT) ## Deploy to your AWS account; asks for the parameters, or takes sam's arguments from ARGS
-	$(WITH_TOOLS) tools/deploy.py $(ARGS)
+deploy: release ## Deploy to your AWS account; asks six questions, or takes deploy.py's options from ARGS
+	@$(PYTHON) deploy.py $(ARGS)
 
 bench: $(BUILT) $(LOCAL_AWS) ## Measure the function, and compare it with one in Python and one that does nothing
 	$(WITH_TOOLS) bench/bench.py $(ARCH)

@@ -106,7 +106,7 @@ def test_each_wrong_answer_is_explained_and_asked_again(installer, world, answer
         ("2. ", "ftp://example.com", "must be a URL that begins with https://"),
         ("2. ", "http://example.com", "must be a URL that begins with https://"),
         ("2. ", "http://127.0.0.1:9", "can't be reached"),
-        ("2. ", world.braintrust.url + "/wrong", "isn't Braintrust's API"),
+        ("2. ", world.aws.url, "isn't Braintrust's API"),
         ("2. ", world.braintrust.url, ""),
         ("3. ", "", "must be an API key"),
         ("3. ", "sk-unknown", "refuses the key"),
@@ -267,19 +267,27 @@ def test_a_bucket_of_another_account_is_refused(with_key, world, stack, lines, s
     assert status_of(stack) is None
 
 
-def test_a_failed_creation_names_the_first_failure_and_the_next_run_starts_again(
-    with_key, world, stack, lines, status_of
-):
-    given = lines()
-    logs, group = world.client("logs"), f"/aws/lambda/{stack}"
-    logs.create_log_group(logGroupName=group)
-    output, status = with_key.deploy(stack, **given)
-    assert status == 1 and "LogGroup (AWS::Logs::LogGroup): " in output and "Nothing was deployed." in output, output
+def test_a_failed_creation_names_the_first_failure_and_the_next_run_starts_again(with_key, stack, lines, status_of):
+    given = lines(Kind="access_key")
+    missing = "arn:aws:secretsmanager:us-east-1:000000000000:secret:missing-AbCdEf"
+    output, status = with_key.deploy(stack, **given, StagedSecretArn=missing, RotationDays="30")
+    assert status == 1 and "RotationSchedule (AWS::SecretsManager::RotationSchedule): " in output, output
+    assert "Nothing was deployed." in output
     assert status_of(stack) == "ROLLBACK_COMPLETE"
-    if logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]:
-        logs.delete_log_group(logGroupName=group)
     output, status = with_key.deploy(stack, **given)
     assert status == 0 and "Removing what a failed deployment left behind" in output, output
+
+
+def test_a_failed_update_says_that_the_stack_is_as_before(with_key, world, stack, lines, status_of, outputs_of):
+    given = lines(Kind="access_key")
+    output, status = with_key.deploy(stack, **given)
+    assert status == 0, output
+    before = variables_of(world, outputs_of(stack))
+    missing = "arn:aws:secretsmanager:us-east-1:000000000000:secret:missing-AbCdEf"
+    output, status = with_key.deploy(stack, **given, StagedSecretArn=missing, RotationDays="30")
+    assert status == 1 and "has restored what was deployed before" in output, output
+    assert status_of(stack) == "UPDATE_ROLLBACK_COMPLETE"
+    assert variables_of(world, outputs_of(stack)) == before
 
 
 def test_a_first_rotation_that_fails_is_status_2_and_shows_the_remedy(with_key, world, stack, lines, status_of):

@@ -34,6 +34,8 @@ def run_at_terminal(
                 os.write(terminal, b"\x03" if answer == "^C" else f"{answer}\n".encode())
         _, status = os.waitpid(pid, 0)
         pid = None
+    except TimeoutError:
+        raise AssertionError(f"the program takes too long; it still has to ask {waiting}:\n{screen}") from None
     finally:
         if pid:
             os.kill(pid, signal.SIGKILL)
@@ -47,7 +49,7 @@ def _read(terminal: int, deadline: float) -> str:
     """Empty when the program has ended."""
     ready, _, _ = select.select([terminal], [], [], max(0, deadline - time.monotonic()))
     if not ready:
-        raise TimeoutError("the program takes too long")
+        raise TimeoutError
     try:
         return os.read(terminal, 65536).decode(errors="replace")
     except OSError:
