@@ -197,7 +197,7 @@ def updated_config(text, values):
     for key, value in values.items():
         line = f"{key}: {format_value(value)}"
         for pattern in (rf"^{key}:.*$", rf"^#{key}:.*$"):
-            text, replaced = re.subn(pattern, lambda _: line, text, count=1, flags=re.MULTILINE)
+            text, replaced = re.subn(pattern, lambda _, line=line: line, text, count=1, flags=re.MULTILINE)
             if replaced:
                 break
         else:
@@ -542,9 +542,9 @@ class Braintrust:
             with self._opener.open(request, timeout=20) as answer:
                 return json.loads(answer.read(10_000_000))
         except urllib.error.HTTPError as error:
-            raise BraintrustError(error.code, "html" in error.headers.get("Content-Type", "")) from None
+            raise BraintrustError(error.code, error.headers.get("Content-Type", "")) from None
         except ValueError:
-            raise BraintrustError(200, True) from None
+            raise BraintrustError(200, "other than JSON") from None
         except OSError as error:
             reason = getattr(error, "reason", error)
             raise WrongAnswer(
@@ -579,9 +579,11 @@ class NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 class BraintrustError(Exception):
-    def __init__(self, status, is_html):
-        super().__init__(f"status {status}{' and a web page' if is_html else ''}")
-        self.status, self.is_html = status, is_html
+    def __init__(self, status, content_type):
+        # Firewalls and other servers answer with pages.
+        self.is_foreign = not content_type.startswith(("application/json", "text/plain")) and content_type != ""
+        super().__init__(f"status {status}{f' and {content_type}' if self.is_foreign else ''}")
+        self.status = status
 
 
 def check_braintrust_url(answer):
@@ -596,7 +598,7 @@ def check_braintrust_url(answer):
     try:
         Braintrust(url).get("/v1/ai_secret", limit=1)
     except BraintrustError as error:
-        if error.status not in (400, 401, 403) or error.is_html:
+        if error.status not in (400, 401, 403) or error.is_foreign:
             raise WrongAnswer(
                 f"{url} isn't Braintrust's API: it answered with {error}. The URL is in Braintrust under Settings, "
                 "Data plane, such as https://api.braintrust.dev"
@@ -612,7 +614,7 @@ def look_around(url, key):
     try:
         return braintrust.providers(), braintrust.organizations()
     except BraintrustError as error:
-        if error.status in (401, 403) and not error.is_html:
+        if error.status in (401, 403) and not error.is_foreign:
             raise WrongAnswer(
                 f"{url} refuses the key with {error}. Create one as an organization admin under Settings, API keys, "
                 "and check that it belongs to this URL."

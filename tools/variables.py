@@ -43,7 +43,7 @@ def problems(goals, given, origin_of_stack, values):
     if unknown:
         yield "{} does not accept {}. It accepts {}.".format(command, ", ".join(unknown), ", ".join(accepted))
     if unknown and "deploy" in goals:
-        yield "Without ARGS, it asks for the template's parameters; ARGS='--parameter-overrides …' sets them."
+        yield "Without ARGS, it asks six questions; ARGS='--config deploy/<stack>.yaml' takes the parameters from that file."
     if "STACK" in unknown and {"break", "mend", "stop"} & set(goals):
         yield "It works only on what `make run` left running."
     if "STACK" in accepted and origin_of_stack.startswith("environment"):
