@@ -62,7 +62,7 @@ test-fast: lint $(LOCAL_AWS) ## Run the lints, the Rust tests, and a rotation of
 	$(WITH_TOOLS) tools/run_tests.py fast
 test-independent: $(BUILT) .tools/moto/installed ## Rotate on moto, an independent AWS, and say what can't be tested on it
 	$(WITH_TOOLS) tools/run_tests.py independent
-lint: $(TOOLS) .tools/checkov/installed .tools/lint/installed ## Check format, lints, documents, licenses, templates, workflows
+lint: $(TOOLS) .tools/checkov/installed .tools/lint/installed .tools/terraform/installed ## Check format, lints, documents, licenses, templates, workflows
 	$(WITH_TOOLS) tools/lint.py
 build: $(BUILT) ## Build the function for ARCH (this machine's), if its sources have changed
 invoke: $(BUILT) $(LOCAL_AWS) ## Send EVENT (events/schedule.json) to the function on this machine

@@ -1,4 +1,4 @@
-"""Checks terraform/ with Terraform itself, which is a library in .tools/lint; run it with .tools/lint/bin/python.
+"""Checks terraform/ with Terraform itself, which is a library in .tools/terraform. Run it with that Python.
 
     terraform.py fmt         whether every file is formatted as `terraform fmt` would
     terraform.py validate    whether the module and its examples fit AWS's provider, which is downloaded for that
@@ -26,10 +26,21 @@ def fmt():
         sys.exit("Run `terraform fmt -recursive terraform`, or make the changes above.")
 
 
+def write_bundle(folder):
+    """Writes what the examples must find in a release: the templates, and zip files whose contents don't matter here."""
+    folder.mkdir()
+    shutil.copy(ROOT / "bedrock-role.yaml", folder)
+    (folder / "cloudformation.json").write_text('{"Parameters": {}}')
+    for arch in ("x86_64", "arm64"):
+        (folder / f"bedrock-braintrust-rotator-{arch}.zip").touch()
+
+
 def validate():
     with tempfile.TemporaryDirectory() as temporary:
         # A copy, because init writes into the folder.
         copy = Path(shutil.copytree(MODULE, Path(temporary) / "terraform"))
+        for example in (copy / "examples").iterdir():
+            write_bundle(example / "dist")
         for folder in folders():
             terraform = TerraformCommand(str(copy / folder))
             initialized = terraform.init(backend=False)
