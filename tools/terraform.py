@@ -42,18 +42,21 @@ def validate():
         for example in (copy / "examples").iterdir():
             write_bundle(example / "dist")
         for folder in folders():
-            terraform = TerraformCommand(str(copy / folder))
-            initialized = terraform.init(backend=False)
-            if initialized.retcode:
-                sys.exit(f"terraform init failed in terraform/{folder}:\n{initialized.value}\n{initialized.error}")
-            found = terraform.validate().value["diagnostics"]
-            for one in found:
-                where = one.get("range", {})
-                print(f"terraform/{folder}/{where.get('filename')}:{where.get('start', {}).get('line')}: {one['summary']}")
-                print(f"    {one.get('detail', '')}")
-            if found:
-                sys.exit(1)
-            print(f"terraform/{folder}: valid")
+            validate_folder(Path("terraform") / folder, TerraformCommand(str(copy / folder)))
+
+
+def validate_folder(name, terraform):
+    initialized = terraform.init(backend=False)
+    if initialized.retcode:
+        sys.exit(f"terraform init failed in {name}:\n{initialized.value}\n{initialized.error}")
+    found = terraform.validate().value["diagnostics"]
+    for one in found:
+        where = one.get("range") or {}
+        print(f"{name / where.get('filename', '')}:{where.get('start', {}).get('line', 0)}: {one['summary']}")
+        print(f"    {one.get('detail', '')}")
+    if found:
+        sys.exit(1)
+    print(f"{name}: valid")
 
 
 def main():
