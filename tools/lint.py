@@ -58,7 +58,7 @@ def checks():
 
 
 def workflow_steps():
-    yield Step("actionlint", [LINT / "actionlint"])
+    yield Step("actionlint", [LINT / "actionlint", "-shellcheck", LINT / "shellcheck"])
     yield Step("zizmor", [LINT / "zizmor", "--offline", "--strict-collection", "--no-progress", ".github"])
 
 
