@@ -249,6 +249,35 @@ def test_an_existing_bucket_is_used(world, module):
     assert rotate_deployed(world, applied["outputs"]["outputs"])["outcome"] == "rotated"
 
 
+def test_values_can_come_from_resources_that_do_not_exist_yet(world, module):
+    module, variables, ai_secret = module
+    module.folder = module.folder.parent / "root"
+    module.folder.mkdir()
+    (module.folder / "main.tf").write_text(f"""
+        resource "terraform_data" "api_key" {{
+          input = "{world.api_key_secret}"
+        }}
+        resource "terraform_data" "topic" {{
+          input = "{world.client("sns").create_topic(Name="alarms")["TopicArn"]}"
+        }}
+        module "rotator" {{
+          source                        = "../terraform"
+          bundle                        = "{variables["bundle"]}"
+          architecture                  = "{ARCHITECTURE}"
+          name                          = "{variables["name"]}"
+          braintrust_api_url            = "{world.braintrust.url}"
+          braintrust_api_key_secret_arn = terraform_data.api_key.output
+          ai_secret_id                  = "{ai_secret}"
+          alarm_topic_arn               = terraform_data.topic.output
+        }}
+        output "outputs" {{ value = module.rotator.outputs }}
+    """)
+    applied = module.run("apply")
+    assert applied["errors"] == []
+    assert rotate_deployed(world, applied["outputs"]["outputs"])["outcome"] == "rotated"
+    assert world.has_working_credentials(ai_secret)
+
+
 def test_a_stack_with_mistakes_is_not_planned(world, module):
     module, variables, _ = module
     variables["braintrust_api_key_secret_arn"] = world.api_key_secret

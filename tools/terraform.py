@@ -16,7 +16,8 @@ MODULE = ROOT / "terraform"
 
 
 def folders():
-    return sorted({file.parent.relative_to(MODULE) for file in MODULE.rglob("*.tf")})
+    files = (file.relative_to(MODULE) for file in MODULE.rglob("*.tf"))
+    return sorted({file.parent for file in files if ".terraform" not in file.parts})
 
 
 def fmt():
