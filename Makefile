@@ -61,13 +61,32 @@ mend: $(LOCAL_AWS) ## Mend what `make break` broke
 stop: ## Stop what `make run` left running or is starting
 	@$(PYTHON) tools/stop.py
 
-@@1@@
+##@ Install it in your AWS account
+deploy: release ## Deploy to your AWS account; asks six questions, or takes deploy.py's options from ARGS
+	@$(PYTHON) deploy.py $(ARGS)
+release: $(BUILT) ## Write dist/: the function's zip file, a plain template, deploy.py, an SBOM and checksums
+	$(WITH_TOOLS) tools/release.py $(ARCH)
+
+##@ Operate it: the deployed STACK, or else what `make run` left running
+status: $(LOCAL_AWS) ## Show TARGETS (a,b; default: all)
+	$(WITH_LOCAL_AWS) tools/operate.py status $(call quote,$(STACK)) $(call quote,$(TARGETS))
+doctor: $(LOCAL_AWS) ## Check everything that a rotation of TARGETS needs
+	$(WITH_LOCAL_AWS) tools/operate.py doctor $(call quote,$(STACK)) $(call quote,$(TARGETS))
+rotate: $(LOCAL_AWS) ## Rotate TARGETS now; with FORCE=true, also those that are not due; DRY_RUN=true only tells
+	$(WITH_LOCAL_AWS) tools/operate.py rotate $(call quote,$(STACK)) $(call quote,$(TARGETS)) \
+	  $(if $(FORCE),force) $(if $(DRY_RUN),dry_run)
+rollback: $(LOCAL_AWS) ## Restore the previous credentials of TARGETS; also DRY_RUN=true, REACTIVATE=true
+	$(WITH_LOCAL_AWS) tools/operate.py rollback $(call quote,$(STACK)) $(call quote,$(TARGETS)) \
+	  $(if $(DRY_RUN),dry_run) $(if $(REACTIVATE),reactivate)
+
+##@ Change it
+test: $(if $(T),,lint) $(BUILT) $(LOCAL_AWS) .tools/awscli/installed ## Run the lints and all tests; with T='a or b', only those
 	$(WITH_TOOLS) tools/run_tests.py $(if $(T),matching $(call quote,$(T)),all)
 test-fast: lint $(LOCAL_AWS) ## Run the lints, the Rust tests, and a rotation of each kind of credentials
 	$(WITH_TOOLS) tools/run_tests.py fast
 test-independent: $(BUILT) .tools/moto/installed ## Rotate on moto, an independent AWS, and say what can't be tested on it
 	$(WITH_TOOLS) tools/run_tests.py independent
-lint: $(TOOLS) .tools/checkov/installed .tools/lint/installed ## Check format, lints, documents, licenses, templates, workflows
+lint: $(TOOLS) .tools/checkov/installed .tools/lint/installed .tools/terraform/installed ## Check format, lints, documents, licenses, templates, workflows
 	$(WITH_TOOLS) tools/lint.py
 build: $(BUILT) ## Build the function for ARCH (this machine's), if its sources have changed
 invoke: $(BUILT) $(LOCAL_AWS) ## Send EVENT (events/schedule.json) to the function on this machine

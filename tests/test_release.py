@@ -180,6 +180,12 @@ def test_the_bundle_deploys_and_rotates(world, bundle, kind):
     assert world.has_working_credentials(ai_secret)
 
 
+def test_the_version_is_the_same_everywhere(plain, source):
+    application = source["Metadata"]["AWS::ServerlessRepo::Application"]
+    assert plain["Metadata"]["Version"] == application["SemanticVersion"]
+    assert f"ref=v{plain['Metadata']['Version']}" in (ROOT / "docs/terraform.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("version", "message"),
     [("0.0.1", "Tag the commit that has the tag's version"), (None, "has no section for")],

@@ -23,7 +23,7 @@ CHECKOV = [ROOT / ".tools/checkov/bin/checkov", "--compact", "--skip-download"]
 CHECKOV_TEMPLATES = [*CHECKOV, "--framework", "cloudformation", "--file", *TEMPLATES, PLAIN]
 CHECKOV_TERRAFORM = [*CHECKOV, "--framework", "terraform", "--directory", "terraform"]
 LINT = ROOT / ".tools/lint/bin"
-TERRAFORM_FMT = [LINT / "python", "tools/terraform.py", "fmt"]
+TERRAFORM_FMT = [ROOT / ".tools/terraform/bin/python", "tools/terraform.py", "fmt"]
 
 
 def cargo_steps():
@@ -52,13 +52,13 @@ def checks():
             "checkov-terraform", CHECKOV_TERRAFORM, [*terraform, "tools/checkov.lock"]
         ),
         Step("terraform fmt", TERRAFORM_FMT): Check(
-            "terraform-fmt", TERRAFORM_FMT, [*terraform, "tools/terraform.py", "tools/lint.lock"]
+            "terraform-fmt", TERRAFORM_FMT, [*terraform, "tools/terraform.py", "tools/terraform.lock"]
         ),
     }
 
 
 def workflow_steps():
-    yield Step("actionlint", [LINT / "actionlint"])
+    yield Step("actionlint", [LINT / "actionlint", "-shellcheck", LINT / "shellcheck"])
     yield Step("zizmor", [LINT / "zizmor", "--offline", "--strict-collection", "--no-progress", ".github"])
 
 
