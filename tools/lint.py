@@ -13,8 +13,9 @@ from passed import Check
 from step import Step, exit_on_signals, run_side_by_side
 from terminal import GREEN, Progress
 
-TEMPLATES = ["template.yaml", "bedrock-role.yaml"]
-# `sam validate --lint` is cfn-lint without the second template.
+EXAMPLES = sorted((ROOT / "docs/examples").glob("*.yaml"))
+TEMPLATES = ["template.yaml", "bedrock-role.yaml", *(f"docs/examples/{p.name}" for p in EXAMPLES)]
+# `sam validate --lint` is cfn-lint without the other templates.
 CFN_LINT = ["cfn-lint", *TEMPLATES]
 CHECKOV = [ROOT / ".tools/checkov/bin/checkov", "--framework", "cloudformation", "--compact", "--skip-download"]
 CHECKOV += ["--file", *TEMPLATES]
