@@ -19,11 +19,11 @@ OF_SAM = {"AWS::Lambda::Function", "AWS::Lambda::EventInvokeConfig", "AWS::Lambd
 UNUSED = [
     "ec2:*", "elasticfilesystem:*", "s3files:*", "firehose:*", "s3:REST.PUT.OBJECT",
     "kms:*",  # with KmsKeyArn: README says what to add
-    "iam:*Group*", "iam:*LoginProfile", "iam:*Boundary", "iam:PutUserPolicy",
+    "iam:*Group*", "iam:*LoginProfile", "iam:PutUserPolicy",
     "iam:DeleteUserPolicy", "iam:UpdateUser",
-    "lambda:*CodeSigning*", "lambda:*Scaling*", "lambda:PassCapacityProvider", "lambda:AssociateRuntimeAlias",
+    "lambda:*Scaling*", "lambda:PassCapacityProvider", "lambda:AssociateRuntimeAlias",
     "lambda:PutRuntimeManagementConfig", "lambda:PutFunctionRecursionConfig", "lambda:PublishVersion",
-    "logs:*KmsKey", "logs:CreateLogDelivery", "logs:*ResourcePolicy", "logs:*IndexPolicy", "logs:P*Protection*",
+    "logs:CreateLogDelivery", "logs:*ResourcePolicy", "logs:*IndexPolicy", "logs:P*Protection*",
     "logs:DeleteDataProtectionPolicy", "logs:PutBearerTokenAuthentication",
     "secretsmanager:*Replicat*", "secretsmanager:GetSecretValue", "sns:PutDataProtectionPolicy",
 ]  # fmt: skip
