@@ -95,6 +95,13 @@ def test_a_wrong_command_of_the_aws_cli_is_noticed(command, problem):
     assert aws_commands.problems(command) == [problem]
 
 
+@of_each_page
+def test_deploy_py_has_every_option(path):
+    options = set(re.findall(r"--[a-z-]+", "\n".join(commands(path, "python3 deploy.py"))))
+    source = (ROOT / "deploy.py").read_text()
+    assert [option for option in options if f'"{option}"' not in source] == []
+
+
 @of_each_document
 def test_every_block_of_json_parses(path):
     for text in blocks(path, "json"):
