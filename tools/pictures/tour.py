@@ -65,7 +65,7 @@ def without_details(output):
 
 
 def words(row, y):
-    """Text elements of words with the same color and single spaces. Their length doesn't depend on the reader's font."""
+    """Text elements of words with one color and single spaces. Their length doesn't depend on the reader's font."""
     start = 0
     for codes, cells in itertools.groupby(row, key=lambda cell: cell[1]):
         content = "".join(character for character, _ in cells)
