@@ -98,7 +98,7 @@ def problems(goals):
     if python:
         yield python
     if any(goal in RUN for goal in goals) and not sys.platform.startswith("linux"):
-        yield "The function runs only on Linux. Found: " + sys.platform, "Use a Linux machine, virtual machine or container."
+        yield "The function runs only on Linux. Found: " + sys.platform, "Use a Linux machine or container."
     if not python and any(goal not in NO_TOOLS for goal in goals):
         yield venv_problem()
     if any(goal in COMPILE for goal in goals):
