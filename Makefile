@@ -37,6 +37,9 @@ endif
 
 TOOLS := .tools/sam/installed
 LOCAL_AWS := .tools/ministack/installed
+# Only where its library can be installed: see tools/terraform.in.
+TERRAFORM := $(if $(filter x86_64,$(shell uname -m)),$(shell \
+  getconf GNU_LIBC_VERSION | awk '$$2 >= 2.35 { print ".tools/terraform/installed" }'))
 BUILT := .aws-sam/build/template.yaml
 WITH_TOOLS := @.tools/sam/bin/python
 WITH_LOCAL_AWS := @.tools/ministack/bin/python
@@ -86,7 +89,7 @@ test-fast: lint $(LOCAL_AWS) ## Run the lints, the Rust tests, and a rotation of
 	$(WITH_TOOLS) tools/run_tests.py fast
 test-independent: $(BUILT) .tools/moto/installed ## Rotate on moto, an independent AWS, and say what can't be tested on it
 	$(WITH_TOOLS) tools/run_tests.py independent
-lint: $(TOOLS) .tools/checkov/installed .tools/lint/installed .tools/terraform/installed ## Check format, lints, documents, licenses, templates, workflows
+lint: $(TOOLS) .tools/checkov/installed .tools/lint/installed $(TERRAFORM) ## Check format, lints, documents, licenses, templates, workflows
 	$(WITH_TOOLS) tools/lint.py
 build: $(BUILT) ## Build the function for ARCH (this machine's), if its sources have changed
 invoke: $(BUILT) $(LOCAL_AWS) ## Send EVENT (events/schedule.json) to the function on this machine
