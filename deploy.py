@@ -248,7 +248,7 @@ class Template:
         """The labels of the groups of parameters, and the names in each."""
         grouped = set()
         for group in self._interface.get("ParameterGroups", []):
-            names = [name for name in group["Parameters"] if name in self.parameters]
+            names = [name for name in group["Parameters"] if name in self.parameters and name not in SET_HERE]
             grouped.update(names)
             yield group["Label"]["default"], names
         rest = [name for name in self.parameters if name not in grouped and name not in SET_HERE]
@@ -507,7 +507,9 @@ class Aws:
 
 def aws_error(text):
     text = text.strip()
-    known = re.search(r"An error occurred \(([^)]+)\) when calling the \S+ operation[^:]*: (.*)", text, re.DOTALL)
+    known = re.search(
+        r"An error occurred \(([^)]+)\) when calling the \S+ operation(?: \([^)]*\))?: (.*)", text, re.DOTALL
+    )
     return AwsError(known[1], known[2].strip()) if known else AwsError("", text)
 
 

@@ -8,6 +8,7 @@ import uuid
 import pytest
 from support.deployed_function import variables_of
 from support.http_messages import Reply
+from support.installer import AWS_CLI
 
 DEFAULT_STACK = "bedrock-braintrust-rotator"
 NOT_ADMIN = Reply(403, "Forbidden: only organization admins can do this", content_type="text/plain")
@@ -83,7 +84,12 @@ def test_the_answers_are_kept_without_the_key(installer, world, answers):
     installer.type(answers=answers())
     kept = installer.config(DEFAULT_STACK)
     text = kept.read_text()
-    for line in ("Region: us-east-1", f"AiSecretId: {ai_secret}", "AlarmEmail: on-call@example.com", "#RotateAfter: 30d"):
+    for line in (
+        "Region: us-east-1",
+        f"AiSecretId: {ai_secret}",
+        "AlarmEmail: on-call@example.com",
+        "#RotateAfter: 30d",
+    ):
         assert f"\n{line}\n" in text
     assert world.api_key not in text
     assert kept.stat().st_mode & 0o777 == 0o600
@@ -168,6 +174,24 @@ def test_providers_of_all_pages_are_listed_with_their_organizations(installer, w
     assert status == 1
     assert "Bedrock providers: 102" in screen and "Acme EU" in screen and "OpenAI" not in screen
     assert f"The last ({chosen})" in screen
+
+
+def test_no_secret_is_on_a_command_line(installer, world, answers, tmp_path, monkeypatch):
+    # Stands before the AWS CLI in PATH, and writes down how it was called.
+    recorder = tmp_path / "bin/aws"
+    recorder.parent.mkdir()
+    recorder.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\nexec {AWS_CLI} "$@"\n')
+    recorder.chmod(0o700)
+    monkeypatch.setattr("support.installer.AWS_CLI", recorder)
+    world.new_ai_secret()
+    screen, status = installer.type(answers=answers())
+    assert status == 0, screen
+    calls = (tmp_path / "calls").read_text()
+    assert "create-change-set" in calls and world.api_key not in calls
+    # Nor does a file with it stay.
+    assert not [
+        file for file in tmp_path.rglob("*") if file.is_file() and world.api_key in file.read_text(errors="ignore")
+    ]
 
 
 def test_ctrl_c_says_that_nothing_was_deployed(installer, world, status_of):
