@@ -26,6 +26,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 import urllib.error
 import urllib.parse
@@ -370,6 +371,11 @@ def describe_resources(types):
     names = [RESOURCE_NAMES.get(type, type) for type in types]
     counted = sorted(((names.count(name), name) for name in set(names)), key=lambda pair: (-pair[0], pair[1]))
     return ", ".join(f"{count} {name if count == 1 else plural(name)}" for count, name in counted)
+
+
+def wrapped(label, text):
+    """A line of at most 100 characters, and more below it if the text is longer."""
+    return textwrap.fill(text, 100, initial_indent=label, subsequent_indent=" " * len(label))
 
 
 def plural(name):
@@ -1303,7 +1309,7 @@ class Deployment:
         types = self.template.created(effective).values()
         verb = "Updates" if stack.is_deployed() else "Creates"
         print(f"\n{verb} the stack {stack.name} in {self.aws.region}, account {self.aws.account}:")
-        print(f"  Resources  {describe_resources(types)}")
+        print(wrapped("  Resources  ", describe_resources(types)))
         if provider:
             print(f"  Provider   {provider['name']} ({provider['id']})")
         print(f"  Schedule   {effective['ScheduleExpression']}")
@@ -1428,7 +1434,7 @@ class Deletion:
         print(f"This deletes in {self.aws.region}, account {self.aws.account}, for good:")
         if stack.found:
             contents = describe_resources([one["ResourceType"] for one in resources])
-            print(f"  the stack {stack.name} ({stack.status}), with {contents}")
+            print(wrapped("  ", f"the stack {stack.name} ({stack.status}), with {contents}"))
         for secret in (one for one in resources if one["ResourceType"] == "AWS::SecretsManager::Secret"):
             name = secret.get("PhysicalResourceId", secret["LogicalResourceId"])
             print(f"  the secret {name}, without a recovery window")
