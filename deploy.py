@@ -392,6 +392,7 @@ def chosen_values(template, config, secrets, name):
             reason = "is set by deploy.py itself" if key in SET_HERE else "is not a parameter"
             raise Stop(f"{place} {reason}{nearest(key, accepted) or '. Remove the line.'}")
         if key in OWN_KEYS:
+            check_own_key(key, value, place)
             continue
         if template.parameters[key].get("NoEcho") and is_secret(value):
             raise Stop(f"{place} is a secret. Remove it, and set the environment variable {variable_of(key)} instead.")
@@ -404,6 +405,13 @@ def chosen_values(template, config, secrets, name):
         if problem:
             raise Stop(f"The environment variable {variable_of(key)}: {problem}.")
     return {**values, **secrets}
+
+
+def check_own_key(key, value, place):
+    if key == "Region" and not re.fullmatch(REGION, value):
+        raise Stop(f"{place}: found {shown(value)}, but it must be a region, such as us-east-1.")
+    if key == "Tags":
+        tags_of(value)
 
 
 def is_secret(value):
@@ -1206,6 +1214,7 @@ class Deployment:
     def run(self):
         if self.options.config:
             config, name = read_config(Path(self.options.config)), self.options.config
+            chosen_values(self.template, config, {}, name)
             self._sign_in(config)
             stack = self._open(self.options.stack)
             values, config = self._values(config, name, secrets_in(os.environ, self.template), stack)
@@ -1234,6 +1243,8 @@ class Deployment:
             )
         path = Path("deploy", f"{self.options.stack}.yaml")
         config = read_config(path) if path.exists() else {}
+        # Before the questions, so that a mistake in the file doesn't cost the answers.
+        chosen_values(self.template, config, {}, str(path))
         before = {key: value for key, (value, _) in config.items()}
         questions = Questions(self.aws, self.template, self.options.stack, before)
         questions.ask_region(self.options.region)

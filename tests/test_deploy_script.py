@@ -7,6 +7,7 @@ import uuid
 
 import pytest
 from support.deployed_function import variables_of
+from support.faults import Delay
 from support.http_messages import Reply
 from support.installer import AWS_CLI
 
@@ -200,6 +201,20 @@ def test_ctrl_c_says_that_nothing_was_deployed(installer, world, status_of):
     assert status_of(DEFAULT_STACK) is None
 
 
+def test_ctrl_c_during_the_deployment_says_that_cloudformation_continues(installer, world, answers, status_of):
+    world.new_ai_secret()
+    # Long enough for the key press to meet the wait for CloudFormation.
+    world.aws.fail("cloudformation:DescribeStackEvents", Delay(3), times=None)
+
+    def once_it_is_under_way():
+        while status_of(DEFAULT_STACK) in (None, "REVIEW_IN_PROGRESS"):
+            time.sleep(0.1)
+        return "^C"
+
+    screen, status = installer.type(answers=[*answers(), ("Uploading", once_it_is_under_way)])
+    assert status == 2 and "Interrupted. CloudFormation continues without deploy.py" in screen, screen
+
+
 def test_without_a_terminal_it_says_what_to_do(installer):
     output, status = installer.run()
     assert status == 1
@@ -236,6 +251,8 @@ def test_a_file_deploys_and_changes_one_parameter(with_key, world, stack, lines,
         ({"BraintrustApiKey": "sk-secret"}, "BRAINTRUST_API_KEY instead"),
         ({"CodeKey": "code.zip"}, "CodeKey is set by deploy.py itself"),
         ({"IamUserName": "braintrust"}, "IamUserName is only for the kinds access_key and long_term_api_key"),
+        ({"Region": "nowhere"}, 'Region: found "nowhere", but it must be a region, such as us-east-1'),
+        ({"Tags": "team"}, "Write key=value"),
         ({"Architecture": "riscv"}, "must be one of x86_64, arm64"),
     ],
 )
@@ -300,6 +317,15 @@ def test_a_failed_creation_names_the_first_failure_and_the_next_run_starts_again
     assert status_of(stack) == "ROLLBACK_COMPLETE"
     output, status = with_key.deploy(stack, **given)
     assert status == 0 and "Removing what a failed deployment left behind" in output, output
+
+
+def test_a_stack_that_was_never_created_can_be_deleted(with_key, world, stack, lines, status_of):
+    missing = "arn:aws:secretsmanager:us-east-1:000000000000:secret:missing-AbCdEf"
+    with_key.deploy(stack, **lines(Kind="access_key", StagedSecretArn=missing, RotationDays="30"))
+    assert status_of(stack) == "ROLLBACK_COMPLETE"
+    output, status = with_key.run("--stack", stack, "--delete", "--yes")
+    assert status == 0, output
+    assert status_of(stack) is None and world.client("s3").list_buckets()["Buckets"] == []
 
 
 def test_a_failed_update_says_that_the_stack_is_as_before(with_key, world, stack, lines, status_of, outputs_of):
