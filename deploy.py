@@ -26,6 +26,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 import urllib.error
 import urllib.parse
@@ -248,7 +249,7 @@ class Template:
         """The labels of the groups of parameters, and the names in each."""
         grouped = set()
         for group in self._interface.get("ParameterGroups", []):
-            names = [name for name in group["Parameters"] if name in self.parameters]
+            names = [name for name in group["Parameters"] if name in self.parameters and name not in SET_HERE]
             grouped.update(names)
             yield group["Label"]["default"], names
         rest = [name for name in self.parameters if name not in grouped and name not in SET_HERE]
@@ -372,6 +373,11 @@ def describe_resources(types):
     return ", ".join(f"{count} {name if count == 1 else plural(name)}" for count, name in counted)
 
 
+def wrapped(label, text):
+    """A line of at most 100 characters, and more below it if the text is longer."""
+    return textwrap.fill(text, 100, initial_indent=label, subsequent_indent=" " * len(label))
+
+
 def plural(name):
     return re.sub("y$", "ies", name) if name.endswith("y") else f"{name}s"
 
@@ -386,6 +392,7 @@ def chosen_values(template, config, secrets, name):
             reason = "is set by deploy.py itself" if key in SET_HERE else "is not a parameter"
             raise Stop(f"{place} {reason}{nearest(key, accepted) or '. Remove the line.'}")
         if key in OWN_KEYS:
+            check_own_key(key, value, place)
             continue
         if template.parameters[key].get("NoEcho") and is_secret(value):
             raise Stop(f"{place} is a secret. Remove it, and set the environment variable {variable_of(key)} instead.")
@@ -398,6 +405,13 @@ def chosen_values(template, config, secrets, name):
         if problem:
             raise Stop(f"The environment variable {variable_of(key)}: {problem}.")
     return {**values, **secrets}
+
+
+def check_own_key(key, value, place):
+    if key == "Region" and not re.fullmatch(REGION, value):
+        raise Stop(f"{place}: found {shown(value)}, but it must be a region, such as us-east-1.")
+    if key == "Tags":
+        tags_of(value)
 
 
 def is_secret(value):
@@ -507,7 +521,9 @@ class Aws:
 
 def aws_error(text):
     text = text.strip()
-    known = re.search(r"An error occurred \(([^)]+)\) when calling the \S+ operation[^:]*: (.*)", text, re.DOTALL)
+    known = re.search(
+        r"An error occurred \(([^)]+)\) when calling the \S+ operation(?: \([^)]*\))?: (.*)", text, re.DOTALL
+    )
     return AwsError(known[1], known[2].strip()) if known else AwsError("", text)
 
 
@@ -1198,6 +1214,7 @@ class Deployment:
     def run(self):
         if self.options.config:
             config, name = read_config(Path(self.options.config)), self.options.config
+            chosen_values(self.template, config, {}, name)
             self._sign_in(config)
             stack = self._open(self.options.stack)
             values, config = self._values(config, name, secrets_in(os.environ, self.template), stack)
@@ -1226,6 +1243,8 @@ class Deployment:
             )
         path = Path("deploy", f"{self.options.stack}.yaml")
         config = read_config(path) if path.exists() else {}
+        # Before the questions, so that a mistake in the file doesn't cost the answers.
+        chosen_values(self.template, config, {}, str(path))
         before = {key: value for key, (value, _) in config.items()}
         questions = Questions(self.aws, self.template, self.options.stack, before)
         questions.ask_region(self.options.region)
@@ -1301,7 +1320,7 @@ class Deployment:
         types = self.template.created(effective).values()
         verb = "Updates" if stack.is_deployed() else "Creates"
         print(f"\n{verb} the stack {stack.name} in {self.aws.region}, account {self.aws.account}:")
-        print(f"  Resources  {describe_resources(types)}")
+        print(wrapped("  Resources  ", describe_resources(types)))
         if provider:
             print(f"  Provider   {provider['name']} ({provider['id']})")
         print(f"  Schedule   {effective['ScheduleExpression']}")
@@ -1426,7 +1445,7 @@ class Deletion:
         print(f"This deletes in {self.aws.region}, account {self.aws.account}, for good:")
         if stack.found:
             contents = describe_resources([one["ResourceType"] for one in resources])
-            print(f"  the stack {stack.name} ({stack.status}), with {contents}")
+            print(wrapped("  ", f"the stack {stack.name} ({stack.status}), with {contents}"))
         for secret in (one for one in resources if one["ResourceType"] == "AWS::SecretsManager::Secret"):
             name = secret.get("PhysicalResourceId", secret["LogicalResourceId"])
             print(f"  the secret {name}, without a recovery window")

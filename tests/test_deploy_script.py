@@ -7,7 +7,9 @@ import uuid
 
 import pytest
 from support.deployed_function import variables_of
+from support.faults import Delay
 from support.http_messages import Reply
+from support.installer import AWS_CLI
 
 DEFAULT_STACK = "bedrock-braintrust-rotator"
 NOT_ADMIN = Reply(403, "Forbidden: only organization admins can do this", content_type="text/plain")
@@ -83,7 +85,12 @@ def test_the_answers_are_kept_without_the_key(installer, world, answers):
     installer.type(answers=answers())
     kept = installer.config(DEFAULT_STACK)
     text = kept.read_text()
-    for line in ("Region: us-east-1", f"AiSecretId: {ai_secret}", "AlarmEmail: on-call@example.com", "#RotateAfter: 30d"):
+    for line in (
+        "Region: us-east-1",
+        f"AiSecretId: {ai_secret}",
+        "AlarmEmail: on-call@example.com",
+        "#RotateAfter: 30d",
+    ):
         assert f"\n{line}\n" in text
     assert world.api_key not in text
     assert kept.stat().st_mode & 0o777 == 0o600
@@ -170,10 +177,42 @@ def test_providers_of_all_pages_are_listed_with_their_organizations(installer, w
     assert f"The last ({chosen})" in screen
 
 
+def test_no_secret_is_on_a_command_line(installer, world, answers, tmp_path, monkeypatch):
+    # Stands before the AWS CLI in PATH, and writes down how it was called.
+    recorder = tmp_path / "bin/aws"
+    recorder.parent.mkdir()
+    recorder.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\nexec {AWS_CLI} "$@"\n')
+    recorder.chmod(0o700)
+    monkeypatch.setattr("support.installer.AWS_CLI", recorder)
+    world.new_ai_secret()
+    screen, status = installer.type(answers=answers())
+    assert status == 0, screen
+    calls = (tmp_path / "calls").read_text()
+    assert "create-change-set" in calls and world.api_key not in calls
+    # Nor does a file with it stay.
+    assert not [
+        file for file in tmp_path.rglob("*") if file.is_file() and world.api_key in file.read_text(errors="ignore")
+    ]
+
+
 def test_ctrl_c_says_that_nothing_was_deployed(installer, world, status_of):
     screen, status = installer.type(answers=[("1. ", ""), ("2. ", "^C")])
     assert status == 1 and "Nothing was deployed." in screen
     assert status_of(DEFAULT_STACK) is None
+
+
+def test_ctrl_c_during_the_deployment_says_that_cloudformation_continues(installer, world, answers, status_of):
+    world.new_ai_secret()
+    # Long enough for the key press to meet the wait for CloudFormation.
+    world.aws.fail("cloudformation:DescribeStackEvents", Delay(3), times=None)
+
+    def once_it_is_under_way():
+        while status_of(DEFAULT_STACK) in (None, "REVIEW_IN_PROGRESS"):
+            time.sleep(0.1)
+        return "^C"
+
+    screen, status = installer.type(answers=[*answers(), ("Uploading", once_it_is_under_way)])
+    assert status == 2 and "Interrupted. CloudFormation continues without deploy.py" in screen, screen
 
 
 def test_without_a_terminal_it_says_what_to_do(installer):
@@ -212,6 +251,8 @@ def test_a_file_deploys_and_changes_one_parameter(with_key, world, stack, lines,
         ({"BraintrustApiKey": "sk-secret"}, "BRAINTRUST_API_KEY instead"),
         ({"CodeKey": "code.zip"}, "CodeKey is set by deploy.py itself"),
         ({"IamUserName": "braintrust"}, "IamUserName is only for the kinds access_key and long_term_api_key"),
+        ({"Region": "nowhere"}, 'Region: found "nowhere", but it must be a region, such as us-east-1'),
+        ({"Tags": "team"}, "Write key=value"),
         ({"Architecture": "riscv"}, "must be one of x86_64, arm64"),
     ],
 )
@@ -276,6 +317,15 @@ def test_a_failed_creation_names_the_first_failure_and_the_next_run_starts_again
     assert status_of(stack) == "ROLLBACK_COMPLETE"
     output, status = with_key.deploy(stack, **given)
     assert status == 0 and "Removing what a failed deployment left behind" in output, output
+
+
+def test_a_stack_that_was_never_created_can_be_deleted(with_key, world, stack, lines, status_of):
+    missing = "arn:aws:secretsmanager:us-east-1:000000000000:secret:missing-AbCdEf"
+    with_key.deploy(stack, **lines(Kind="access_key", StagedSecretArn=missing, RotationDays="30"))
+    assert status_of(stack) == "ROLLBACK_COMPLETE"
+    output, status = with_key.run("--stack", stack, "--delete", "--yes")
+    assert status == 0, output
+    assert status_of(stack) is None and world.client("s3").list_buckets()["Buckets"] == []
 
 
 def test_a_failed_update_says_that_the_stack_is_as_before(with_key, world, stack, lines, status_of, outputs_of):
