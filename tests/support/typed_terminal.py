@@ -31,7 +31,7 @@ def run_at_terminal(
             if waiting and waiting[0][0] in screen[typed_at:]:
                 answer, typed_at = waiting.pop(0)[1], len(screen)
                 answer = answer() if callable(answer) else answer
-                os.write(terminal, b"\x03" if answer == "^C" else f"{answer}\n".encode())
+                _press(terminal, answer)
         _, status = os.waitpid(pid, 0)
         pid = None
     except TimeoutError:
@@ -43,6 +43,13 @@ def run_at_terminal(
         os.close(terminal)
     assert not waiting, f"the program never asked {waiting[0][0]!r}:\n{screen}"
     return screen.replace("\r\n", "\n"), os.waitstatus_to_exitcode(status)
+
+
+def _press(terminal: int, answer: str):
+    if answer == "^C":
+        # Python doesn't notice a signal that arrives between its prompt and the start of its read. No person is so fast.
+        time.sleep(0.5)
+    os.write(terminal, b"\x03" if answer == "^C" else f"{answer}\n".encode())
 
 
 def _read(terminal: int, deadline: float) -> str:
