@@ -140,7 +140,7 @@ def test_the_cost_is_that_of_what_the_parameters_create(deploy, template, effect
 def test_targets_in_a_secret_cost_something_each(deploy, template, effective):
     values = effective(TargetsSecretArn="arn", AiSecretId="", RoleArns="arn")
     text = deploy.describe_cost(template.created(values).values(), deploy.targets_in(values))
-    assert "1.50 $ more for each target" in text
+    assert "$1.50 more for each target" in text
 
 
 def test_the_resources_are_counted_in_words(deploy):
