@@ -59,6 +59,19 @@ def test_the_report_of_a_successful_run_is_on_the_bus(world, deployed, bus):
     assert event["detail"]["responsePayload"]["targets"][0]["outcome"] == "rotated"
 
 
+def test_the_failure_queue_takes_nothing_from_another_account(world, deployed, bus):
+    name, _ = bus
+    outputs = deployed(world.new_ai_secret(), EventBusName=name)
+    events = world.client("events")
+    [rule] = [one for one in events.list_rules(EventBusName=name)["Rules"] if "functionArn" in one["EventPattern"]]
+    context = {"functionArn": f"{outputs['FunctionArn']}:$LATEST", "condition": "RetriesExhausted"}
+    event = {"id": "1", "time": "2026-11-27T07:00:00Z", "region": "us-east-1", "resources": [], "detail-type": "Test"}
+    event |= {"source": "lambda", "detail": {"requestContext": context}}
+    for account, matches in ((ACCOUNT, True), ("111122223333", False)):
+        found = events.test_event_pattern(EventPattern=rule["EventPattern"], Event=json.dumps(event | {"account": account}))
+        assert found["Result"] is matches, account
+
+
 def test_a_failed_run_is_on_the_bus_and_in_the_failure_queue(world, deployed, bus):
     name, queue = bus
     outputs = deployed(str(uuid.uuid4()), EventBusName=name)
