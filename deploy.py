@@ -1010,8 +1010,8 @@ class Stack:
         # A stack in review has no resources, and may have no parameters yet.
         if self.found and self.status != "REVIEW_IN_PROGRESS" and not OF_EVERY_VERSION <= names:
             raise Stop(
-                f"The stack {self.name} is something else, not a {NAME}. Choose another name with --stack, or delete it "
-                "yourself."
+                f"The stack {self.name} is something else, not a {NAME}. Choose another name with --stack, or delete "
+                "it yourself."
             )
 
     def outputs(self):

@@ -68,7 +68,8 @@ def test_the_failure_queue_takes_nothing_from_another_account(world, deployed, b
     event = {"id": "1", "time": "2026-11-27T07:00:00Z", "region": "us-east-1", "resources": [], "detail-type": "Test"}
     event |= {"source": "lambda", "detail": {"requestContext": context}}
     for account, matches in ((ACCOUNT, True), ("111122223333", False)):
-        found = events.test_event_pattern(EventPattern=rule["EventPattern"], Event=json.dumps(event | {"account": account}))
+        sent = json.dumps({**event, "account": account})
+        found = events.test_event_pattern(EventPattern=rule["EventPattern"], Event=sent)
         assert found["Result"] is matches, account
 
 
