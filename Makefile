@@ -13,6 +13,7 @@ T :=
 FORCE :=
 DRY_RUN :=
 REACTIVATE :=
+LOCAL :=
 TARGETS :=
 WHAT :=
 ARGS :=
@@ -27,7 +28,7 @@ quote = '$(subst ','\'',$1)'
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 PROBLEM := $(shell $(PYTHON) tools/variables.py '$(MAKECMDGOALS)' '$(filter-out MAKEFLAGS -*-%,$(GIVEN))' \
   '$(ORIGIN_OF_STACK)' \
-  $(foreach name,KIND TRIGGER ARCH FORCE DRY_RUN REACTIVATE,$(call quote,$(name)=$($(name)))) 2>&1)
+  $(foreach name,KIND TRIGGER ARCH FORCE DRY_RUN REACTIVATE LOCAL,$(call quote,$(name)=$($(name)))) 2>&1)
 ifeq ($(PROBLEM),)
 PROBLEM := $(shell $(PYTHON) tools/prerequisites.py '$(MAKECMDGOALS)')
 endif
@@ -65,8 +66,8 @@ stop: ## Stop what `make run` left running or is starting
 	@$(PYTHON) tools/stop.py
 
 ##@ Install it in your AWS account
-deploy: release ## Deploy to your AWS account; asks six questions, or takes deploy.py's options from ARGS
-	@$(PYTHON) deploy.py $(ARGS)
+deploy: $(if $(LOCAL),$(TOOLS) .tools/awscli/installed,release) ## Deploy to your AWS account (LOCAL=true: the local one); ARGS are options of deploy.py
+	$(if $(LOCAL),$(WITH_TOOLS) tools/deploy_locally.py $(ARCH),@$(PYTHON) deploy.py) $(ARGS)
 release: $(BUILT) ## Write dist/: the function's zip file, a plain template, deploy.py, an SBOM and checksums
 	$(WITH_TOOLS) tools/release.py $(ARCH)
 

@@ -1,11 +1,14 @@
 """`make run`, and the commands for what it leaves running: status, doctor, break, mend, rotate, rollback and stop."""
 
+import json
 import os
 import subprocess
 import sys
 
 import pytest
-from support.paths import MINISTACK, ROOT
+from support.emulated_function import ARCHITECTURE
+from support.paths import BOOTSTRAP, MINISTACK, ROOT
+from support.typed_terminal import run_at_terminal
 
 pytestmark = pytest.mark.skipif(
     not (ROOT / ".tools/ministack/bin/ministack").samefile(MINISTACK), reason="make run uses the tools in .tools"
@@ -121,3 +124,20 @@ def test_make_passes_its_variables_on(goal, arguments):
 def test_make_refuses_a_variable_that_a_goal_does_not_take(goal):
     refused = subprocess.run(["make", "--dry-run", *goal.split()], cwd=ROOT, capture_output=True, text=True)
     assert refused.returncode == 2 and "accept" in refused.stderr
+
+
+def test_deploy_py_installs_a_second_stack_locally(running, tool, tmp_path):
+    local = json.loads((tmp_path / "local.json").read_text())
+    answers = ["", local["braintrust_url"], local["braintrust_api_key"], "1", "on-call@example.com", ""]
+    screen, status = run_at_terminal(
+        [sys.executable, str(ROOT / "tools/deploy_locally.py"), ARCHITECTURE],
+        os.environ | {"LOCAL_STACK": str(tmp_path / "local.json"), "BOOTSTRAP": str(BOOTSTRAP)},
+        ROOT,
+        [(f"{number}. ", answer) for number, answer in enumerate(answers, 1)],
+    )
+    assert status == 0 and "default: rotated" in screen, screen
+    (ROOT / "deploy/my-rotator.yaml").unlink()
+
+
+def test_without_a_local_stack_nothing_is_installed_locally(tool):
+    assert tool("deploy_locally.py", ARCHITECTURE) == ("Nothing is running. Use `make run` first.\n", 1)

@@ -20,7 +20,7 @@ OF_GOAL = {
     "rotate": ["STACK", "TARGETS", "FORCE", "DRY_RUN"],
     "rollback": ["STACK", "TARGETS", "DRY_RUN", "REACTIVATE"],
     "break": ["WHAT"],
-    "deploy": ["ARGS", "ARCH"],
+    "deploy": ["ARGS", "ARCH", "LOCAL"],
     "fuzz": ["FUZZ_SECONDS"],
     "sbom": ["ARCH"],
     "reproducible": ["ARCH"],
@@ -32,8 +32,9 @@ VALUES = {
     "FORCE": ["true"],
     "DRY_RUN": ["true"],
     "REACTIVATE": ["true"],
+    "LOCAL": ["true"],
 }
-MAY_BE_EMPTY = ["FORCE", "DRY_RUN", "REACTIVATE"]
+MAY_BE_EMPTY = ["FORCE", "DRY_RUN", "REACTIVATE", "LOCAL"]
 
 
 def problems(goals, given, origin_of_stack, values):
