@@ -670,6 +670,20 @@ def why_not(provider):
     return None
 
 
+def region_of(provider):
+    """The region in which Braintrust calls Bedrock with this provider, or None if it has none that AWS could have."""
+    region = (provider.get("metadata") or {}).get("region")
+    return region if isinstance(region, str) and re.fullmatch(REGION, region) else None
+
+
+def describe_bedrock_region(region, provider):
+    """The region that the rotations write into the provider, beside the one that it has."""
+    before = region_of(provider)
+    if before == region:
+        return f"Bedrock region: {region}, as in Braintrust"
+    return f"Bedrock region: {region}" + (f"; Braintrust has {before}, and the first rotation changes it" if before else "")
+
+
 def api_key_in(secret_string):
     """The API key in a secret: the text itself, or JSON with `api_key`."""
     try:
@@ -799,6 +813,13 @@ class Questions:
         default = chosen and str(1 + [one["id"] for one in self.providers].index(chosen))
         self.provider = ask("4. Which one should be kept fresh", self._numbered_provider, default)
         self.answers["AiSecretId"] = self.provider["id"]
+        self._keep_its_region()
+
+    def _keep_its_region(self):
+        """Otherwise the first rotation would write the stack's region into the provider."""
+        region = region_of(self.provider)
+        if "BedrockRegion" not in self.before and region not in (None, self.aws.region):
+            self.answers["BedrockRegion"] = region
 
     def _say_what_the_key_sees(self):
         names = ", ".join(sorted(self.organizations.values())) or "unknown"
@@ -816,7 +837,8 @@ class Questions:
             changed = (one.get("secret_updated_at") or one.get("updated_at") or "")[:10]
             refused = why_not(one)
             remark = f"can't be chosen: {refused}" if refused else f"last changed {changed}" if changed else ""
-            print(f"  {number:>2}  {one['name']:<{width}}  {self._organization(one)}  {remark}")
+            where = f"{self._organization(one)}  {region_of(one) or 'no region'}"
+            print(f"  {number:>2}  {one['name']:<{width}}  {where}  {remark}")
 
     def _organization(self, provider):
         return self.organizations.get(provider["org_id"], f"organization {provider['org_id']}")
@@ -1357,6 +1379,7 @@ class Deployment:
         print(wrapped("  Resources  ", describe_resources(types)))
         if provider:
             print(f"  Provider   {provider['name']} ({provider['id']})")
+            print(" " * 13 + describe_bedrock_region(effective["BedrockRegion"] or self.aws.region, provider))
         print(f"  Schedule   {effective['ScheduleExpression']}")
         receiver = effective["AlarmEmail"] or effective["AlarmTopicArn"]
         print(f"  Alarms     {receiver or 'to a topic without subscribers'}")

@@ -291,3 +291,45 @@ def test_a_wrong_option_is_status_1(deploy, capsys, arguments, message):
     assert deploy.main(arguments) == 1
     shown = capsys.readouterr().err
     assert message in shown and "Nothing was deployed." in shown
+
+
+def provider_in(region):
+    return {"id": "1", "name": "AWS Bedrock EU", "org_id": "2", "metadata": {"region": region}}
+
+
+@pytest.mark.parametrize(
+    ("before", "region", "kept"),
+    [
+        ({}, "eu-central-1", {"BedrockRegion": "eu-central-1"}),
+        ({}, "us-east-1", {}),
+        ({}, "somewhere", {}),
+        ({}, None, {}),
+        ({"BedrockRegion": "us-west-2"}, "eu-central-1", {}),
+    ],
+)
+def test_a_provider_keeps_its_region_unless_another_is_set(
+    deploy, template, monkeypatch, capsys, before, region, kept
+):
+    questions = deploy.Questions(SimpleNamespace(region="us-east-1"), template, "rotator", before)
+    questions.providers, questions.organizations = [provider_in(region)], {"2": "Acme"}
+    monkeypatch.setattr("builtins.input", lambda _: "1")
+    questions.ask_provider()
+    assert questions.answers == {"AiSecretId": "1", **kept}
+    if region == "eu-central-1":
+        assert "AWS Bedrock EU  Acme  eu-central-1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("region", "provider", "text"),
+    [
+        ("eu-central-1", "eu-central-1", "Bedrock region: eu-central-1, as in Braintrust"),
+        (
+            "us-east-1",
+            "eu-central-1",
+            "Bedrock region: us-east-1; Braintrust has eu-central-1, and the first rotation changes it",
+        ),
+        ("us-east-1", None, "Bedrock region: us-east-1"),
+    ],
+)
+def test_the_summary_says_whether_a_rotation_changes_the_providers_region(deploy, region, provider, text):
+    assert deploy.describe_bedrock_region(region, provider_in(provider)) == text
