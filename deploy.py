@@ -1056,8 +1056,8 @@ class Stack:
             print(f"Removing what a failed deployment left behind ({self.status})")
             self.delete()
 
-    def change(self, template, template_url, parameters, tags, number_of_resources):
-        """Returns whether anything was changed."""
+    def change(self, template, template_url, parameters, tags, number_of_resources, when_begun):
+        """Returns whether anything was changed. Calls `when_begun` before CloudFormation begins to change it."""
         change = {"StackName": self.name, "ChangeSetName": f"deploy-{int(time.time())}"}
         is_update = self.is_deployed()
         request = {
@@ -1068,8 +1068,12 @@ class Stack:
             "Capabilities": template.capabilities(),
             **({"Tags": tags} if tags else {}),
         }
-        created = self.aws.call("cloudformation", "create-change-set", request)
-        described = self._wait_for_change_set(change)
+        try:
+            created = self.aws.call("cloudformation", "create-change-set", request)
+            described = self._wait_for_change_set(change)
+        except (KeyboardInterrupt, AwsError):
+            self._withdraw(change, is_update)
+            raise
         if described["Status"] == "FAILED":
             self._discard(change, created["StackId"], is_update)
             reason = described.get("StatusReason", "")
@@ -1081,6 +1085,7 @@ class Stack:
             number_of_resources = len(described.get("Changes", []))
         action = "UPDATE" if is_update else "CREATE"
         begin = ("execute-change-set", change)
+        when_begun()
         self._run(begin, created["StackId"], action, number_of_resources)
         self.found = describe_stack(self.aws, self.name)
         return True
@@ -1097,6 +1102,22 @@ class Stack:
             self.aws.call("cloudformation", "delete-change-set", change)
         else:
             self.aws.call("cloudformation", "delete-stack", {"StackName": id})
+
+    def _withdraw(self, change, is_update):
+        """Removes what an interrupted `create-change-set` may have made, or names it."""
+        try:
+            found = None if is_update else describe_stack(self.aws, self.name)
+            if is_update or (found and found["StackStatus"] == "REVIEW_IN_PROGRESS" and not self.found):
+                self._discard(change, found and found["StackId"], is_update)
+            elif found:
+                print(f"\nThe stack {self.name} is {found['StackStatus']}, without any resources.")
+        except (KeyboardInterrupt, AwsError):
+            kind = "a change set that wasn't executed" if is_update else "REVIEW_IN_PROGRESS, without any resources"
+            print(f"\nThe stack {self.name} may {'have' if is_update else 'be'} {kind}. You can delete it.")
+
+    def how_to_look(self):
+        command = f"aws cloudformation describe-stacks --stack-name {self.name} --region {self.aws.region}"
+        return f"CloudFormation continues without deploy.py. Look at it with\n  {command}"
 
     def _events(self, id):
         """The newest events of the stack, oldest first."""
@@ -1137,8 +1158,7 @@ class Stack:
                     break
                 time.sleep(1)
         except KeyboardInterrupt:
-            command = f"aws cloudformation describe-stacks --stack-name {self.name} --region {self.aws.region}"
-            raise Stop(f"\nInterrupted. CloudFormation continues without deploy.py. Look at it with\n  {command}", 2)
+            raise Stop(f"\nInterrupted. {self.how_to_look()}", 2)
         progress.end(f"{self.name}: {status}")
         if status != f"{action}_COMPLETE":
             raise Stop(why_it_failed(self.name, status, failures, stack), 2 if action == "DELETE" else 1)
@@ -1417,7 +1437,12 @@ class Deployment:
         deployed, is_new = stack.parameters(), not stack.is_deployed()
         parameters = list(stack_parameters(self.template, values, deployed))
         effective = self._effective(values, deployed)
-        if not stack.change(self.template, url, parameters, tags, len(self.template.created(effective))):
+
+        def when_begun():
+            self.interrupted = f"Interrupted. {stack.how_to_look()}"
+
+        number = len(self.template.created(effective))
+        if not stack.change(self.template, url, parameters, tags, number, when_begun):
             print("Nothing to change: the stack already has these parameters and this release.")
         self.interrupted = f"Interrupted. The stack {stack.name} is deployed."
         return self._prove(stack, effective, is_new)

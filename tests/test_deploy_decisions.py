@@ -333,3 +333,94 @@ def test_a_provider_keeps_its_region_unless_another_is_set(
 )
 def test_the_summary_says_whether_a_rotation_changes_the_providers_region(deploy, region, provider, text):
     assert deploy.describe_bedrock_region(region, provider_in(provider)) == text
+
+
+class RecordedAws:
+    """Answers like the AWS CLI, with what a test gives for each operation, and notes the calls."""
+
+    region, account, partition = "us-east-1", "123456789012", "aws"
+
+    def __init__(self, **answers):
+        self.answers, self.calls = answers, []
+
+    def call(self, service, operation, request=None, options=(), variables=None):
+        self.calls.append(operation)
+        answers = self.answers.get(operation.replace("-", "_"), [{}])
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+def in_status(status):
+    return {"Stacks": [{"StackName": "rotator", "StackId": "arn", "StackStatus": status, "Parameters": []}]}
+
+
+@pytest.fixture
+def no_stack(deploy):
+    return deploy.AwsError("ValidationError", "Stack with id rotator does not exist")
+
+
+@pytest.fixture
+def change(deploy, template):
+    """Deploys with an AWS that answers so, and returns whether the change had begun when it was interrupted."""
+
+    def change(aws):
+        begun = []
+        stack = deploy.Stack(aws, "rotator")
+        with pytest.raises((KeyboardInterrupt, deploy.AwsError, deploy.Stop)):
+            stack.change(template, "https://url", [], [], 1, lambda: begun.append(True))
+        return bool(begun)
+
+    return change
+
+
+@pytest.mark.parametrize("interrupted", ["create_change_set", "describe_change_set"])
+def test_an_interruption_before_the_change_removes_the_stack_in_review(change, no_stack, interrupted):
+    answers = {"create_change_set": [{"StackId": "arn"}], interrupted: [KeyboardInterrupt()]}
+    aws = RecordedAws(describe_stacks=[no_stack, in_status("REVIEW_IN_PROGRESS")], **answers)
+    assert change(aws) is False
+    assert aws.calls[-1] == "delete-stack"
+
+
+def test_an_interruption_leaves_a_stack_that_was_in_review_before(change, capsys):
+    aws = RecordedAws(describe_stacks=[in_status("REVIEW_IN_PROGRESS")], create_change_set=[KeyboardInterrupt()])
+    assert change(aws) is False
+    assert "delete-stack" not in aws.calls and "rotator is REVIEW_IN_PROGRESS" in capsys.readouterr().out
+
+
+def test_an_interruption_before_an_update_removes_the_change_set(change):
+    aws = RecordedAws(describe_stacks=[in_status("CREATE_COMPLETE")], create_change_set=[KeyboardInterrupt()])
+    assert change(aws) is False
+    assert aws.calls[-1] == "delete-change-set"
+
+
+def test_from_the_execution_on_a_failed_call_no_longer_means_that_nothing_was_deployed(deploy, change, no_stack):
+    throttled = deploy.AwsError("Throttling", "Rate exceeded")
+    aws = RecordedAws(
+        describe_stacks=[no_stack, throttled],
+        create_change_set=[{"StackId": "arn"}],
+        describe_change_set=[{"Status": "CREATE_COMPLETE"}],
+        describe_stack_events=[{"StackEvents": []}],
+    )
+    assert change(aws) is True
+    assert "delete-stack" not in aws.calls
+
+
+def test_an_interruption_after_the_creation_is_status_2(deploy, monkeypatch, capsys):
+    aws = RecordedAws(describe_stacks=[in_status("CREATE_COMPLETE")])
+
+    class Interrupted:
+        interrupted = f"Interrupted. {deploy.Stack(aws, 'rotator').how_to_look()}"
+
+        def __init__(self, *_):
+            pass
+
+        def run(self):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(deploy, "Aws", lambda *_: aws)
+    monkeypatch.setattr(deploy, "Deployment", Interrupted)
+    assert deploy.main([]) == 2
+    shown = capsys.readouterr().err
+    assert "Nothing" not in shown and "CloudFormation continues" in shown
