@@ -1522,13 +1522,15 @@ class Deletion:
         if not stack.found:
             return []
         request = {"StackName": stack.found["StackId"]}
-        return self.aws.call("cloudformation", "list-stack-resources", request)["StackResourceSummaries"]
+        listed = self.aws.call("cloudformation", "list-stack-resources", request)["StackResourceSummaries"]
+        return [one for one in listed if one.get("ResourceStatus") != "DELETE_COMPLETE"]
 
     def _show(self, stack, resources, bucket, objects):
         print(f"This deletes in {self.aws.region}, account {self.aws.account}, for good:")
         if stack.found:
-            contents = describe_resources([one["ResourceType"] for one in resources])
-            print(wrapped("  ", f"the stack {stack.name} ({stack.status}), with {contents}"))
+            gone = [type for type in (one["ResourceType"] for one in resources) if type != "AWS::Logs::LogGroup"]
+            contents = f", with {describe_resources(gone)}" if gone else ""
+            print(wrapped("  ", f"the stack {stack.name} ({stack.status}){contents}"))
         for secret in (one for one in resources if one["ResourceType"] == "AWS::SecretsManager::Secret"):
             name = secret.get("PhysicalResourceId", secret["LogicalResourceId"])
             print(f"  the secret {name}, without a recovery window")
@@ -1536,8 +1538,10 @@ class Deletion:
             print(f"  the IAM user {user}, with its access keys and API keys: whoever uses them loses access")
         if objects:
             print(f"  {len(objects)} uploaded files in the bucket {bucket}, and the bucket if no other stack uses it")
-        if any(one["ResourceType"] == "AWS::Logs::LogGroup" for one in resources):
-            print("The log group stays.")
+        for group in (one for one in resources if one["ResourceType"] == "AWS::Logs::LogGroup"):
+            name = group.get("PhysicalResourceId", group["LogicalResourceId"])
+            command = f"aws logs delete-log-group --log-group-name {name} --region {self.aws.region}"
+            print(f"The log group {name} stays. This command deletes it:\n  {command}")
         print("Braintrust keeps the last credentials. Temporary ones work until they expire, within the hour.")
 
     def _confirm(self, name):

@@ -424,3 +424,24 @@ def test_an_interruption_after_the_creation_is_status_2(deploy, monkeypatch, cap
     assert deploy.main([]) == 2
     shown = capsys.readouterr().err
     assert "Nothing" not in shown and "CloudFormation continues" in shown
+
+
+def test_the_log_group_is_listed_under_what_stays(deploy, capsys):
+    def resource(type, id, status="CREATE_COMPLETE"):
+        return {"ResourceType": type, "LogicalResourceId": "It", "PhysicalResourceId": id, "ResourceStatus": status}
+
+    listed = [
+        resource("AWS::SNS::Topic", "topic"),
+        resource("AWS::Logs::LogGroup", "/aws/lambda/rotator-1"),
+        resource("AWS::Logs::LogGroup", "/aws/lambda/gone", "DELETE_COMPLETE"),
+    ]
+    aws = RecordedAws(
+        describe_stacks=[in_status("CREATE_COMPLETE")], list_stack_resources=[{"StackResourceSummaries": listed}]
+    )
+    deletion = deploy.Deletion(aws, SimpleNamespace())
+    stack = deploy.Stack(aws, "rotator")
+    deletion._show(stack, deletion._resources(stack), "bucket", [])
+    deleted, stays = capsys.readouterr().out.split("The log group", 1)
+    assert "with 1 topic\n" in deleted
+    assert "aws logs delete-log-group --log-group-name /aws/lambda/rotator-1 --region us-east-1" in stays
+    assert "gone" not in stays
