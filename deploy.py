@@ -990,6 +990,20 @@ def describe_stack(aws, stack):
         raise
 
 
+def stacks_with_provider(aws, stack, ai_secret):
+    """The other stacks of this template here that rotate the provider; none if the caller may not list stacks."""
+    try:
+        stacks = aws.call("cloudformation", "describe-stacks")["Stacks"]
+    except AwsError:
+        return []
+    found = []
+    for one in stacks:
+        values = {each["ParameterKey"]: each.get("ParameterValue") for each in one.get("Parameters", [])}
+        if one["StackName"] != stack and OF_EVERY_VERSION <= set(values) and values.get("AiSecretId") == ai_secret:
+            found.append(one["StackName"])
+    return found
+
+
 class Progress:
     """On a terminal, one line that is redrawn; elsewhere, a line for each event."""
 
@@ -1400,6 +1414,10 @@ class Deployment:
         if provider:
             print(f"  Provider   {provider['name']} ({provider['id']})")
             print(" " * 13 + describe_bedrock_region(effective["BedrockRegion"] or self.aws.region, provider))
+        others = stacks_with_provider(self.aws, stack.name, effective["AiSecretId"]) if effective["AiSecretId"] else []
+        if others:
+            warning = f"{', '.join(others)} rotates this provider already. Two stacks replace each other's credentials."
+            print(wrapped("  Warning    ", warning))
         print(f"  Schedule   {effective['ScheduleExpression']}")
         receiver = effective["AlarmEmail"] or effective["AlarmTopicArn"]
         print(f"  Alarms     {receiver or 'to a topic without subscribers'}")

@@ -445,3 +445,17 @@ def test_the_log_group_is_listed_under_what_stays(deploy, capsys):
     assert "with 1 topic\n" in deleted
     assert "aws logs delete-log-group --log-group-name /aws/lambda/rotator-1 --region us-east-1" in stays
     assert "gone" not in stays
+
+
+def test_other_stacks_that_rotate_the_provider_are_found(deploy):
+    def stack(name, **values):
+        values = {"BraintrustApiUrl": "https://url", "BraintrustApiKeySecretArn": "", **values}
+        parameters = [{"ParameterKey": key, "ParameterValue": value} for key, value in values.items()]
+        return {"StackName": name, "Parameters": parameters}
+
+    stacks = [stack("rotator", AiSecretId="1"), stack("twin", AiSecretId="1"), stack("eu", AiSecretId="2")]
+    foreign = {"StackName": "else", "Parameters": [{"ParameterKey": "AiSecretId", "ParameterValue": "1"}]}
+    aws = RecordedAws(describe_stacks=[{"Stacks": [*stacks, foreign, {"StackName": "bare"}]}])
+    assert deploy.stacks_with_provider(aws, "rotator", "1") == ["twin"]
+    refused = RecordedAws(describe_stacks=[deploy.AwsError("AccessDenied", "not authorized")])
+    assert deploy.stacks_with_provider(refused, "rotator", "1") == []
