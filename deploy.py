@@ -284,6 +284,8 @@ class Template:
         is_list = declared["Type"] == "CommaDelimitedList"
         for part in [part.strip() for part in value.split(",")] if is_list else [value]:
             problem = self._problem_with_one(declared, part)
+            if not problem and name == "ScheduleExpression":
+                problem = problem_with_rate(part)
             if problem:
                 found = "" if declared.get("NoEcho") else f"found {shown(part)}, but "
                 return f"{found}it {problem}"
@@ -360,6 +362,17 @@ def nearest(name, names):
     lower = {candidate.lower(): candidate for candidate in names}
     found = difflib.get_close_matches(name.lower(), lower, 1, 0.6)
     return f". Did you mean {lower[found[0]]}?" if found else ""
+
+
+def problem_with_rate(expression):
+    """EventBridge wants the singular after 1, and only there."""
+    if not expression.startswith("rate("):
+        return None
+    parts = re.fullmatch(r"rate\(([1-9][0-9]*) (minute|hour|day)(s?)\)", expression)
+    if not parts:
+        return "must be like rate(20 minutes) or rate(1 hour)"
+    is_one = parts[1] == "1"
+    return None if is_one == (parts[3] == "") else f"must be rate({parts[1]} {parts[2]}{'' if is_one else 's'})"
 
 
 def targets_in(values):
@@ -869,7 +882,20 @@ class Questions:
             return {"AlarmEmail": "", "AlarmTopicArn": ""}
         name = "AlarmTopicArn" if answer.startswith("arn:") else "AlarmEmail"
         self._accept(name, answer)
+        if name == "AlarmTopicArn":
+            self._check_topic(answer)
         return {name: answer}
+
+    def _check_topic(self, arn):
+        region = arn.split(":")[3]
+        if region != self.aws.region:
+            raise WrongAnswer(f"The topic is in {region}. It must be in {self.aws.region}.")
+        try:
+            self.aws.call("sns", "get-topic-attributes", {"TopicArn": arn})
+        except AwsError as error:
+            if error.code not in ("AuthorizationError", "AuthorizationErrorException", "AccessDenied"):
+                raise WrongAnswer(f"The topic can't be found: {error}") from None
+            print("  You may not read this topic, so it isn't checked whether it exists.")
 
 
 def check_yes(answer):

@@ -459,3 +459,41 @@ def test_other_stacks_that_rotate_the_provider_are_found(deploy):
     assert deploy.stacks_with_provider(aws, "rotator", "1") == ["twin"]
     refused = RecordedAws(describe_stacks=[deploy.AwsError("AccessDenied", "not authorized")])
     assert deploy.stacks_with_provider(refused, "rotator", "1") == []
+
+
+@pytest.mark.parametrize(
+    ("expression", "problem"),
+    [
+        ("rate(20 minutes)", None),
+        ("rate(1 minute)", None),
+        ("cron(0 * * * ? *)", None),
+        ("rate(1 minutes)", 'found "rate(1 minutes)", but it must be rate(1 minute)'),
+        ("rate(2 hour)", 'found "rate(2 hour)", but it must be rate(2 hours)'),
+        ("rate(0 minutes)", 'found "rate(0 minutes)", but it must be like rate(20 minutes) or rate(1 hour)'),
+    ],
+)
+def test_a_rate_has_the_number_that_eventbridge_wants(template, expression, problem):
+    assert template.problem_with("ScheduleExpression", expression) == problem
+
+
+TOPIC = "arn:aws:sns:us-east-1:123456789012:alarms"
+
+
+@pytest.mark.parametrize(
+    ("arn", "code", "message"),
+    [
+        (TOPIC, "NotFound", "The topic can't be found: NotFound: no"),
+        (TOPIC.replace("us-east-1", "eu-west-1"), None, "The topic is in eu-west-1. It must be in us-east-1."),
+        (TOPIC, "AuthorizationError", None),
+        (TOPIC, None, None),
+    ],
+)
+def test_a_topic_for_alarms_must_exist_here(deploy, template, capsys, arn, code, message):
+    aws = RecordedAws(get_topic_attributes=[deploy.AwsError(code, "no") if code else {}])
+    questions = deploy.Questions(aws, template, "rotator", {})
+    if message:
+        with pytest.raises(deploy.WrongAnswer, match=message):
+            questions._check_alarm(arn)
+    else:
+        assert questions._check_alarm(arn) == {"AlarmTopicArn": arn}
+        assert ("isn't checked" in capsys.readouterr().out) is bool(code)
