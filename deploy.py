@@ -1245,7 +1245,7 @@ def show_error(error):
 
 
 def rotate(aws, function, is_new):
-    """Rotates what is due and shows the outcomes. Returns whether all is well, and the classes of the errors."""
+    """Rotates what is due and shows the outcomes. Returns whether all is well, and the report."""
     for seconds in (10, 10, 10, 0):
         try:
             report, failed = aws.invoke(function, {"action": "rotate"})
@@ -1261,7 +1261,7 @@ def rotate(aws, function, is_new):
         time.sleep(seconds)
     if not isinstance(report, dict) or "targets" not in report:
         print(f"  {report}")
-        return False, set()
+        return False, {"targets": []}
     for target in report["targets"]:
         expires = f", expires {target['expires_at']}" if "expires_at" in target else ""
         print(f"  {target['name']}: {target['outcome']}{expires}")
@@ -1269,7 +1269,7 @@ def rotate(aws, function, is_new):
             print(f"    warning: {warning}")
         if "error" in target:
             show_error(target["error"])
-    return not failed, classes_of(report)
+    return not failed, report
 
 
 def classes_of(report):
@@ -1277,7 +1277,13 @@ def classes_of(report):
     return {target["error"]["class"] for target in targets if "error" in target}
 
 
-def doctor(aws, function):
+def rotated_in(report):
+    """The names of the targets that have just been rotated."""
+    return {target["name"] for target in report["targets"] if target["outcome"] == "rotated"}
+
+
+def doctor(aws, function, rotated):
+    """Shows the checks, and returns whether all is well. `rotated` has the targets that have just been rotated."""
     answer, failed = aws.invoke(function, {"action": "check"})
     if failed or not isinstance(answer, dict) or "targets" not in answer:
         print(f"  {answer}")
@@ -1285,13 +1291,23 @@ def doctor(aws, function):
     for target in answer["targets"]:
         bad = [line for line in target["lines"] if line["result"] not in ("ok", "unknown")]
         results = [line["result"] for line in target["lines"]]
-        unknown = f", {results.count('unknown')} that only a rotation can tell" if "unknown" in results else ""
-        print(f"  {target['name']}: {results.count('ok')} checks ok{unknown}")
+        print(f"  {target['name']}: {describe_checks(results, target['name'] in rotated)}")
         for line in bad:
             print(f"    {line['result']}: {line['what']}" + (f" ({line['note']})" if "note" in line else ""))
             if "error" in line:
                 show_error(line["error"])
     return answer["ok"]
+
+
+def describe_checks(results, was_rotated):
+    unknown = results.count("unknown")
+    ok = f"{results.count('ok')} check{'' if results.count('ok') == 1 else 's'} ok"
+    if not was_rotated:
+        return ok + (f", {unknown} that only a rotation can tell" if unknown else "")
+    # What only a rotation can tell, this one has told.
+    is_healthy = set(results) <= {"ok", "unknown"}
+    shown = f", {unknown} proven by the rotation" if unknown else ""
+    return f"{'Healthy, ' if is_healthy else ''}{ok}{shown}"
 
 
 def bedrock_role_command(values, outputs):
@@ -1494,10 +1510,10 @@ class Deployment:
     def _prove(self, stack, values, is_new):
         outputs = stack.outputs()
         print("\nRotating")
-        rotated, classes = rotate(self.aws, outputs["FunctionName"], is_new and not values["BedrockRoleArn"])
+        rotated, report = rotate(self.aws, outputs["FunctionName"], is_new and not values["BedrockRoleArn"])
         print("\nChecking everything that a rotation needs")
-        healthy = doctor(self.aws, outputs["FunctionName"])
-        if not rotated and "permission" in classes and values["BedrockRoleArn"]:
+        healthy = doctor(self.aws, outputs["FunctionName"], rotated_in(report))
+        if not rotated and "permission" in classes_of(report) and values["BedrockRoleArn"]:
             print("\n" + bedrock_role_command(values, outputs))
         print(f"\nDashboard  {dashboard_url(self.aws, outputs['DashboardName'])}")
         if values["AlarmEmail"] and is_unconfirmed(self.aws, outputs["AlarmTopicArn"], values["AlarmEmail"]):

@@ -497,3 +497,21 @@ def test_a_topic_for_alarms_must_exist_here(deploy, template, capsys, arn, code,
     else:
         assert questions._check_alarm(arn) == {"AlarmTopicArn": arn}
         assert ("isn't checked" in capsys.readouterr().out) is bool(code)
+
+
+@pytest.mark.parametrize(
+    ("results", "was_rotated", "text"),
+    [
+        (["ok", "ok", "unknown"], True, "Healthy, 2 checks ok, 1 proven by the rotation"),
+        (["ok"], True, "Healthy, 1 check ok"),
+        (["ok", "failed", "unknown"], True, "1 check ok, 1 proven by the rotation"),
+        (["ok", "ok", "unknown"], False, "2 checks ok, 1 that only a rotation can tell"),
+    ],
+)
+def test_a_rotation_proves_what_only_a_rotation_can_tell(deploy, results, was_rotated, text):
+    assert deploy.describe_checks(results, was_rotated) == text
+
+
+def test_only_the_outcome_rotated_proves_something(deploy):
+    report = {"targets": [{"name": "us", "outcome": "rotated"}, {"name": "eu", "outcome": "not_due"}]}
+    assert deploy.rotated_in(report) == {"us"}
