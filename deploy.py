@@ -409,8 +409,11 @@ def describe_resources(types):
 
 
 def wrapped(label, text):
-    """A line of at most 100 characters, and more below it if the text is longer."""
-    return textwrap.fill(text, 100, initial_indent=label, subsequent_indent=" " * len(label))
+    """A line that fits the terminal and has at most 100 characters, and more below it if the text is longer."""
+    width = min(100, shutil.get_terminal_size((100, 24)).columns)
+    # An ARN or a date that is broken can't be copied.
+    whole = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.fill(text, width, initial_indent=label, subsequent_indent=" " * len(label), **whole)
 
 
 def plural(name):
@@ -1455,7 +1458,8 @@ class Deployment:
         print(wrapped("  Resources  ", describe_resources(types)))
         if provider:
             print(f"  Provider   {provider['name']} ({provider['id']})")
-            print(" " * 13 + describe_bedrock_region(effective["BedrockRegion"] or self.aws.region, provider))
+            region = effective["BedrockRegion"] or self.aws.region
+            print(wrapped(" " * 13, describe_bedrock_region(region, provider)))
         others = stacks_with_provider(self.aws, stack.name, effective["AiSecretId"]) if effective["AiSecretId"] else []
         if others:
             warning = f"{', '.join(others)} rotates this provider already. Two stacks replace each other's credentials."
@@ -1463,7 +1467,7 @@ class Deployment:
         print(f"  Schedule   {effective['ScheduleExpression']}")
         receiver = effective["AlarmEmail"] or effective["AlarmTopicArn"]
         print(f"  Alarms     {receiver or 'to a topic without subscribers'}")
-        print(f"  Cost       {describe_cost(types, targets_in(effective))}")
+        print(wrapped("  Cost       ", describe_cost(types, targets_in(effective))))
         if deployed:
             self._show_differences(values, deployed)
 
@@ -1481,7 +1485,7 @@ class Deployment:
             if name not in values and not self._is_hidden(name)
         ]
         if kept:
-            print(f"  Keeps      {', '.join(kept)}")
+            print(wrapped("  Keeps      ", ", ".join(kept)))
 
     def _deploy(self, stack, values, config):
         tags = tags_of(config.get("Tags", ""))

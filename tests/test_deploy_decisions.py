@@ -515,3 +515,18 @@ def test_a_rotation_proves_what_only_a_rotation_can_tell(deploy, results, was_ro
 def test_only_the_outcome_rotated_proves_something(deploy):
     report = {"targets": [{"name": "us", "outcome": "rotated"}, {"name": "eu", "outcome": "not_due"}]}
     assert deploy.rotated_in(report) == {"us"}
+
+
+@pytest.mark.parametrize(("columns", "most"), [("60", 60), ("80", 80), ("200", 100)])
+def test_the_summary_fits_the_terminal_and_breaks_at_words(deploy, template, effective, monkeypatch, columns, most):
+    monkeypatch.setenv("COLUMNS", columns)
+    text = deploy.describe_resources(template.created(effective()).values())
+    lines = deploy.wrapped("  Resources  ", text).splitlines()
+    assert 1 < len(lines) and max(map(len, lines)) <= most
+    assert " ".join(line.strip() for line in lines) == f"Resources  {text}"
+    arn = f"arn:aws:sns:us-east-1:123456789012:{'a-' * 50}"
+    assert arn in deploy.wrapped("  Keeps      ", f"AlarmTopicArn={arn}")
+
+
+def test_every_type_of_the_template_has_a_name(deploy, template):
+    assert {resource["Type"] for resource in template.resources.values()} <= set(deploy.RESOURCE_NAMES)
