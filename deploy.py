@@ -42,6 +42,7 @@ OWN_KEYS = ("Region", "Tags")
 OF_EVERY_VERSION = {"BraintrustApiKeySecretArn", "BraintrustApiUrl"}
 REGION = r"[a-z]{2,}(-[a-z]+)+-[0-9]+"
 UUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+NUMBER = r"-?[0-9]+(\.[0-9]+)?"
 STACK_NAME = r"[A-Za-z][A-Za-z0-9-]{0,127}"
 # Giving one of a pair empties the other, which may be set in the deployed stack. The template's rules forbid both.
 PAIRS = [
@@ -121,7 +122,7 @@ class WrongAnswer(Exception):
 
 def parse_config(text, name):
     """The values by key, as text, each with the number of its line."""
-    found = {}
+    found, mistakes = {}, []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
@@ -129,11 +130,19 @@ def parse_config(text, name):
         parts = re.fullmatch(r"([A-Za-z][A-Za-z0-9]*):(?:\s+(.*))?", line.rstrip())
         if not parts:
             # Security: neither here nor below is the text repeated, because it may be an API key.
-            raise Stop(f"{place}: A line must be `Key: value`, a comment, or empty.")
+            mistakes.append(f"{place}: A line must be `Key: value`, a comment, or empty.")
+            continue
         key, value = parts[1], (parts[2] or "").strip()
         if key in found:
-            raise Stop(f"{place}: {key} is there twice; line {found[key][1]} has it too. Remove one of them.")
-        found[key] = (parse_value(value, f"{place}: {key}"), number)
+            mistakes.append(f"{place}: {key} is there twice; line {found[key][1]} has it too. Remove one of them.")
+            continue
+        found[key] = ("", number)
+        try:
+            found[key] = (parse_value(value, f"{place}: {key}"), number)
+        except Stop as mistake:
+            mistakes.append(str(mistake))
+    if mistakes:
+        raise Stop("\n".join(mistakes))
     return found
 
 
@@ -296,7 +305,7 @@ class Template:
         if accepted and value not in accepted:
             return f"must be one of {', '.join(accepted)}{nearest(value, accepted)}"
         if declared["Type"] == "Number":
-            if not re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", value):
+            if not re.fullmatch(NUMBER, value):
                 return "must be a number"
             least, most = declared.get("MinValue"), declared.get("MaxValue")
             if least is not None and float(value) < float(least):
@@ -359,6 +368,8 @@ FUNCTIONS = {
 
 
 def nearest(name, names):
+    if all(re.fullmatch(NUMBER, one) for one in (name, *names)):
+        return f". Did you mean {min(names, key=lambda one: abs(float(one) - float(name)))}?"
     lower = {candidate.lower(): candidate for candidate in names}
     found = difflib.get_close_matches(name.lower(), lower, 1, 0.6)
     return f". Did you mean {lower[found[0]]}?" if found else ""
@@ -373,6 +384,10 @@ def problem_with_rate(expression):
         return "must be like rate(20 minutes) or rate(1 hour)"
     is_one = parts[1] == "1"
     return None if is_one == (parts[3] == "") else f"must be rate({parts[1]} {parts[2]}{'' if is_one else 's'})"
+
+
+def ended(sentence):
+    return sentence if sentence.endswith("?") else f"{sentence}."
 
 
 def targets_in(values):
@@ -422,34 +437,39 @@ def plural(name):
 
 def chosen_values(template, config, secrets, name):
     """The parameters that the config and the environment give, checked one by one; nothing is deployed before that."""
-    accepted = [key for key in template.parameters if key not in SET_HERE] + list(OWN_KEYS)
-    values = {}
-    for key, (value, line) in config.items():
-        place = f"{name}, line {line}: {key}"
-        if key not in accepted:
-            reason = "is set by deploy.py itself" if key in SET_HERE else "is not a parameter"
-            raise Stop(f"{place} {reason}{nearest(key, accepted) or '. Remove the line.'}")
-        if key in OWN_KEYS:
-            check_own_key(key, value, place)
-            continue
-        if template.parameters[key].get("NoEcho") and is_secret(value):
-            raise Stop(f"{place} is a secret. Remove it, and set the environment variable {variable_of(key)} instead.")
-        problem = template.problem_with(key, value)
-        if problem:
-            raise Stop(f"{place}: {problem}.")
-        values[key] = value
+    mistakes = [mistake_in(template, key, *found, name) for key, found in config.items()]
     for key, value in secrets.items():
         problem = template.problem_with(key, value)
-        if problem:
-            raise Stop(f"The environment variable {variable_of(key)}: {problem}.")
-    return {**values, **secrets}
+        mistakes.append(problem and f"The environment variable {variable_of(key)}: {ended(problem)}")
+    if any(mistakes):
+        raise Stop("\n".join(filter(None, mistakes)))
+    return {**{key: value for key, (value, _) in config.items() if key not in OWN_KEYS}, **secrets}
 
 
-def check_own_key(key, value, place):
+def mistake_in(template, key, value, line, name):
+    """What is wrong with a line of the config, or None."""
+    place = f"{name}, line {line}: {key}"
+    accepted = [key for key in template.parameters if key not in SET_HERE] + list(OWN_KEYS)
+    if key not in accepted:
+        reason = "is set by deploy.py itself" if key in SET_HERE else "is not a parameter"
+        return f"{place} {reason}{nearest(key, accepted) or '. Remove the line.'}"
+    if key in OWN_KEYS:
+        return mistake_in_own_key(key, value, place)
+    if template.parameters[key].get("NoEcho") and is_secret(value):
+        return f"{place} is a secret. Remove it, and set the environment variable {variable_of(key)} instead."
+    problem = template.problem_with(key, value)
+    return problem and f"{place}: {ended(problem)}"
+
+
+def mistake_in_own_key(key, value, place):
     if key == "Region" and not re.fullmatch(REGION, value):
-        raise Stop(f"{place}: found {shown(value)}, but it must be a region, such as us-east-1.")
+        return f"{place}: found {shown(value)}, but it must be a region, such as us-east-1."
     if key == "Tags":
-        tags_of(value)
+        try:
+            tags_of(value)
+        except Stop as mistake:
+            return f"{place.rpartition(': ')[0]}: {mistake}"
+    return None
 
 
 def is_secret(value):
@@ -791,7 +811,7 @@ class Questions:
     def _accept(self, name, value):
         problem = self.template.problem_with(name, value)
         if problem:
-            raise WrongAnswer(problem[0].upper() + problem[1:] + ".")
+            raise WrongAnswer(ended(problem[0].upper() + problem[1:]))
 
     def _read_secret(self, arn):
         """None if the caller may not read it. The function may, and providers are asked for by name then."""

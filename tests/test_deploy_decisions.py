@@ -530,3 +530,27 @@ def test_the_summary_fits_the_terminal_and_breaks_at_words(deploy, template, eff
 
 def test_every_type_of_the_template_has_a_name(deploy, template):
     assert {resource["Type"] for resource in template.resources.values()} <= set(deploy.RESOURCE_NAMES)
+
+
+def test_the_number_that_is_suggested_is_the_nearest(template):
+    assert template.problem_with("LogRetentionDays", "91").endswith(". Did you mean 90?")
+    assert template.problem_with("Kind", "acess_key").endswith(". Did you mean access_key?")
+
+
+def test_all_mistakes_of_a_file_are_reported_at_once(deploy, template):
+    text = "LogRetentionDays: 91\nAlarmMail: a@example.com\nRegion: nowhere\nTags: team\nOverlap: 3h\n"
+    with pytest.raises(deploy.Stop) as refused:
+        deploy.chosen_values(template, deploy.parse_config(text, "file"), {"BraintrustApiKey": "two words"}, "file")
+    mistakes = str(refused.value).splitlines()
+    assert [line.partition(": ")[0] for line in mistakes] == [
+        "file, line 1", "file, line 2", "file, line 3", "file, line 4", "The environment variable BRAINTRUST_API_KEY",
+    ]  # fmt: skip
+    assert mistakes[0].endswith(". Did you mean 90?") and mistakes[1].endswith(". Did you mean AlarmEmail?")
+
+
+def test_all_lines_that_cannot_be_read_are_reported_at_once(deploy):
+    with pytest.raises(deploy.Stop) as refused:
+        deploy.parse_config("Key\nOther: [a]\nOther: b\nKind: temporary\n", "file")
+    assert [line.partition(": ")[0] for line in str(refused.value).splitlines()] == [
+        "file, line 1", "file, line 2", "file, line 3",
+    ]  # fmt: skip
