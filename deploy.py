@@ -984,6 +984,9 @@ def ensure_bucket(aws, name, may_create, tags):
     owner = {"ExpectedBucketOwner": aws.account}
     try:
         aws.call("s3api", "head-bucket", {"Bucket": name, **owner})
+        if may_create and lacks_policy(aws, name):
+            print(f"Protecting the bucket {name}, which an interrupted deployment has left without its policy")
+            protect_bucket(aws, name, tags)
         return
     except AwsError as error:
         if error.code in ("403", "AccessDenied", "Forbidden"):
@@ -995,15 +998,32 @@ def ensure_bucket(aws, name, may_create, tags):
     print(f"Creating the bucket {name}")
     where = {} if aws.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": aws.region}}
     aws.call("s3api", "create-bucket", {"Bucket": name, **where})
+    protect_bucket(aws, name, tags)
+
+
+def lacks_policy(aws, bucket):
+    """False if the caller may not read it."""
+    try:
+        aws.call("s3api", "get-bucket-policy", {"Bucket": bucket, "ExpectedBucketOwner": aws.account})
+    except AwsError as error:
+        if error.code != "NoSuchBucketPolicy" and not error.code.startswith("AccessDenied"):
+            raise
+        return error.code == "NoSuchBucketPolicy"
+    return False
+
+
+def protect_bucket(aws, name, tags):
+    """The policy comes last: a bucket that has it has all of these settings."""
+    owner = {"ExpectedBucketOwner": aws.account}
     blocked = dict.fromkeys(["BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"], True)
     aws.call("s3api", "put-public-access-block", {"Bucket": name, "PublicAccessBlockConfiguration": blocked, **owner})
     encryption = {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]}
     request = {"Bucket": name, "ServerSideEncryptionConfiguration": encryption, **owner}
     aws.call("s3api", "put-bucket-encryption", request)
-    policy = json.dumps(only_tls(aws.partition, name))
-    aws.call("s3api", "put-bucket-policy", {"Bucket": name, "Policy": policy, **owner})
     if tags:
         aws.call("s3api", "put-bucket-tagging", {"Bucket": name, "Tagging": {"TagSet": tags}, **owner})
+    policy = json.dumps(only_tls(aws.partition, name))
+    aws.call("s3api", "put-bucket-policy", {"Bucket": name, "Policy": policy, **owner})
 
 
 def only_tls(partition, bucket):

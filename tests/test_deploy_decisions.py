@@ -554,3 +554,21 @@ def test_all_lines_that_cannot_be_read_are_reported_at_once(deploy):
     assert [line.partition(": ")[0] for line in str(refused.value).splitlines()] == [
         "file, line 1", "file, line 2", "file, line 3",
     ]  # fmt: skip
+
+
+SETTINGS = ["put-public-access-block", "put-bucket-encryption", "put-bucket-tagging", "put-bucket-policy"]
+
+
+@pytest.mark.parametrize(
+    ("code", "is_ours", "applied"),
+    [
+        ("NoSuchBucketPolicy", True, SETTINGS),
+        ("NoSuchBucketPolicy", False, []),
+        ("AccessDenied", True, []),
+        (None, True, []),
+    ],
+)
+def test_a_bucket_that_an_interruption_left_without_its_policy_is_protected(deploy, code, is_ours, applied):
+    aws = RecordedAws(get_bucket_policy=[deploy.AwsError(code, "no") if code else {"Policy": "{}"}])
+    deploy.ensure_bucket(aws, "bucket", is_ours, [{"Key": "team", "Value": "ml"}])
+    assert [call for call in aws.calls if call.startswith("put-")] == applied
