@@ -43,6 +43,7 @@ OF_EVERY_VERSION = {"BraintrustApiKeySecretArn", "BraintrustApiUrl"}
 REGION = r"[a-z]{2,}(-[a-z]+)+-[0-9]+"
 UUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 NUMBER = r"-?[0-9]+(\.[0-9]+)?"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 STACK_NAME = r"[A-Za-z][A-Za-z0-9-]{0,127}"
 # Giving one of a pair empties the other, which may be set in the deployed stack. The template's rules forbid both.
 PAIRS = [
@@ -598,7 +599,7 @@ def credentials_stop(error):
 class Braintrust:
     def __init__(self, url, key=None):
         self.url, self.key = url, key
-        is_local = urllib.parse.urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
+        is_local = urllib.parse.urlsplit(url).hostname in LOOPBACK
         context = ssl.create_default_context()
         for variable in ("AWS_CA_BUNDLE", "BRAINTRUST_CA_BUNDLE"):
             if os.path.isfile(os.environ.get(variable, "")):
@@ -660,11 +661,20 @@ class BraintrustError(Exception):
         self.status = status
 
 
+def is_known_host(url):
+    """Whether the host is Braintrust's or this machine. A file in a folder of somebody else may name any other."""
+    try:
+        host = urllib.parse.urlsplit(url).hostname or ""
+    except ValueError:
+        return False
+    return host.endswith(".braintrust.dev") or host in LOOPBACK
+
+
 def check_braintrust_url(answer):
     url = re.sub(r"(/v1)?/*$", "", answer.strip())
     try:
         parts = urllib.parse.urlsplit(url)
-        is_local = parts.hostname in ("127.0.0.1", "localhost", "::1")
+        is_local = parts.hostname in LOOPBACK
     except ValueError:
         parts, is_local = None, False
     if not parts or not parts.hostname or parts.scheme not in (("https", "http") if is_local else ("https",)):
@@ -717,7 +727,8 @@ def describe_bedrock_region(region, provider):
     before = region_of(provider)
     if before == region:
         return f"Bedrock region: {region}, as in Braintrust"
-    return f"Bedrock region: {region}" + (f"; Braintrust has {before}, and the first rotation changes it" if before else "")
+    change = f"; Braintrust has {before}, and the first rotation changes it" if before else ""
+    return f"Bedrock region: {region}{change}"
 
 
 def api_key_in(secret_string):
@@ -770,8 +781,12 @@ class Questions:
             raise WrongAnswer(f"AWS doesn't answer in {region}: {error}") from None
         return region
 
-    def ask_braintrust_url(self):
+    def ask_braintrust_url(self, deployed):
+        """`deployed` is the URL that the stack uses, or None."""
         default = self.before.get("BraintrustApiUrl") or self.template.defaults()["BraintrustApiUrl"]
+        if default != deployed and not is_known_host(default):
+            print(f"  The file has {printable(default)}. Type it if it is yours: deploy.py sends the API key there.")
+            default = None
         self.answers["BraintrustApiUrl"] = ask("2. Braintrust API URL", check_braintrust_url, default)
 
     def ask_api_key(self, is_deployed):
@@ -1427,7 +1442,7 @@ class Deployment:
         deployed = {name: value for name, value in stack.parameters().items() if not self._is_hidden(name)}
         questions.before = {**changed_from_default(self.template, deployed), **before}
         questions.deployed_secret = stack.outputs().get("BraintrustApiKeySecretArn") if stack.is_deployed() else None
-        questions.ask_braintrust_url()
+        questions.ask_braintrust_url(deployed.get("BraintrustApiUrl"))
         questions.ask_api_key(bool(questions.deployed_secret))
         questions.ask_provider()
         questions.ask_alarm()

@@ -572,3 +572,33 @@ def test_a_bucket_that_an_interruption_left_without_its_policy_is_protected(depl
     aws = RecordedAws(get_bucket_policy=[deploy.AwsError(code, "no") if code else {"Policy": "{}"}])
     deploy.ensure_bucket(aws, "bucket", is_ours, [{"Key": "team", "Value": "ml"}])
     assert [call for call in aws.calls if call.startswith("put-")] == applied
+
+
+OWN_URL = "https://braintrust.acme.example"
+
+
+@pytest.mark.parametrize(
+    ("url", "deployed", "default"),
+    [
+        (OWN_URL, None, ""),
+        ("https://api.braintrust.dev.evil.example", None, ""),
+        ("https://evilbraintrust.dev", None, ""),
+        ("https://api.braintrust.dev@evil.example", None, ""),
+        ("https://[evil", None, ""),
+        (OWN_URL, "https://other.example", ""),
+        (OWN_URL, OWN_URL, f" [{OWN_URL}]"),
+        ("https://api-eu.braintrust.dev", None, " [https://api-eu.braintrust.dev]"),
+        ("http://127.0.0.1:8000", None, " [http://127.0.0.1:8000]"),
+        ("", None, " [https://api.braintrust.dev]"),
+    ],
+)
+def test_a_file_alone_does_not_make_enter_send_the_key_to_an_unknown_host(
+    deploy, template, monkeypatch, capsys, url, deployed, default
+):
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda prompt: asked.append(prompt) or OWN_URL)
+    monkeypatch.setattr(deploy, "check_braintrust_url", lambda answer: answer)
+    questions = deploy.Questions(None, template, "rotator", {"BraintrustApiUrl": url})
+    questions.ask_braintrust_url(deployed)
+    assert asked == [f"2. Braintrust API URL{default}: "]
+    assert ("Type it if it is yours" in capsys.readouterr().out) is (default == "")
