@@ -884,11 +884,12 @@ class Questions:
 
     def _list_providers(self):
         width = max(len(one["name"]) for one in self.providers)
+        widest = max(len(region_of(one) or "no region") for one in self.providers)
         for number, one in enumerate(self.providers, 1):
             changed = (one.get("secret_updated_at") or one.get("updated_at") or "")[:10]
             refused = why_not(one)
             remark = f"can't be chosen: {refused}" if refused else f"last changed {changed}" if changed else ""
-            where = f"{self._organization(one)}  {region_of(one) or 'no region'}"
+            where = f"{self._organization(one)}  {region_of(one) or 'no region':<{widest}}"
             print(f"  {number:>2}  {one['name']:<{width}}  {where}  {remark}")
 
     def _organization(self, provider):
