@@ -42,6 +42,8 @@ OWN_KEYS = ("Region", "Tags")
 OF_EVERY_VERSION = {"BraintrustApiKeySecretArn", "BraintrustApiUrl"}
 REGION = r"[a-z]{2,}(-[a-z]+)+-[0-9]+"
 UUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+NUMBER = r"-?[0-9]+(\.[0-9]+)?"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 STACK_NAME = r"[A-Za-z][A-Za-z0-9-]{0,127}"
 # Giving one of a pair empties the other, which may be set in the deployed stack. The template's rules forbid both.
 PAIRS = [
@@ -121,7 +123,7 @@ class WrongAnswer(Exception):
 
 def parse_config(text, name):
     """The values by key, as text, each with the number of its line."""
-    found = {}
+    found, mistakes = {}, []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
@@ -129,11 +131,19 @@ def parse_config(text, name):
         parts = re.fullmatch(r"([A-Za-z][A-Za-z0-9]*):(?:\s+(.*))?", line.rstrip())
         if not parts:
             # Security: neither here nor below is the text repeated, because it may be an API key.
-            raise Stop(f"{place}: A line must be `Key: value`, a comment, or empty.")
+            mistakes.append(f"{place}: A line must be `Key: value`, a comment, or empty.")
+            continue
         key, value = parts[1], (parts[2] or "").strip()
         if key in found:
-            raise Stop(f"{place}: {key} is there twice; line {found[key][1]} has it too. Remove one of them.")
-        found[key] = (parse_value(value, f"{place}: {key}"), number)
+            mistakes.append(f"{place}: {key} is there twice; line {found[key][1]} has it too. Remove one of them.")
+            continue
+        found[key] = ("", number)
+        try:
+            found[key] = (parse_value(value, f"{place}: {key}"), number)
+        except Stop as mistake:
+            mistakes.append(str(mistake))
+    if mistakes:
+        raise Stop("\n".join(mistakes))
     return found
 
 
@@ -284,6 +294,8 @@ class Template:
         is_list = declared["Type"] == "CommaDelimitedList"
         for part in [part.strip() for part in value.split(",")] if is_list else [value]:
             problem = self._problem_with_one(declared, part)
+            if not problem and name == "ScheduleExpression":
+                problem = problem_with_rate(part)
             if problem:
                 found = "" if declared.get("NoEcho") else f"found {shown(part)}, but "
                 return f"{found}it {problem}"
@@ -294,7 +306,7 @@ class Template:
         if accepted and value not in accepted:
             return f"must be one of {', '.join(accepted)}{nearest(value, accepted)}"
         if declared["Type"] == "Number":
-            if not re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", value):
+            if not re.fullmatch(NUMBER, value):
                 return "must be a number"
             least, most = declared.get("MinValue"), declared.get("MaxValue")
             if least is not None and float(value) < float(least):
@@ -357,9 +369,26 @@ FUNCTIONS = {
 
 
 def nearest(name, names):
+    if all(re.fullmatch(NUMBER, one) for one in (name, *names)):
+        return f". Did you mean {min(names, key=lambda one: abs(float(one) - float(name)))}?"
     lower = {candidate.lower(): candidate for candidate in names}
     found = difflib.get_close_matches(name.lower(), lower, 1, 0.6)
     return f". Did you mean {lower[found[0]]}?" if found else ""
+
+
+def problem_with_rate(expression):
+    """EventBridge wants the singular after 1, and only there."""
+    if not expression.startswith("rate("):
+        return None
+    parts = re.fullmatch(r"rate\(([1-9][0-9]*) (minute|hour|day)(s?)\)", expression)
+    if not parts:
+        return "must be like rate(20 minutes) or rate(1 hour)"
+    is_one = parts[1] == "1"
+    return None if is_one == (parts[3] == "") else f"must be rate({parts[1]} {parts[2]}{'' if is_one else 's'})"
+
+
+def ended(sentence):
+    return sentence if sentence.endswith("?") else f"{sentence}."
 
 
 def targets_in(values):
@@ -396,8 +425,11 @@ def describe_resources(types):
 
 
 def wrapped(label, text):
-    """A line of at most 100 characters, and more below it if the text is longer."""
-    return textwrap.fill(text, 100, initial_indent=label, subsequent_indent=" " * len(label))
+    """A line that fits the terminal and has at most 100 characters, and more below it if the text is longer."""
+    width = min(100, shutil.get_terminal_size((100, 24)).columns)
+    # An ARN or a date that is broken can't be copied.
+    whole = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.fill(text, width, initial_indent=label, subsequent_indent=" " * len(label), **whole)
 
 
 def plural(name):
@@ -406,34 +438,39 @@ def plural(name):
 
 def chosen_values(template, config, secrets, name):
     """The parameters that the config and the environment give, checked one by one; nothing is deployed before that."""
-    accepted = [key for key in template.parameters if key not in SET_HERE] + list(OWN_KEYS)
-    values = {}
-    for key, (value, line) in config.items():
-        place = f"{name}, line {line}: {key}"
-        if key not in accepted:
-            reason = "is set by deploy.py itself" if key in SET_HERE else "is not a parameter"
-            raise Stop(f"{place} {reason}{nearest(key, accepted) or '. Remove the line.'}")
-        if key in OWN_KEYS:
-            check_own_key(key, value, place)
-            continue
-        if template.parameters[key].get("NoEcho") and is_secret(value):
-            raise Stop(f"{place} is a secret. Remove it, and set the environment variable {variable_of(key)} instead.")
-        problem = template.problem_with(key, value)
-        if problem:
-            raise Stop(f"{place}: {problem}.")
-        values[key] = value
+    mistakes = [mistake_in(template, key, *found, name) for key, found in config.items()]
     for key, value in secrets.items():
         problem = template.problem_with(key, value)
-        if problem:
-            raise Stop(f"The environment variable {variable_of(key)}: {problem}.")
-    return {**values, **secrets}
+        mistakes.append(problem and f"The environment variable {variable_of(key)}: {ended(problem)}")
+    if any(mistakes):
+        raise Stop("\n".join(filter(None, mistakes)))
+    return {**{key: value for key, (value, _) in config.items() if key not in OWN_KEYS}, **secrets}
 
 
-def check_own_key(key, value, place):
+def mistake_in(template, key, value, line, name):
+    """What is wrong with a line of the config, or None."""
+    place = f"{name}, line {line}: {key}"
+    accepted = [key for key in template.parameters if key not in SET_HERE] + list(OWN_KEYS)
+    if key not in accepted:
+        reason = "is set by deploy.py itself" if key in SET_HERE else "is not a parameter"
+        return f"{place} {reason}{nearest(key, accepted) or '. Remove the line.'}"
+    if key in OWN_KEYS:
+        return mistake_in_own_key(key, value, place)
+    if template.parameters[key].get("NoEcho") and is_secret(value):
+        return f"{place} is a secret. Remove it, and set the environment variable {variable_of(key)} instead."
+    problem = template.problem_with(key, value)
+    return problem and f"{place}: {ended(problem)}"
+
+
+def mistake_in_own_key(key, value, place):
     if key == "Region" and not re.fullmatch(REGION, value):
-        raise Stop(f"{place}: found {shown(value)}, but it must be a region, such as us-east-1.")
+        return f"{place}: found {shown(value)}, but it must be a region, such as us-east-1."
     if key == "Tags":
-        tags_of(value)
+        try:
+            tags_of(value)
+        except Stop as mistake:
+            return f"{place.rpartition(': ')[0]}: {mistake}"
+    return None
 
 
 def is_secret(value):
@@ -562,7 +599,7 @@ def credentials_stop(error):
 class Braintrust:
     def __init__(self, url, key=None):
         self.url, self.key = url, key
-        is_local = urllib.parse.urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
+        is_local = urllib.parse.urlsplit(url).hostname in LOOPBACK
         context = ssl.create_default_context()
         for variable in ("AWS_CA_BUNDLE", "BRAINTRUST_CA_BUNDLE"):
             if os.path.isfile(os.environ.get(variable, "")):
@@ -624,11 +661,20 @@ class BraintrustError(Exception):
         self.status = status
 
 
+def is_known_host(url):
+    """Whether the host is Braintrust's or this machine. A file in a folder of somebody else may name any other."""
+    try:
+        host = urllib.parse.urlsplit(url).hostname or ""
+    except ValueError:
+        return False
+    return host.endswith(".braintrust.dev") or host in LOOPBACK
+
+
 def check_braintrust_url(answer):
     url = re.sub(r"(/v1)?/*$", "", answer.strip())
     try:
         parts = urllib.parse.urlsplit(url)
-        is_local = parts.hostname in ("127.0.0.1", "localhost", "::1")
+        is_local = parts.hostname in LOOPBACK
     except ValueError:
         parts, is_local = None, False
     if not parts or not parts.hostname or parts.scheme not in (("https", "http") if is_local else ("https",)):
@@ -668,6 +714,21 @@ def why_not(provider):
     if auth_type not in ("iam_credentials", "api_key"):
         return f"its auth_type {shown(auth_type)} is unknown"
     return None
+
+
+def region_of(provider):
+    """The region in which Braintrust calls Bedrock with this provider, or None if it has none that AWS could have."""
+    region = (provider.get("metadata") or {}).get("region")
+    return region if isinstance(region, str) and re.fullmatch(REGION, region) else None
+
+
+def describe_bedrock_region(region, provider):
+    """The region that the rotations write into the provider, beside the one that it has."""
+    before = region_of(provider)
+    if before == region:
+        return f"Bedrock region: {region}, as in Braintrust"
+    change = f"; Braintrust has {before}, and the first rotation changes it" if before else ""
+    return f"Bedrock region: {region}{change}"
 
 
 def api_key_in(secret_string):
@@ -720,8 +781,12 @@ class Questions:
             raise WrongAnswer(f"AWS doesn't answer in {region}: {error}") from None
         return region
 
-    def ask_braintrust_url(self):
+    def ask_braintrust_url(self, deployed):
+        """`deployed` is the URL that the stack uses, or None."""
         default = self.before.get("BraintrustApiUrl") or self.template.defaults()["BraintrustApiUrl"]
+        if default != deployed and not is_known_host(default):
+            print(f"  The file has {printable(default)}. Type it if it is yours: deploy.py sends the API key there.")
+            default = None
         self.answers["BraintrustApiUrl"] = ask("2. Braintrust API URL", check_braintrust_url, default)
 
     def ask_api_key(self, is_deployed):
@@ -761,7 +826,7 @@ class Questions:
     def _accept(self, name, value):
         problem = self.template.problem_with(name, value)
         if problem:
-            raise WrongAnswer(problem[0].upper() + problem[1:] + ".")
+            raise WrongAnswer(ended(problem[0].upper() + problem[1:]))
 
     def _read_secret(self, arn):
         """None if the caller may not read it. The function may, and providers are asked for by name then."""
@@ -799,6 +864,13 @@ class Questions:
         default = chosen and str(1 + [one["id"] for one in self.providers].index(chosen))
         self.provider = ask("4. Which one should be kept fresh", self._numbered_provider, default)
         self.answers["AiSecretId"] = self.provider["id"]
+        self._keep_its_region()
+
+    def _keep_its_region(self):
+        """Otherwise the first rotation would write the stack's region into the provider."""
+        region = region_of(self.provider)
+        if "BedrockRegion" not in self.before and region not in (None, self.aws.region):
+            self.answers["BedrockRegion"] = region
 
     def _say_what_the_key_sees(self):
         names = ", ".join(sorted(self.organizations.values())) or "unknown"
@@ -812,11 +884,13 @@ class Questions:
 
     def _list_providers(self):
         width = max(len(one["name"]) for one in self.providers)
+        widest = max(len(region_of(one) or "no region") for one in self.providers)
         for number, one in enumerate(self.providers, 1):
             changed = (one.get("secret_updated_at") or one.get("updated_at") or "")[:10]
             refused = why_not(one)
             remark = f"can't be chosen: {refused}" if refused else f"last changed {changed}" if changed else ""
-            print(f"  {number:>2}  {one['name']:<{width}}  {self._organization(one)}  {remark}")
+            where = f"{self._organization(one)}  {region_of(one) or 'no region':<{widest}}"
+            print(f"  {number:>2}  {one['name']:<{width}}  {where}  {remark}")
 
     def _organization(self, provider):
         return self.organizations.get(provider["org_id"], f"organization {provider['org_id']}")
@@ -847,7 +921,20 @@ class Questions:
             return {"AlarmEmail": "", "AlarmTopicArn": ""}
         name = "AlarmTopicArn" if answer.startswith("arn:") else "AlarmEmail"
         self._accept(name, answer)
+        if name == "AlarmTopicArn":
+            self._check_topic(answer)
         return {name: answer}
+
+    def _check_topic(self, arn):
+        region = arn.split(":")[3]
+        if region != self.aws.region:
+            raise WrongAnswer(f"The topic is in {region}. It must be in {self.aws.region}.")
+        try:
+            self.aws.call("sns", "get-topic-attributes", {"TopicArn": arn})
+        except AwsError as error:
+            if error.code not in ("AuthorizationError", "AuthorizationErrorException", "AccessDenied"):
+                raise WrongAnswer(f"The topic can't be found: {error}") from None
+            print("  You may not read this topic, so it isn't checked whether it exists.")
 
 
 def check_yes(answer):
@@ -913,6 +1000,9 @@ def ensure_bucket(aws, name, may_create, tags):
     owner = {"ExpectedBucketOwner": aws.account}
     try:
         aws.call("s3api", "head-bucket", {"Bucket": name, **owner})
+        if may_create and lacks_policy(aws, name):
+            print(f"Protecting the bucket {name}, which an interrupted deployment has left without its policy")
+            protect_bucket(aws, name, tags)
         return
     except AwsError as error:
         if error.code in ("403", "AccessDenied", "Forbidden"):
@@ -924,15 +1014,32 @@ def ensure_bucket(aws, name, may_create, tags):
     print(f"Creating the bucket {name}")
     where = {} if aws.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": aws.region}}
     aws.call("s3api", "create-bucket", {"Bucket": name, **where})
+    protect_bucket(aws, name, tags)
+
+
+def lacks_policy(aws, bucket):
+    """False if the caller may not read it."""
+    try:
+        aws.call("s3api", "get-bucket-policy", {"Bucket": bucket, "ExpectedBucketOwner": aws.account})
+    except AwsError as error:
+        if error.code != "NoSuchBucketPolicy" and not error.code.startswith("AccessDenied"):
+            raise
+        return error.code == "NoSuchBucketPolicy"
+    return False
+
+
+def protect_bucket(aws, name, tags):
+    """The policy comes last: a bucket that has it has all of these settings."""
+    owner = {"ExpectedBucketOwner": aws.account}
     blocked = dict.fromkeys(["BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"], True)
     aws.call("s3api", "put-public-access-block", {"Bucket": name, "PublicAccessBlockConfiguration": blocked, **owner})
     encryption = {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]}
     request = {"Bucket": name, "ServerSideEncryptionConfiguration": encryption, **owner}
     aws.call("s3api", "put-bucket-encryption", request)
-    policy = json.dumps(only_tls(aws.partition, name))
-    aws.call("s3api", "put-bucket-policy", {"Bucket": name, "Policy": policy, **owner})
     if tags:
         aws.call("s3api", "put-bucket-tagging", {"Bucket": name, "Tagging": {"TagSet": tags}, **owner})
+    policy = json.dumps(only_tls(aws.partition, name))
+    aws.call("s3api", "put-bucket-policy", {"Bucket": name, "Policy": policy, **owner})
 
 
 def only_tls(partition, bucket):
@@ -966,6 +1073,20 @@ def describe_stack(aws, stack):
         if error.code == "ValidationError" and "does not exist" in error.message:
             return None
         raise
+
+
+def stacks_with_provider(aws, stack, ai_secret):
+    """The other stacks of this template here that rotate the provider; none if the caller may not list stacks."""
+    try:
+        stacks = aws.call("cloudformation", "describe-stacks")["Stacks"]
+    except AwsError:
+        return []
+    found = []
+    for one in stacks:
+        values = {each["ParameterKey"]: each.get("ParameterValue") for each in one.get("Parameters", [])}
+        if one["StackName"] != stack and OF_EVERY_VERSION <= set(values) and values.get("AiSecretId") == ai_secret:
+            found.append(one["StackName"])
+    return found
 
 
 class Progress:
@@ -1034,8 +1155,8 @@ class Stack:
             print(f"Removing what a failed deployment left behind ({self.status})")
             self.delete()
 
-    def change(self, template, template_url, parameters, tags, number_of_resources):
-        """Returns whether anything was changed."""
+    def change(self, template, template_url, parameters, tags, number_of_resources, when_begun):
+        """Returns whether anything was changed. Calls `when_begun` before CloudFormation begins to change it."""
         change = {"StackName": self.name, "ChangeSetName": f"deploy-{int(time.time())}"}
         is_update = self.is_deployed()
         request = {
@@ -1046,8 +1167,12 @@ class Stack:
             "Capabilities": template.capabilities(),
             **({"Tags": tags} if tags else {}),
         }
-        created = self.aws.call("cloudformation", "create-change-set", request)
-        described = self._wait_for_change_set(change)
+        try:
+            created = self.aws.call("cloudformation", "create-change-set", request)
+            described = self._wait_for_change_set(change)
+        except (KeyboardInterrupt, AwsError):
+            self._withdraw(change, is_update)
+            raise
         if described["Status"] == "FAILED":
             self._discard(change, created["StackId"], is_update)
             reason = described.get("StatusReason", "")
@@ -1059,6 +1184,7 @@ class Stack:
             number_of_resources = len(described.get("Changes", []))
         action = "UPDATE" if is_update else "CREATE"
         begin = ("execute-change-set", change)
+        when_begun()
         self._run(begin, created["StackId"], action, number_of_resources)
         self.found = describe_stack(self.aws, self.name)
         return True
@@ -1075,6 +1201,22 @@ class Stack:
             self.aws.call("cloudformation", "delete-change-set", change)
         else:
             self.aws.call("cloudformation", "delete-stack", {"StackName": id})
+
+    def _withdraw(self, change, is_update):
+        """Removes what an interrupted `create-change-set` may have made, or names it."""
+        try:
+            found = None if is_update else describe_stack(self.aws, self.name)
+            if is_update or (found and found["StackStatus"] == "REVIEW_IN_PROGRESS" and not self.found):
+                self._discard(change, found and found["StackId"], is_update)
+            elif found:
+                print(f"\nThe stack {self.name} is {found['StackStatus']}, without any resources.")
+        except (KeyboardInterrupt, AwsError):
+            kind = "a change set that wasn't executed" if is_update else "REVIEW_IN_PROGRESS, without any resources"
+            print(f"\nThe stack {self.name} may {'have' if is_update else 'be'} {kind}. You can delete it.")
+
+    def how_to_look(self):
+        command = f"aws cloudformation describe-stacks --stack-name {self.name} --region {self.aws.region}"
+        return f"CloudFormation continues without deploy.py. Look at it with\n  {command}"
 
     def _events(self, id):
         """The newest events of the stack, oldest first."""
@@ -1115,8 +1257,7 @@ class Stack:
                     break
                 time.sleep(1)
         except KeyboardInterrupt:
-            command = f"aws cloudformation describe-stacks --stack-name {self.name} --region {self.aws.region}"
-            raise Stop(f"\nInterrupted. CloudFormation continues without deploy.py. Look at it with\n  {command}", 2)
+            raise Stop(f"\nInterrupted. {self.how_to_look()}", 2)
         progress.end(f"{self.name}: {status}")
         if status != f"{action}_COMPLETE":
             raise Stop(why_it_failed(self.name, status, failures, stack), 2 if action == "DELETE" else 1)
@@ -1163,7 +1304,7 @@ def show_error(error):
 
 
 def rotate(aws, function, is_new):
-    """Rotates what is due and shows the outcomes. Returns whether all is well, and the classes of the errors."""
+    """Rotates what is due and shows the outcomes. Returns whether all is well, and the report."""
     for seconds in (10, 10, 10, 0):
         try:
             report, failed = aws.invoke(function, {"action": "rotate"})
@@ -1179,7 +1320,7 @@ def rotate(aws, function, is_new):
         time.sleep(seconds)
     if not isinstance(report, dict) or "targets" not in report:
         print(f"  {report}")
-        return False, set()
+        return False, {"targets": []}
     for target in report["targets"]:
         expires = f", expires {target['expires_at']}" if "expires_at" in target else ""
         print(f"  {target['name']}: {target['outcome']}{expires}")
@@ -1187,7 +1328,7 @@ def rotate(aws, function, is_new):
             print(f"    warning: {warning}")
         if "error" in target:
             show_error(target["error"])
-    return not failed, classes_of(report)
+    return not failed, report
 
 
 def classes_of(report):
@@ -1195,7 +1336,13 @@ def classes_of(report):
     return {target["error"]["class"] for target in targets if "error" in target}
 
 
-def doctor(aws, function):
+def rotated_in(report):
+    """The names of the targets that have just been rotated."""
+    return {target["name"] for target in report["targets"] if target["outcome"] == "rotated"}
+
+
+def doctor(aws, function, rotated):
+    """Shows the checks, and returns whether all is well. `rotated` has the targets that have just been rotated."""
     answer, failed = aws.invoke(function, {"action": "check"})
     if failed or not isinstance(answer, dict) or "targets" not in answer:
         print(f"  {answer}")
@@ -1203,13 +1350,23 @@ def doctor(aws, function):
     for target in answer["targets"]:
         bad = [line for line in target["lines"] if line["result"] not in ("ok", "unknown")]
         results = [line["result"] for line in target["lines"]]
-        unknown = f", {results.count('unknown')} that only a rotation can tell" if "unknown" in results else ""
-        print(f"  {target['name']}: {results.count('ok')} checks ok{unknown}")
+        print(f"  {target['name']}: {describe_checks(results, target['name'] in rotated)}")
         for line in bad:
             print(f"    {line['result']}: {line['what']}" + (f" ({line['note']})" if "note" in line else ""))
             if "error" in line:
                 show_error(line["error"])
     return answer["ok"]
+
+
+def describe_checks(results, was_rotated):
+    unknown = results.count("unknown")
+    ok = f"{results.count('ok')} check{'' if results.count('ok') == 1 else 's'} ok"
+    if not was_rotated:
+        return ok + (f", {unknown} that only a rotation can tell" if unknown else "")
+    # What only a rotation can tell, this one has told.
+    is_healthy = set(results) <= {"ok", "unknown"}
+    shown = f", {unknown} proven by the rotation" if unknown else ""
+    return f"{'Healthy, ' if is_healthy else ''}{ok}{shown}"
 
 
 def bedrock_role_command(values, outputs):
@@ -1286,7 +1443,7 @@ class Deployment:
         deployed = {name: value for name, value in stack.parameters().items() if not self._is_hidden(name)}
         questions.before = {**changed_from_default(self.template, deployed), **before}
         questions.deployed_secret = stack.outputs().get("BraintrustApiKeySecretArn") if stack.is_deployed() else None
-        questions.ask_braintrust_url()
+        questions.ask_braintrust_url(deployed.get("BraintrustApiUrl"))
         questions.ask_api_key(bool(questions.deployed_secret))
         questions.ask_provider()
         questions.ask_alarm()
@@ -1357,10 +1514,16 @@ class Deployment:
         print(wrapped("  Resources  ", describe_resources(types)))
         if provider:
             print(f"  Provider   {provider['name']} ({provider['id']})")
+            region = effective["BedrockRegion"] or self.aws.region
+            print(wrapped(" " * 13, describe_bedrock_region(region, provider)))
+        others = stacks_with_provider(self.aws, stack.name, effective["AiSecretId"]) if effective["AiSecretId"] else []
+        if others:
+            warning = f"{', '.join(others)} rotates this provider already. Two stacks replace each other's credentials."
+            print(wrapped("  Warning    ", warning))
         print(f"  Schedule   {effective['ScheduleExpression']}")
         receiver = effective["AlarmEmail"] or effective["AlarmTopicArn"]
         print(f"  Alarms     {receiver or 'to a topic without subscribers'}")
-        print(f"  Cost       {describe_cost(types, targets_in(effective))}")
+        print(wrapped("  Cost       ", describe_cost(types, targets_in(effective))))
         if deployed:
             self._show_differences(values, deployed)
 
@@ -1378,7 +1541,7 @@ class Deployment:
             if name not in values and not self._is_hidden(name)
         ]
         if kept:
-            print(f"  Keeps      {', '.join(kept)}")
+            print(wrapped("  Keeps      ", ", ".join(kept)))
 
     def _deploy(self, stack, values, config):
         tags = tags_of(config.get("Tags", ""))
@@ -1394,7 +1557,12 @@ class Deployment:
         deployed, is_new = stack.parameters(), not stack.is_deployed()
         parameters = list(stack_parameters(self.template, values, deployed))
         effective = self._effective(values, deployed)
-        if not stack.change(self.template, url, parameters, tags, len(self.template.created(effective))):
+
+        def when_begun():
+            self.interrupted = f"Interrupted. {stack.how_to_look()}"
+
+        number = len(self.template.created(effective))
+        if not stack.change(self.template, url, parameters, tags, number, when_begun):
             print("Nothing to change: the stack already has these parameters and this release.")
         self.interrupted = f"Interrupted. The stack {stack.name} is deployed."
         return self._prove(stack, effective, is_new)
@@ -1402,10 +1570,10 @@ class Deployment:
     def _prove(self, stack, values, is_new):
         outputs = stack.outputs()
         print("\nRotating")
-        rotated, classes = rotate(self.aws, outputs["FunctionName"], is_new and not values["BedrockRoleArn"])
+        rotated, report = rotate(self.aws, outputs["FunctionName"], is_new and not values["BedrockRoleArn"])
         print("\nChecking everything that a rotation needs")
-        healthy = doctor(self.aws, outputs["FunctionName"])
-        if not rotated and "permission" in classes and values["BedrockRoleArn"]:
+        healthy = doctor(self.aws, outputs["FunctionName"], rotated_in(report))
+        if not rotated and "permission" in classes_of(report) and values["BedrockRoleArn"]:
             print("\n" + bedrock_role_command(values, outputs))
         print(f"\nDashboard  {dashboard_url(self.aws, outputs['DashboardName'])}")
         if values["AlarmEmail"] and is_unconfirmed(self.aws, outputs["AlarmTopicArn"], values["AlarmEmail"]):
@@ -1474,13 +1642,15 @@ class Deletion:
         if not stack.found:
             return []
         request = {"StackName": stack.found["StackId"]}
-        return self.aws.call("cloudformation", "list-stack-resources", request)["StackResourceSummaries"]
+        listed = self.aws.call("cloudformation", "list-stack-resources", request)["StackResourceSummaries"]
+        return [one for one in listed if one.get("ResourceStatus") != "DELETE_COMPLETE"]
 
     def _show(self, stack, resources, bucket, objects):
         print(f"This deletes in {self.aws.region}, account {self.aws.account}, for good:")
         if stack.found:
-            contents = describe_resources([one["ResourceType"] for one in resources])
-            print(wrapped("  ", f"the stack {stack.name} ({stack.status}), with {contents}"))
+            gone = [type for type in (one["ResourceType"] for one in resources) if type != "AWS::Logs::LogGroup"]
+            contents = f", with {describe_resources(gone)}" if gone else ""
+            print(wrapped("  ", f"the stack {stack.name} ({stack.status}){contents}"))
         for secret in (one for one in resources if one["ResourceType"] == "AWS::SecretsManager::Secret"):
             name = secret.get("PhysicalResourceId", secret["LogicalResourceId"])
             print(f"  the secret {name}, without a recovery window")
@@ -1488,8 +1658,10 @@ class Deletion:
             print(f"  the IAM user {user}, with its access keys and API keys: whoever uses them loses access")
         if objects:
             print(f"  {len(objects)} uploaded files in the bucket {bucket}, and the bucket if no other stack uses it")
-        if any(one["ResourceType"] == "AWS::Logs::LogGroup" for one in resources):
-            print("The log group stays.")
+        for group in (one for one in resources if one["ResourceType"] == "AWS::Logs::LogGroup"):
+            name = group.get("PhysicalResourceId", group["LogicalResourceId"])
+            command = f"aws logs delete-log-group --log-group-name {name} --region {self.aws.region}"
+            print(f"The log group {name} stays. This command deletes it:\n  {command}")
         print("Braintrust keeps the last credentials. Temporary ones work until they expire, within the hour.")
 
     def _confirm(self, name):

@@ -178,6 +178,16 @@ def test_providers_of_all_pages_are_listed_with_their_organizations(installer, w
     assert f"The last ({chosen})" in screen
 
 
+def test_the_first_rotation_keeps_the_providers_region(installer, world, answers):
+    metadata = {"auth_type": "iam_credentials", "access_key": "AKIAOLD", "region": "eu-central-1"}
+    ai_secret = world.new_ai_secret(name="AWS Bedrock EU", metadata=metadata)
+    screen, status = installer.type(answers=answers())
+    assert status == 0 and "Bedrock region: eu-central-1, as in Braintrust" in screen, screen
+    assert "\nBedrockRegion: eu-central-1\n" in installer.config(DEFAULT_STACK).read_text()
+    assert world.braintrust.ai_secrets[ai_secret]["metadata"]["region"] == "eu-central-1"
+    assert "Healthy, 5 checks ok, 1 proven by the rotation" in screen
+
+
 def test_no_secret_is_on_a_command_line(installer, world, answers, tmp_path, monkeypatch):
     # Stands before the AWS CLI in PATH, and writes down how it was called.
     recorder = tmp_path / "bin/aws"
