@@ -28,7 +28,7 @@ def prepare():
     if not install_python.is_installed("ministack"):
         installing.append(Step("install the local AWS", INSTALL))
     if not BOOTSTRAP.exists():
-        print("The first run compiles the function, which takes about two minutes. The next takes seconds.", flush=True)
+        print("The first run takes two to three minutes on two cores. The next takes seconds.", flush=True)
     if run_side_by_side(compiling, installing):
         sys.exit(1)
 
