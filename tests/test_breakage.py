@@ -94,4 +94,6 @@ def test_mending_resumes_a_rotation_that_failed_while_something_was_broken(funct
     assert failed and broken.is_unfinished()
     assert breakage.mend_local_stack(broken, PAGE)
     assert not broken.is_unfinished() and broken.problems() == []
-    assert "A run of the function then completed the rotation that had failed." in " ".join(capsys.readouterr().out.split())
+    told = " ".join(capsys.readouterr().out.split())
+    assert "A run of the function then completed the rotation that had failed." in told
+    assert ("a short-term API key of the session ASIA" in told) == (kind == "short_term_api_key")

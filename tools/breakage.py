@@ -75,8 +75,14 @@ def _rotate(function, page):
         print("The run that should repair what is left failed. To see why: make doctor")
         return False
     [target] = report["targets"]
-    print(*page.paragraph(WHAT_A_RUN_DID[target["outcome"]].format(target.get("credential_id"))), sep="\n")
+    print(*page.paragraph(WHAT_A_RUN_DID[target["outcome"]].format(_credentials(target))), sep="\n")
     return True
+
+
+def _credentials(target):
+    """A short-term API key has no ID but that of the session which signed it."""
+    is_signed = target["kind"] == "short_term_api_key"
+    return "{}{}".format("a short-term API key of the session " if is_signed else "", target.get("credential_id"))
 
 
 class _Principal:
