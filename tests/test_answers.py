@@ -278,6 +278,17 @@ def test_each_outcome_says_what_to_do_next(found, expected):
     assert report_lines(Page(80), found) == expected
 
 
+def test_a_step_is_done():
+    assert report_lines(Page(80), done("step_done", credential_id="AKIA1")) == ["prod: done, AKIA1"]
+
+
+def test_what_secrets_manager_rotates_is_rotated_by_the_aws_cli_but_not_on_the_local_stack():
+    left = {"targets": [done("left_to_secrets_manager", secret_id=SECRET)]}
+    assert answers.report(left, Page(80), NOW, COMMAND)[-1].strip() == ROTATE_SECRET
+    local = answers.report(left, Page(80), NOW, command_for(""))
+    assert local[-1].strip() == "make run KIND=temporary TRIGGER=rotation"
+
+
 def test_a_dry_run_says_that_nothing_has_changed():
     assert report_lines(Page(80), done("would_rotate"), dry_run=True)[-1] == "This was a dry run: nothing has changed."
 

@@ -44,10 +44,43 @@ def test_the_table_for_boundaries_has_every_action_of_the_roles_and_the_user():
     assert needed == set(re.findall(r"`([a-z0-9-]+:[A-Za-z]+)`", section))
 
 
-def test_the_deployers_policy_gets_the_path_by_the_command_of_the_page(tmp_path):
-    [command] = re.findall(r"^sed -i .*$", PAGE, re.MULTILINE)
+SED_PATH = r"^sed -i (?:.|\\\n)*?[^\\]$"
+SED_STACK = r"^sed -e (?:.|\\\n)*?[^\\]$"
+
+
+@pytest.fixture
+def edited(tmp_path):
+    """Runs commands of the page in a folder in which docs/deployer-policy.json is, and returns what they wrote."""
     policy = tmp_path / "deployer-policy.json"
-    policy.write_text((ROOT / "docs/deployer-policy.json").read_text())
-    subprocess.run(command, shell=True, cwd=tmp_path, check=True)
-    found = re.findall(r"arn:\*:iam::\*:(role|policy)/([^\"]*)bedrock-braintrust-rotator-\*", policy.read_text())
-    assert {path for _, path in found} == {"service/bedrock/"} and {kind for kind, _ in found} == {"role", "policy"}
+    (tmp_path / "docs").mkdir()
+    for copy in (tmp_path / "docs/deployer-policy.json", policy):
+        copy.write_text((ROOT / "docs/deployer-policy.json").read_text())
+
+    def edited(*patterns):
+        for pattern in patterns:
+            [command] = re.findall(pattern, PAGE, re.MULTILINE)
+            subprocess.run(command.replace("<stack>", "keys"), shell=True, cwd=tmp_path, check=True)
+        return json.loads(policy.read_text())["Statement"]
+
+    return edited
+
+
+def arns(statements):
+    return set(re.findall(r'"(arn:[^"]+)"', json.dumps(statements)))
+
+
+@pytest.mark.parametrize(
+    ("patterns", "stack"), [([SED_PATH], "bedrock-braintrust-rotator"), ([SED_STACK, SED_PATH], "keys")]
+)
+def test_the_deployers_policy_gets_the_path_by_the_command_of_the_page(edited, patterns, stack):
+    found = {arn for arn in arns(edited(*patterns)) if re.search(":(role|policy)/", arn)}
+    assert found == {f"arn:*:iam::*:{kind}/service/bedrock/{stack}-*" for kind in ("role", "policy")}
+
+
+def test_the_deployers_policy_gets_another_stack_name_but_keeps_the_bucket(edited):
+    found = arns(edited(SED_STACK))
+    buckets = {arn for arn in found if ":s3:" in arn}
+    bucket = "arn:*:s3:::bedrock-braintrust-rotator-*"
+    assert buckets == {bucket, f"{bucket}/keys/*"}
+    assert "arn:*:cloudformation:*:*:stack/keys/*" in found
+    assert not [arn for arn in found - buckets if "bedrock-braintrust-rotator" in arn]

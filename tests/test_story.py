@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import replace
 from datetime import datetime, timezone
 from urllib.parse import urlencode
 
@@ -60,6 +61,16 @@ def test_a_new_key_is_an_act(call, act):
     assert story.acts([recorded(call, UserName="somebody")]) == [act]
 
 
+def test_a_short_term_api_key_is_signed_before_it_is_proved():
+    proof = recorded("bedrock:ListFoundationModels")
+    signed = replace(proof, headers={"authorization": "Bearer bedrock-api-key-YmVkcm9jaw=="})
+    assert [act.split(" with ")[0] for act in story.acts([signed, signed])] == [
+        "signed a short-term API key",
+        "proved that Bedrock accepts the new credentials",
+    ]
+    assert len(story.acts([proof])) == 1
+
+
 def test_each_run_says_what_it_reported_and_the_steps_of_one_rotation_share_a_line():
     runs = [
         invocation("A run", "rotated", CALLS[:1], credential_id="ASIA1", expires_at="2026-01-10T01:00:00Z"),
@@ -73,7 +84,7 @@ def test_each_run_says_what_it_reported_and_the_steps_of_one_rotation_share_a_li
     ]
     steps = [invocation(name, "step_done", credential_id="AKIA1") for name in ("createSecret", "setSecret")]
     assert story.the_rotation(steps, Page(80), NOW)[1:] == [
-        "  createSecret (12 ms), setSecret (12 ms): step done, AKIA1"
+        "  createSecret (12 ms), setSecret (12 ms): done, AKIA1"
     ]
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -103,9 +104,35 @@ def test_a_second_run_replaces_a_stack_that_has_started(tools, starting):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_during_the_start_leaves_no_process(tools, starting, number):
     starting.send_signal(number)
-    assert starting.wait(timeout=60) == 128 + number
+    output, _ = starting.communicate(timeout=60)
+    assert starting.returncode == 128 + number and output.endswith("Stopped. Nothing is left running.\n"), output
     assert tools.processes() == []
     assert tools.run("stop.py") == ("Nothing is running.\n", 0)
+
+
+def catches(process, number):
+    caught = re.search(r"^SigCgt:\s*(\w+)$", Path(f"/proc/{process.pid}/status").read_text(), re.MULTILINE)
+    return int(caught[1], 16) >> (number - 1) & 1
+
+
+@pytest.mark.parametrize("tool", ["try_it.py", "run.py"])
+def test_ctrl_c_during_the_imports_ends_with_a_word_and_no_traceback(tools, tool):
+    process = tools.start(tool, "temporary", "schedule")
+    # Python itself catches only SIGINT.
+    wait_until(lambda: catches(process, signal.SIGTERM))
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert (process.returncode, output) == (128 + signal.SIGINT, "Stopped. Nothing is left running.\n")
+    assert tools.processes() == []
+
+
+def test_a_stopped_start_says_that_the_earlier_stack_is_still_running(tools, starting):
+    assert starting.wait(timeout=60) == 0
+    process = tools.start("try_it.py", "temporary", "schedule")
+    wait_until(lambda: catches(process, signal.SIGTERM))
+    process.send_signal(signal.SIGINT)
+    assert "earlier local stack is still running. To stop it: make stop" in process.communicate(timeout=60)[0]
+    assert tools.run("stop.py") == ("Stopped.\n", 0)
 
 
 def test_a_stack_can_be_stopped_while_it_starts(tools, starting):
@@ -162,7 +189,8 @@ def test_a_run_can_be_stopped_while_it_compiles(tools, compiling):
     output, status = tools.run("run.py", "temporary", "schedule")
     assert status == 1 and f"process {process.pid}" in output
     assert tools.run("stop.py") == ("Stopped.\n", 0)
-    assert process.communicate(timeout=60)[0].endswith("compile the function: stopped\n")
+    output, _ = process.communicate(timeout=60)
+    assert output.endswith("compile the function: stopped\nStopped. Nothing is left running.\n"), output
     assert tools.processes() == []
 
 

@@ -1,7 +1,8 @@
 """Shows the function's answers: each function here turns one answer into lines of text.
 
 They are pure, so they get the time, the page, and `command`, which returns the command line for a goal: for example,
-`command("rotate", TARGETS="prod")` is `make rotate STACK=rotator TARGETS=prod`.
+`command("rotate", TARGETS="prod")` is `make rotate STACK=rotator TARGETS=prod`. `command.rotate_secret(target)` has
+Secrets Manager rotate.
 """
 
 from datetime import datetime
@@ -178,7 +179,7 @@ def _advice(target, command):
     name, state = target["name"], target["state"]
     rotate, doctor = command("rotate", TARGETS=name), command("doctor", TARGETS=name)
     if target["rotated_by"] == "secrets_manager":
-        rotate = "aws secretsmanager rotate-secret --secret-id {}".format(target.get("secret_id", "<secret>"))
+        rotate = command.rotate_secret(target)
     if state == "never_rotated":
         return f"There has been no rotation yet, so Braintrust holds what it held before. To rotate now: `{rotate}`"
     if state == "overdue" and target["kind"] in ROLE_BASED:
@@ -264,8 +265,12 @@ def has_failed(target):
     return target["outcome"] in ("failed", "deferred")
 
 
+def outcome_words(target):
+    return "done" if target["outcome"] == "step_done" else target["outcome"].replace("_", " ")
+
+
 def _outcome(target, page, now):
-    facts = [page.paint(target["outcome"].replace("_", " "), RED if has_failed(target) else GREEN)]
+    facts = [page.paint(outcome_words(target), RED if has_failed(target) else GREEN)]
     # A failed target may name credentials that were created and are not in use.
     if not has_failed(target) and "credential_id" in target:
         facts.append(target["credential_id"])
@@ -288,6 +293,6 @@ def _after(target, page, command):
         alone = command("rotate", TARGETS=name)
         lines += page.paragraph(f"Too little time was left for this target. To rotate it alone: `{alone}`", "  ")
     if outcome == "left_to_secrets_manager":
-        rotate = "aws secretsmanager rotate-secret --secret-id {}".format(target.get("secret_id", "<secret>"))
+        rotate = command.rotate_secret(target)
         lines += page.paragraph(f"Secrets Manager rotates this target. To have it do so now: `{rotate}`", "  ")
     return lines

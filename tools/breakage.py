@@ -17,6 +17,14 @@ WHAT_BROKE = {
     "bedrock": "The policy for Bedrock is detached from {who}, so Bedrock refuses its credentials.",
     "ai_secret": "Braintrust's ai_secret now holds an access key that somebody else entered, so evaluations fail.",
 }
+# By the run's outcome.
+WHAT_A_RUN_DID = {
+    "rotated": "A run of the function then made new credentials, {}, and wrote them into the ai_secret.",
+    "resumed": "A run of the function then completed the rotation that had failed. Braintrust now holds {}.",
+    "repaired": "A run of the function then found the ai_secret changed, and wrote {} into it.",
+    "not_due": "A run of the function then found nothing left to do. Braintrust holds {}, which is current.",
+    "left_to_secrets_manager": "Secrets Manager rotates this secret, so its next attempt resumes what is unfinished.",
+}
 
 
 def breakable(outputs):
@@ -53,7 +61,7 @@ def mend_local_stack(function, page):
     for what in ("trust", "bedrock"):
         if what in broken:
             print(*page.paragraph(who.give_back(what, broken[what])), sep="\n")
-    if "ai_secret" in broken and not _rotate(function, page):
+    if not _rotate(function, page):
         return False
     local_stack.remember(broken={})
     print("\n  make doctor  # finds no more problems")
@@ -61,14 +69,20 @@ def mend_local_stack(function, page):
 
 
 def _rotate(function, page):
-    """The function itself repairs the ai_secret, as the next scheduled run would."""
-    report, failed = function.invoke(action="rotate")
+    """The function repairs the ai_secret and resumes a rotation that failed meanwhile, as the next run would."""
+    report, failed = function.invoke(action="rotate", force=False)
     if failed:
-        print("The run that should repair the ai_secret failed. To see why: make doctor")
+        print("The run that should repair what is left failed. To see why: make doctor")
         return False
-    text = "A run of the function found the ai_secret changed, and wrote {} into it."
-    print(*page.paragraph(text.format(report["targets"][0]["credential_id"])), sep="\n")
+    [target] = report["targets"]
+    print(*page.paragraph(WHAT_A_RUN_DID[target["outcome"]].format(_credentials(target))), sep="\n")
     return True
+
+
+def _credentials(target):
+    """A short-term API key has no ID but that of the session which signed it."""
+    is_signed = target["kind"] == "short_term_api_key"
+    return "{}{}".format("a short-term API key of the session " if is_signed else "", target.get("credential_id"))
 
 
 class _Principal:

@@ -7,13 +7,16 @@ With the trigger `schedule`, the function is invoked for two scheduled runs, the
 `make status`, `make doctor`, `make rotate`, `make rollback`, `make break` and `make mend` can use it.
 """
 
-import sys
+import signals
 
-import environment
-import local_stack
-from environment import ROOT
-from step import exit_on_signals
-from terminal import GREEN, Progress
+signals.exit_on_signals(signals.say_stopped)
+
+import sys  # noqa: E402
+
+import environment  # noqa: E402
+import local_stack  # noqa: E402
+from environment import ROOT  # noqa: E402
+from terminal import GREEN, Progress  # noqa: E402
 
 sys.path.insert(0, str(ROOT / "tests"))
 import story  # noqa: E402
@@ -71,7 +74,6 @@ def work(done):
 
 def main():
     environment.prepare()
-    exit_on_signals()
     start = local_stack.Start()
     local_stack.stop_running()
     local_stack.in_background(start, work)

@@ -14,6 +14,8 @@ from terminal import page
 
 WHAT_BREAKS = {"trust": "the role now refuses the function", "bedrock": "the IAM user may no longer call Bedrock"}
 
+SHORT_TERM_API_KEY = "Bearer bedrock-api-key-"
+
 
 def tell(stack, ai_secret, outputs, trigger):
     """Rotates, and tells it while it happens. Exits if the function fails."""
@@ -69,7 +71,14 @@ def lifetime(report, now):
 
 def acts(calls):
     """The calls that matter, as sentences in the order of the calls, without repetitions."""
-    return list(dict.fromkeys(filter(None, map(_act, calls))))
+    return list(dict.fromkeys(filter(None, (act for call in calls for act in (_signing(call), _act(call))))))
+
+
+def _signing(call):
+    """A short-term API key is made without a call to AWS, so the first call that is made with it shows it."""
+    if call.headers.get("authorization", "").startswith(SHORT_TERM_API_KEY):
+        return "signed a short-term API key with the role's session"
+    return None
 
 
 def _act(call):
@@ -92,7 +101,7 @@ def _act(call):
 def outcome(invocation, now):
     """What the function reported about its only target."""
     [target] = invocation.report["targets"]
-    facts = [target["outcome"].replace("_", " "), target.get("credential_id")]
+    facts = [answers.outcome_words(target), target.get("credential_id")]
     facts += [answers.expiry(target["expires_at"], now)] if "expires_at" in target else []
     return ", ".join(filter(None, facts))
 
