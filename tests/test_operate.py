@@ -111,10 +111,11 @@ def test_operators_see_a_healthy_function_a_changed_ai_secret_and_a_rollback(run
 )
 def test_make_passes_its_variables_on(goal, arguments):
     # --dry-run prints the command, and --old-file leaves out how the tools are installed.
-    command = ["make", "--dry-run", "--old-file=.tools/sam/installed", *goal.split()]
+    command = ["make", "--dry-run", "--old-file=.tools/ministack/installed", *goal.split()]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (
-        " ".join(printed.stdout.replace("\\", " ").split()) == f".tools/sam/bin/python tools/operate.py {arguments}"
+        " ".join(printed.stdout.replace("\\", " ").split())
+        == f".tools/ministack/bin/python tools/operate.py {arguments}"
     ), printed.stderr
 
 
