@@ -31,7 +31,9 @@ def test_an_example_is_a_valid_setting(name, value):
 
 def actions_of(resource):
     text = json.dumps(resource)
-    return set(re.findall(r'"((?:sts|iam|secretsmanager|kms|logs|sqs|events|xray|ec2|bedrock|bedrock-mantle):\w+)"', text))
+    return set(
+        re.findall(r'"((?:sts|iam|secretsmanager|kms|logs|sqs|events|xray|ec2|bedrock|bedrock-mantle):\w+)"', text)
+    )
 
 
 def test_the_table_for_boundaries_has_every_action_of_the_roles_and_the_user():

@@ -83,9 +83,7 @@ def test_each_run_says_what_it_reported_and_the_steps_of_one_rotation_share_a_li
         "  Another (12 ms): not due, ASIA1",
     ]
     steps = [invocation(name, "step_done", credential_id="AKIA1") for name in ("createSecret", "setSecret")]
-    assert story.the_rotation(steps, Page(80), NOW)[1:] == [
-        "  createSecret (12 ms), setSecret (12 ms): done, AKIA1"
-    ]
+    assert story.the_rotation(steps, Page(80), NOW)[1:] == ["  createSecret (12 ms), setSecret (12 ms): done, AKIA1"]
 
 
 @pytest.mark.parametrize("width", [80, 100, 140])

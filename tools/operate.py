@@ -74,9 +74,9 @@ def main():
     try:
         match action, arguments:
             case "break", [what]:
-                ok = break_local_stack(RunningFunction(""), what, page())
+                ok = break_local_stack(RunningFunction("", only_local=True), what, page())
             case "mend", []:
-                ok = mend_local_stack(RunningFunction(""), page())
+                ok = mend_local_stack(RunningFunction("", only_local=True), page())
             case _, [stack, targets, *fields] if action in ACTIONS:
                 ok = operate(action, stack, targets, fields)
             case _:

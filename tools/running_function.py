@@ -10,17 +10,16 @@ import local_stack
 from botocore.config import Config
 from environment import ROOT
 
-NOT_RUNNING = (
-    "Nothing is running. Start a local stack: make run. For a deployed stack, add STACK=<its name> to the command."
-)
+NOT_RUNNING = "Nothing is running. Start a local stack: make run"
+OR_DEPLOYED = ". For a deployed stack, add STACK=<its name> to the command."
 
 
 class RunningFunction:
-    def __init__(self, stack):
+    def __init__(self, stack, only_local=False):
         """`stack` is the name of a CloudFormation stack. If it is empty, the function is the local stack's."""
         self.local = None if stack else local_stack.load()
         if not stack and not self.local:
-            sys.exit(NOT_RUNNING)
+            sys.exit(NOT_RUNNING + ("" if only_local else OR_DEPLOYED))
         # botocore itself reads only AWS_DEFAULT_REGION.
         account = self.local["credentials"] if self.local else {"region_name": os.environ.get("AWS_REGION") or None}
         self.session = boto3.session.Session(**account)
@@ -43,15 +42,27 @@ class RunningFunction:
         answer = self.client("lambda").invoke(FunctionName=self.name, Payload=json.dumps(event))
         body = json.loads(answer["Payload"].read())
         if "FunctionError" not in answer:
-            return body, False
+            return printable(body), False
         try:
-            return json.loads(body["errorMessage"]), True
+            return printable(json.loads(body["errorMessage"])), True
         except ValueError:
-            return body["errorMessage"], True
+            return printable(body["errorMessage"]), True
 
     def _output_of(self, stack, key):
         [described] = self.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
         return {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}[key]
+
+
+def printable(value):
+    """All texts in a value of JSON without characters that control a terminal.
+
+    Whoever may name a provider in Braintrust could otherwise write what they like to the screen.
+    """
+    if isinstance(value, dict):
+        return {printable(key): printable(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [printable(one) for one in value]
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in value) if isinstance(value, str) else value
 
 
 def _saved_region(stack):

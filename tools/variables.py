@@ -3,10 +3,14 @@
     variables.py GOALS GIVEN ORIGIN_OF_STACK NAME=VALUE ...
 
 GOALS and GIVEN are lists separated by spaces: the goals, and the names of the variables on the command line. make would
-silently ignore a variable whose name is misspelled, and a parameter of the template.
+silently ignore a variable whose name is misspelled, and a parameter of the template. It would not say which goal is
+meant by a misspelled one.
 """
 
 # Whatever Python is found runs this file, so older versions must be able to parse it.
+import difflib
+import os
+import re
 import sys
 
 ALWAYS = ["PYTHON"]
@@ -37,7 +41,28 @@ VALUES = {
 MAY_BE_EMPTY = ["FORCE", "DRY_RUN", "REACTIVATE", "LOCAL"]
 
 
+MAKEFILE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "Makefile")
+
+
+def unknown_goals(goals):
+    with open(MAKEFILE) as makefile:
+        known = ["help"] + re.findall(r"^([a-z-]+):.*## ", makefile.read(), re.MULTILINE)
+    for goal in goals:
+        # What has a dot or a slash is a file, which a rule may make.
+        if goal not in known and re.match(r"[\w-]+$", goal):
+            meant = difflib.get_close_matches(goal.lower(), known, 1, 0.7)
+            nearest = "Did you mean make {}? ".format(meant[0]) if meant else ""
+            yield "There is no goal {}. {}To list all goals: make".format(goal, nearest)
+
+
 def problems(goals, given, origin_of_stack, values):
+    unknown_ones = list(unknown_goals(goals))
+    if unknown_ones:
+        return unknown_ones
+    return wrong_variables(goals, given, origin_of_stack, values)
+
+
+def wrong_variables(goals, given, origin_of_stack, values):
     command = " ".join(["make", *goals])
     accepted = [name for goal in goals for name in OF_GOAL.get(goal, [])] + ALWAYS
     unknown = [name for name in given if name not in accepted]
