@@ -1520,8 +1520,8 @@ class Deployment:
             print(wrapped(" " * 13, describe_bedrock_region(region, provider)))
         others = stacks_with_provider(self.aws, stack.name, effective["AiSecretId"]) if effective["AiSecretId"] else []
         if others:
-            warning = f"This provider is rotated by {', '.join(others)} already. Two stacks replace each other's credentials."
-            print(wrapped("  Warning    ", warning))
+            warning = f"This provider is rotated by {', '.join(others)} already."
+            print(wrapped("  Warning    ", f"{warning} Two stacks replace each other's credentials."))
         print(f"  Schedule   {effective['ScheduleExpression']}")
         receiver = effective["AlarmEmail"] or effective["AlarmTopicArn"]
         print(f"  Alarms     {receiver or 'to a topic without subscribers'}")
