@@ -1000,15 +1000,16 @@ def ensure_bucket(aws, name, may_create, tags):
     owner = {"ExpectedBucketOwner": aws.account}
     try:
         aws.call("s3api", "head-bucket", {"Bucket": name, **owner})
-        if may_create and lacks_policy(aws, name):
-            print(f"Protecting the bucket {name}, which an interrupted deployment has left without its policy")
-            protect_bucket(aws, name, tags)
-        return
     except AwsError as error:
         if error.code in ("403", "AccessDenied", "Forbidden"):
             raise Stop(f"The bucket {name} belongs to another account, or you may not use it ({error}).") from None
         if error.code not in ("404", "NoSuchBucket", "NotFound"):
             raise
+    else:
+        if may_create and lacks_policy(aws, name):
+            print(f"Protecting the bucket {name}, which an interrupted deployment has left without its policy")
+            protect_bucket(aws, name, tags)
+        return
     if not may_create:
         raise Stop(f"The bucket {name} in CodeBucket doesn't exist. Create it, or remove CodeBucket.")
     print(f"Creating the bucket {name}")
@@ -1206,10 +1207,11 @@ class Stack:
         """Removes what an interrupted `create-change-set` may have made, or names it."""
         try:
             found = None if is_update else describe_stack(self.aws, self.name)
-            if is_update or (found and found["StackStatus"] == "REVIEW_IN_PROGRESS" and not self.found):
+            in_review = found and found["StackStatus"] == "REVIEW_IN_PROGRESS"
+            if is_update or (in_review and not self.found):
                 self._discard(change, found and found["StackId"], is_update)
-            elif found:
-                print(f"\nThe stack {self.name} is {found['StackStatus']}, without any resources.")
+            elif in_review:
+                print(f"\nThe stack {self.name} is REVIEW_IN_PROGRESS, without any resources, as before.")
         except (KeyboardInterrupt, AwsError):
             kind = "a change set that wasn't executed" if is_update else "REVIEW_IN_PROGRESS, without any resources"
             print(f"\nThe stack {self.name} may {'have' if is_update else 'be'} {kind}. You can delete it.")
@@ -1518,8 +1520,8 @@ class Deployment:
             print(wrapped(" " * 13, describe_bedrock_region(region, provider)))
         others = stacks_with_provider(self.aws, stack.name, effective["AiSecretId"]) if effective["AiSecretId"] else []
         if others:
-            warning = f"{', '.join(others)} rotates this provider already. Two stacks replace each other's credentials."
-            print(wrapped("  Warning    ", warning))
+            warning = f"This provider is rotated by {', '.join(others)} already."
+            print(wrapped("  Warning    ", f"{warning} Two stacks replace each other's credentials."))
         print(f"  Schedule   {effective['ScheduleExpression']}")
         receiver = effective["AlarmEmail"] or effective["AlarmTopicArn"]
         print(f"  Alarms     {receiver or 'to a topic without subscribers'}")
