@@ -137,7 +137,7 @@ def test_each_wrong_answer_is_explained_and_asked_again(installer, world, answer
     for _, _, explained in wrong:
         assert explained in screen
     assert status_of(DEFAULT_STACK) is None
-    assert world.client("s3").list_buckets()["Buckets"] == []
+    assert installer.buckets() == []
     assert not installer.config(DEFAULT_STACK).exists()
 
 
@@ -303,7 +303,7 @@ def test_the_bucket_is_private_and_demands_tls(with_key, world, stack, lines):
     output, status = with_key.deploy(stack, **lines())
     assert status == 0, output
     s3 = world.client("s3")
-    [name] = [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
+    [name] = with_key.buckets()
     assert name == "bedrock-braintrust-rotator-000000000000-us-east-1"
     assert all(s3.get_public_access_block(Bucket=name)["PublicAccessBlockConfiguration"].values())
     [rule] = s3.get_bucket_encryption(Bucket=name)["ServerSideEncryptionConfiguration"]["Rules"]
@@ -336,7 +336,7 @@ def test_a_stack_that_was_never_created_can_be_deleted(with_key, world, stack, l
     assert status_of(stack) == "ROLLBACK_COMPLETE"
     output, status = with_key.run("--stack", stack, "--delete", "--yes")
     assert status == 0, output
-    assert status_of(stack) is None and world.client("s3").list_buckets()["Buckets"] == []
+    assert status_of(stack) is None and with_key.buckets() == []
 
 
 def test_a_failed_update_says_that_the_stack_is_as_before(with_key, world, stack, lines, status_of, outputs_of):
@@ -377,7 +377,7 @@ def test_delete_leaves_nothing(with_key, world, stack, lines, status_of, outputs
     assert status == 0 and user in output, output
     assert status_of(stack) is None
     assert world.client("iam").list_users()["Users"] == users_before
-    assert world.client("s3").list_buckets()["Buckets"] == []
+    assert with_key.buckets() == []
     secrets = world.client("secretsmanager").list_secrets(IncludePlannedDeletion=True)["SecretList"]
     assert not [secret for secret in secrets if stack in secret["Name"]]
     assert not world.has_working_credentials(given["AiSecretId"])
@@ -402,8 +402,8 @@ def test_delete_keeps_the_bucket_that_another_stack_uses(with_key, world, stack,
         assert status == 0, output
     output, status = with_key.run("--stack", stack, "--delete", "--yes")
     assert status == 0 and "stays, because it has other files" in output, output
-    [bucket] = world.client("s3").list_buckets()["Buckets"]
-    kept = world.client("s3").list_objects_v2(Bucket=bucket["Name"])["Contents"]
+    [bucket] = with_key.buckets()
+    kept = world.client("s3").list_objects_v2(Bucket=bucket)["Contents"]
     assert {one["Key"].partition("/")[0] for one in kept} == {f"{stack}-eu"}
 
 

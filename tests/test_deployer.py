@@ -92,7 +92,7 @@ def test_a_user_with_the_policy_can_deploy_and_delete(world, deployer, lines):
     assert world.has_working_credentials(lines["AiSecretId"])
     output, status = user.run("--delete", "--yes")
     assert status == 0, output
-    assert world.client("s3").list_buckets()["Buckets"] == []
+    assert user.buckets() == []
     assert not [one for one in world.client("iam").list_users()["Users"] if one["UserName"].startswith(STACK)]
 
 

@@ -61,6 +61,11 @@ class Installer:
             text=True,
         )
 
+    def buckets(self) -> list[str]:
+        """The names of the buckets that deploy.py has created. Other tests create others in the same local AWS."""
+        found = self.world.client("s3").list_buckets()["Buckets"]
+        return [bucket["Name"] for bucket in found if bucket["Name"].startswith("bedrock-braintrust-rotator-")]
+
     def _write_config(self, stack: str, lines: dict[str, str]) -> str:
         self.config(stack).parent.mkdir(exist_ok=True)
         self.config(stack).write_text("".join(f"{key}: {value}\n" for key, value in lines.items()))
