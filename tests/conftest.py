@@ -1,5 +1,6 @@
 """The fixtures of the black-box tests: the local AWS, one test's world, and deployed stacks."""
 
+import contextlib
 import uuid
 from collections import Counter
 
@@ -100,8 +101,25 @@ def installer(world, bundle, tmp_path):
     yield Installer(world, bundle, tmp_path)
     cloudformation, s3 = world.client("cloudformation"), world.client("s3")
     for stack in cloudformation.describe_stacks()["Stacks"]:
+        _delete_keys_of_users(world, stack["StackId"])
         cloudformation.delete_stack(StackName=stack["StackId"])
     for bucket in s3.list_buckets()["Buckets"]:
         for one in s3.list_objects_v2(Bucket=bucket["Name"]).get("Contents", []):
             s3.delete_object(Bucket=bucket["Name"], Key=one["Key"])
         s3.delete_bucket(Bucket=bucket["Name"])
+
+
+def _delete_keys_of_users(world, stack):
+    """CloudFormation can't delete a user that has keys."""
+    iam = world.client("iam")
+    for resource in world.client("cloudformation").describe_stack_resources(StackName=stack)["StackResources"]:
+        if resource["ResourceType"] != "AWS::IAM::User" or "PhysicalResourceId" not in resource:
+            continue
+        user = resource["PhysicalResourceId"]
+        with contextlib.suppress(iam.exceptions.NoSuchEntityException):
+            for key in iam.list_access_keys(UserName=user)["AccessKeyMetadata"]:
+                iam.delete_access_key(UserName=user, AccessKeyId=key["AccessKeyId"])
+            for key in iam.list_service_specific_credentials(UserName=user)["ServiceSpecificCredentials"]:
+                iam.delete_service_specific_credential(
+                    UserName=user, ServiceSpecificCredentialId=key["ServiceSpecificCredentialId"]
+                )
