@@ -83,7 +83,10 @@ def wait_until(condition, seconds=30):
 
 def test_a_second_run_is_refused_while_the_first_one_starts(tools, starting):
     starting_process = json.loads(tools.starting.read_text())["pid"]
+    # Otherwise, it may have started before the second one asks.
+    os.kill(starting_process, signal.SIGSTOP)
     output, status = tools.run("run.py", "temporary", "schedule")
+    os.kill(starting_process, signal.SIGCONT)
     assert status == 1 and f"process {starting_process}" in output and "make stop" in output
     assert starting.wait(timeout=60) == 0
     assert starting_process in tools.processes()
