@@ -29,16 +29,7 @@ class Installer:
 
     def run(self, *arguments: str) -> tuple[str, int]:
         """Without a terminal."""
-        done = subprocess.run(
-            self._command(arguments),
-            env=self._environment(),
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=300,
-        )
+        done = subprocess.run(self._command(arguments), **self._options(), timeout=300)
         return done.stdout, done.returncode
 
     def config(self, stack: str) -> Path:
@@ -51,15 +42,7 @@ class Installer:
 
     def start(self, stack: str, **lines: str) -> subprocess.Popen:
         """Like `deploy`, but doesn't wait for the end."""
-        return subprocess.Popen(
-            self._command(["--config", self._write_config(stack, lines)]),
-            env=self._environment(),
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        return subprocess.Popen(self._command(["--config", self._write_config(stack, lines)]), **self._options())
 
     def buckets(self) -> list[str]:
         """The names of the buckets that deploy.py has created. Other tests create others in the same local AWS."""
@@ -70,6 +53,16 @@ class Installer:
         self.config(stack).parent.mkdir(exist_ok=True)
         self.config(stack).write_text("".join(f"{key}: {value}\n" for key, value in lines.items()))
         return f"deploy/{stack}.yaml"
+
+    def _options(self) -> dict:
+        return {
+            "env": self._environment(),
+            "cwd": self.folder,
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.STDOUT,
+            "text": True,
+        }
 
     def _command(self, arguments) -> list[str]:
         return [sys.executable, str(self.bundle / "deploy.py"), *arguments]
