@@ -8,24 +8,24 @@ use tokio::time::Instant;
 
 use super::target_run::TargetRun;
 use crate::aws::iam_keys::Key;
-use crate::braintrust::ai_secret::AiSecret;
+use crate::braintrust::ai_provider::{AiProvider, Place};
 use crate::braintrust::arrival::{self, Presence};
 use crate::braintrust::client::Braintrust;
-use crate::braintrust::layout::{self, Layout, PATCH};
-use crate::config::{Claim, Destination, Lookup, Region, RoleBased};
+use crate::braintrust::layout::{self, Layout};
+use crate::config::{Claim, Destination, Lookup, ProjectLookup, Region, RoleBased};
 use crate::credentials::{Credentials, Lifetime};
 use crate::error::{Error, ErrorClass, Service};
 use crate::report::DestinationReport;
 
-/// A destination, and its `ai_secret` if it may be written.
+/// A destination, and its provider if it may be written.
 pub struct Reading<'a> {
     pub destination: &'a Destination,
     pub result: Result<Writable, Error>,
 }
 
-/// An `ai_secret` that may be written, as it was read.
+/// A provider that may be written, as it was read.
 pub struct Writable {
-    pub ai_secret: AiSecret,
+    pub provider: AiProvider,
     pub layout: Layout,
     pub(super) read_at: Instant,
 }
@@ -39,7 +39,8 @@ impl Reading<'_> {
         let (writable, error) = (self.writable(), self.result.as_ref().err());
         DestinationReport {
             ai_secret: self.destination.lookup.to_string(),
-            id: writable.map(|found| found.ai_secret.id),
+            project: self.destination.lookup.project().map(ToString::to_string),
+            id: writable.map(|found| found.provider.id),
             layout: writable.map(|found| found.layout),
             updated: false,
             is_mixed: false,
@@ -49,13 +50,13 @@ impl Reading<'_> {
     }
 }
 
-/// What the operator should know about the `ai_secret`s.
+/// What the operator should know about the providers.
 pub fn warnings(readings: &[Reading<'_>]) -> Vec<String> {
     let found = readings.iter().filter_map(Reading::writable);
-    found.filter_map(|found| layout::warning(found.layout, &found.ai_secret)).collect()
+    found.filter_map(|found| layout::warning(found.layout, &found.provider)).collect()
 }
 
-/// How the `ai_secret`s differ from the current credentials, which this function wrote no later than `written_at`.
+/// How the providers differ from the current credentials, which this function wrote no later than `written_at`.
 pub fn differences(
     readings: &[Reading<'_>],
     current: &Credentials,
@@ -65,21 +66,21 @@ pub fn differences(
     let found = readings.iter().filter_map(Reading::writable);
     let difference = |found: &Writable| {
         let reason = difference(found, current, region, written_at)?;
-        Some(format!("the ai_secret {} did not hold the current credentials: {reason}", found.ai_secret.id))
+        Some(format!("the {} did not hold the current credentials: {reason}", found.provider))
     };
     found.filter_map(difference).collect()
 }
 
-/// Why an `ai_secret` does not hold the current credentials, as far as it shows.
+/// Why a provider does not hold the current credentials, as far as it shows.
 pub fn difference(
     found: &Writable,
     current: &Credentials,
     region: &Region,
     written_at: Option<Timestamp>,
 ) -> Option<&'static str> {
-    let Writable { layout, ai_secret, .. } = found;
-    let arrived = arrival::arrived(*layout, current, None, ai_secret);
-    arrival::differs(*layout, current, region, written_at, ai_secret).or(arrived.err().map(|error| error.problem))
+    let Writable { layout, provider, .. } = found;
+    let arrived = arrival::arrived(*layout, current, None, provider);
+    arrival::differs(*layout, current, region, written_at, provider).or(arrived.err().map(|error| error.problem))
 }
 
 pub fn all_succeeded(reports: &[DestinationReport]) -> Result<(), Error> {
@@ -89,13 +90,13 @@ pub fn all_succeeded(reports: &[DestinationReport]) -> Result<(), Error> {
 /// The destination whose secret changed longest ago. One without a time is returned only if no other has one.
 pub fn oldest<'r>(readings: &'r [Reading<'_>]) -> Option<&'r Writable> {
     let found = readings.iter().filter_map(Reading::writable);
-    found.min_by_key(|found| arrival::changed_at(&found.ai_secret).map_or((1, None), |time| (0, Some(time))))
+    found.min_by_key(|found| arrival::changed_at(&found.provider).map_or((1, None), |time| (0, Some(time))))
 }
 
 /// The lifetime of role-based credentials that Braintrust holds. They were created just before they were written, so
 /// they expire a few seconds earlier than this says.
 pub fn held_lifetime(source: &RoleBased, readings: &[Reading<'_>]) -> Option<Lifetime> {
-    let created_at = arrival::changed_at(&oldest(readings)?.ai_secret)?;
+    let created_at = arrival::changed_at(&oldest(readings)?.provider)?;
     let expires_at = created_at.checked_add(Duration::from_secs(source.role.duration_seconds.into())).ok();
     Some(Lifetime { created_at, expires_at })
 }
@@ -120,15 +121,15 @@ impl<'a> TargetRun<'a> {
 
     pub(super) async fn read_destination(&self, destination: &Destination) -> Result<Writable, Error> {
         let find = async |api: Braintrust<'_>| api.find(&destination.lookup).await;
-        let ai_secret = self.services.braintrust(&destination.data_plane, self.deadline, find).await?;
-        let layout = layout::choose(destination.layout, self.target.kind(), &ai_secret)?;
-        self.refuse_shared(destination, &ai_secret).await?;
-        Ok(Writable { ai_secret, layout, read_at: Instant::now() })
+        let provider = self.services.braintrust(&destination.data_plane, self.deadline, find).await?;
+        let layout = layout::choose(destination.layout, self.target.kind(), &provider)?;
+        self.refuse_shared(destination, &provider).await?;
+        Ok(Writable { provider, layout, read_at: Instant::now() })
     }
 
-    /// Refuses an `ai_secret` that is also an earlier destination, under another name or another API key. Which of the
+    /// Refuses a provider that is also an earlier destination, under another name or another API key. Which of the
     /// two is written depends only on the configuration, so that simultaneous runs agree.
-    async fn refuse_shared(&self, destination: &Destination, found: &AiSecret) -> Result<(), Error> {
+    async fn refuse_shared(&self, destination: &Destination, found: &AiProvider) -> Result<(), Error> {
         let earlier = self.target.claims.get(..destination.earlier_claims).unwrap_or_default();
         for claim in earlier {
             let is_same = match identity(claim, destination, found) {
@@ -145,12 +146,12 @@ impl<'a> TargetRun<'a> {
                 }
             };
             if is_same {
-                let (id, target, lookup) = (found.id, claim.target.as_str(), &claim.lookup);
+                let (target, lookup) = (claim.target.as_str(), &claim.lookup);
                 return Err(Error::new(
                     ErrorClass::Conflict,
                     Service::Braintrust,
-                    PATCH,
-                    format!("the ai_secret {id} is also {lookup} of the target {target:?}; it was not touched"),
+                    found.place.patch(),
+                    format!("the {found} is also {lookup} of the target {target:?}; it was not touched"),
                     "Remove one of the two from the targets, because each would overwrite the other's credentials. \
                      Until then, only the one that is configured first is written",
                 ));
@@ -164,14 +165,14 @@ impl<'a> TargetRun<'a> {
         let mut presence = Presence::Absent;
         for reading in self.read_destinations().await {
             let found = reading.result?;
-            let here = arrival::presence(found.layout, self.target.kind(), &key.id, key.created_at, &found.ai_secret);
+            let here = arrival::presence(found.layout, self.target.kind(), &key.id, key.created_at, &found.provider);
             presence = presence.max(here);
         }
         Ok(presence)
     }
 }
 
-/// Whether a claim is the `ai_secret` that was found for a destination, as far as the configuration shows.
+/// Whether a claim is the provider that was found for a destination, as far as the configuration shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Identity {
     Same,
@@ -180,18 +181,42 @@ enum Identity {
     Unknown,
 }
 
-fn identity(claim: &Claim, destination: &Destination, found: &AiSecret) -> Identity {
+fn identity(claim: &Claim, destination: &Destination, found: &AiProvider) -> Identity {
     if claim.data_plane.url() != destination.data_plane.url() {
         return Identity::Other;
     }
+    if claim.lookup.id().is_some_and(|id| id == found.id) {
+        return Identity::Same;
+    }
+    let is_other_name = claim.lookup.name().is_none_or(|name| *name != found.name);
+    if Place::of(&claim.lookup) != found.place || is_other_name {
+        return Identity::Other;
+    }
     match (&claim.lookup, &destination.lookup) {
-        (Lookup::Id(id), _) if *id == found.id => Identity::Same,
-        (Lookup::Id(_), _) => Identity::Other,
-        (Lookup::Name { name, .. }, _) if *name != found.name => Identity::Other,
-        (Lookup::Name { org_name: Some(one), .. }, Lookup::Name { org_name: Some(other), .. }) if one != other => {
+        (Lookup::Name { org_name: one, .. }, Lookup::Name { org_name: other, .. }) if are_two(one, other) => {
             Identity::Other
         }
-        (Lookup::Name { .. }, Lookup::Id(_) | Lookup::Name { .. }) => Identity::Unknown,
+        (Lookup::InProject { project: one, .. }, Lookup::InProject { project: other, .. })
+            if are_two_projects(one, other, found) =>
+        {
+            Identity::Other
+        }
+        _ => Identity::Unknown,
+    }
+}
+
+fn are_two(one: &Option<String>, other: &Option<String>) -> bool {
+    one.as_ref().zip(other.as_ref()).is_some_and(|(one, other)| one != other)
+}
+
+/// Whether the provider that was found in `found_in` can't be in the project `claimed`.
+fn are_two_projects(claimed: &ProjectLookup, found_in: &ProjectLookup, found: &AiProvider) -> bool {
+    match (claimed, found_in) {
+        (ProjectLookup::Id(id), _) => found.owner != Some(*id),
+        (ProjectLookup::Name { .. }, ProjectLookup::Id(_)) => false,
+        (ProjectLookup::Name { name, org_name }, ProjectLookup::Name { name: other_name, org_name: other_org }) => {
+            name != other_name || are_two(org_name, other_org)
+        }
     }
 }
 

@@ -12,16 +12,16 @@ use super::policy;
 use super::snapshot::Versions;
 use super::target_run::TargetRun;
 use crate::aws::bedrock::Proven;
-use crate::braintrust::ai_secret::AiSecret;
+use crate::braintrust::ai_provider::AiProvider;
 use crate::braintrust::arrival::{self, NotArrived};
 use crate::braintrust::client::Braintrust;
-use crate::braintrust::layout::{self, PATCH};
+use crate::braintrust::layout;
 use crate::config::Destination;
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorClass, Service};
 use crate::report::{DestinationReport, iso8601};
 
-/// A reading older than this is repeated before the PATCH, because somebody may have changed the `ai_secret` since.
+/// A reading older than this is repeated before the PATCH, because somebody may have changed the provider since.
 const MAX_READING_AGE: Duration = Duration::from_secs(2);
 
 /// How long to wait between two attempts to complete a mixture.
@@ -41,7 +41,7 @@ enum Update {
 
 struct NotWritten {
     error: Error,
-    /// Whether the `ai_secret` was last seen with parts of two credentials.
+    /// Whether the provider was last seen with parts of two credentials.
     is_mixed: bool,
 }
 
@@ -64,11 +64,11 @@ impl Reading<'_> {
     }
 }
 
-/// Whether the `ai_secret`s show the credentials, whatever they held before.
+/// Whether the providers show the credentials, whatever they held before.
 pub fn verify_all(readings: &[Reading<'_>], credentials: &Credentials) -> Vec<DestinationReport> {
     let verify = |reading: &Reading<'_>| {
         let found = reading.writable()?;
-        let arrived = arrival::arrived(found.layout, credentials, None, &found.ai_secret);
+        let arrived = arrival::arrived(found.layout, credentials, None, &found.provider);
         Some(arrived.map(|()| Update::Written).map_err(|why| not_arrived(found, why)))
     };
     readings.iter().map(|reading| reading.report_update(verify(reading))).collect()
@@ -107,8 +107,8 @@ impl<'a> TargetRun<'a> {
             read_again = self.read_destination(destination).await?;
             &read_again
         };
-        let write = Write { run: self, destination, first: &first.ai_secret, found: latest, proven, fallback };
-        if write.is_superseded(&latest.ai_secret) {
+        let write = Write { run: self, destination, first: &first.provider, found: latest, proven, fallback };
+        if write.is_superseded(&latest.provider) {
             return Ok(Update::Superseded);
         }
         write.until_complete().await
@@ -119,9 +119,9 @@ impl<'a> TargetRun<'a> {
 struct Write<'a> {
     run: &'a TargetRun<'a>,
     destination: &'a Destination,
-    /// The `ai_secret` as it was read when the credentials were created.
-    first: &'a AiSecret,
-    /// The `ai_secret` as it was read last.
+    /// The provider as it was read when the credentials were created.
+    first: &'a AiProvider,
+    /// The provider as it was read last.
     found: &'a Writable,
     proven: Proven<'a>,
     fallback: Fallback,
@@ -154,7 +154,7 @@ impl Write<'_> {
             match self.patch(attempts.get() == 1).await {
                 Ok(update) => Ok(update),
                 Err(failed) => {
-                    // If the `ai_secret` was a mixture and can no longer be read, it counts as one still.
+                    // If the provider was a mixture and can no longer be read, it counts as one still.
                     is_mixed.set(failed.is_mixed || (is_mixed.get() && failed.error.is_transient()));
                     Err(failed.error)
                 }
@@ -165,12 +165,29 @@ impl Write<'_> {
             is_mixed.get() && is_passing && (attempts.get() < 2 || self.fallback == Fallback::Complete)
         };
         let deadline = self.run.deadline;
-        let written = deadline.retry_while(Service::Braintrust, PATCH, COMPLETION, may_repeat, attempt).await;
+        let written = deadline.retry_while(Service::Braintrust, self.call(), COMPLETION, may_repeat, attempt).await;
         written.map_err(|error| NotWritten { error, is_mixed: is_mixed.get() })
     }
 
-    fn arrived(&self, after: &AiSecret) -> Result<(), NotArrived> {
-        let (before, layout, credentials) = (&self.found.ai_secret, self.found.layout, self.proven.credentials());
+    fn call(&self) -> &'static str {
+        self.found.provider.place.patch()
+    }
+
+    fn expired(&self) -> Error {
+        let credentials = self.proven.credentials();
+        let end = credentials.expires_at.map(iso8601).unwrap_or_default();
+        Error::new(
+            ErrorClass::Conflict,
+            Service::Braintrust,
+            self.call(),
+            format!("{} expires at {end}, so soon that it was not written", credentials.id),
+            "The next scheduled run writes new credentials. If this continues, find out from duration_ms and the other \
+             errors what delays the runs",
+        )
+    }
+
+    fn arrived(&self, after: &AiProvider) -> Result<(), NotArrived> {
+        let (before, layout, credentials) = (&self.found.provider, self.found.layout, self.proven.credentials());
         let has_arrived_again = || match self.fallback {
             Fallback::Rewrite(at) => arrival::has_arrived_again(layout, credentials, at, before, after),
             Fallback::Restore | Fallback::Complete => false,
@@ -180,10 +197,10 @@ impl Write<'_> {
     }
 
     /// PATCHes all parts in one request. Braintrust's response has the changed object, which shows whether the
-    /// credentials arrived. If it doesn't show them or was lost, the `ai_secret` is read once more.
+    /// credentials arrived. If it doesn't show them or was lost, the provider is read once more.
     async fn patch(&self, is_first: bool) -> Result<Update, NotWritten> {
         let Self { run, destination, found, proven, .. } = self;
-        let (before, layout, credentials) = (&found.ai_secret, found.layout, proven.credentials());
+        let (before, layout, credentials) = (&found.provider, found.layout, proven.credentials());
         let is_superseded = Cell::new(false);
         let patch = async |api: Braintrust<'_>| {
             let check = async |may_have_arrived: bool| {
@@ -200,7 +217,7 @@ impl Write<'_> {
             Err(error) if error.is_transient() => Some(error),
             Err(refused) => return Err(refused.into()),
         };
-        let get = async |api: Braintrust<'_>| api.get(before.id).await;
+        let get = async |api: Braintrust<'_>| api.get(before.place, before.id).await;
         let after = run.services.braintrust(&destination.data_plane, run.deadline, get).await;
         let arrived = match (lost, after) {
             (None, after) => self.arrived(&after?).map_err(|why| not_arrived(found, why)),
@@ -212,7 +229,7 @@ impl Write<'_> {
     }
 
     /// Before a PATCH that waited for its permit, checks that the credentials are still worth writing and that nobody
-    /// has changed the `ai_secret` since it was read. The target's own region, or parts of these credentials, come from
+    /// has changed the provider since it was read. The target's own region, or parts of these credentials, come from
     /// an earlier attempt, whose response was lost or of which only a part was carried out.
     async fn check(
         &self,
@@ -222,13 +239,13 @@ impl Write<'_> {
     ) -> Result<(), Error> {
         let Self { run, found, proven, .. } = self;
         if !policy::is_worth_writing(run.now(), proven.credentials()) {
-            return Err(expired(proven.credentials()));
+            return Err(self.expired());
         }
         if found.read_at.elapsed() < MAX_READING_AGE {
             return Ok(());
         }
-        let (before, target) = (&found.ai_secret, run.target);
-        let now = api.get_under_permit(before.id).await?;
+        let (before, target) = (&found.provider, run.target);
+        let now = api.get_under_permit(before.place, before.id).await?;
         let layout = layout::choose(self.destination.layout, target.kind(), &now)?;
         let is_own = match arrival::arrived(found.layout, proven.credentials(), Some(before), &now) {
             Ok(()) => true,
@@ -243,41 +260,29 @@ impl Write<'_> {
         Err(Error::new(
             ErrorClass::Conflict,
             Service::Braintrust,
-            PATCH,
-            format!("somebody else changed the ai_secret {} while its rotation waited, so it was not written", now.id),
+            self.call(),
+            format!("somebody else changed the {now} while its rotation waited, so it was not written"),
             "The next scheduled run reads it again. If this continues, look for another writer",
         ))
     }
 
     /// Whether another run has written newer credentials meanwhile. With a staged secret, its stages order the runs.
-    fn is_superseded(&self, latest: &AiSecret) -> bool {
+    fn is_superseded(&self, latest: &AiProvider) -> bool {
         let (run, created_at) = (self.run, self.proven.credentials().created_at);
         run.target.secret_id().is_none() && arrival::is_superseded(created_at, self.first, latest, run.now())
     }
 }
 
-fn expired(credentials: &Credentials) -> Error {
-    let end = credentials.expires_at.map(iso8601).unwrap_or_default();
-    Error::new(
-        ErrorClass::Conflict,
-        Service::Braintrust,
-        PATCH,
-        format!("{} expires at {end}, so soon that it was not written", credentials.id),
-        "The next scheduled run writes new credentials. If this continues, find out from duration_ms and the other \
-         errors what delays the runs",
-    )
-}
-
 fn not_arrived(found: &Writable, NotArrived { problem, is_mixture }: NotArrived) -> NotWritten {
-    let id = found.ai_secret.id;
+    let provider = &found.provider;
     let problem =
         if is_mixture { "it shows parts of the old and of the new credentials, which don't work" } else { problem };
     let error = Error::new(
         ErrorClass::VerificationFailed,
         Service::Braintrust,
-        PATCH,
-        format!("Braintrust accepted the PATCH of the ai_secret {id}, but {problem}"),
-        "The next scheduled run tries again. If this continues, check that nothing else writes to this ai_secret, and \
+        provider.place.patch(),
+        format!("Braintrust accepted the PATCH of the {provider}, but {problem}"),
+        "The next scheduled run tries again. If this continues, check that nothing else writes to this provider, and \
          that the Braintrust URL (the parameter BraintrustApiUrl, or api_url) is that of the data plane that holds it",
     );
     NotWritten { error, is_mixed: is_mixture }

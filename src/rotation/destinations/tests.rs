@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::config::{DataPlane, Source, for_test};
+use crate::config::{DataPlane, ProviderLookup, Source, for_test};
 use crate::rotation::test_world::{World, in_hours};
 
 #[tokio::test(start_paused = true)]
@@ -47,7 +47,7 @@ fn two_destinations_are_one_ai_secret_whatever_they_are_called() {
         api_url: url.parse().unwrap(),
         api_key_secret_id: "braintrust".to_owned().try_into().unwrap(),
     };
-    let mut found = AiSecret::for_test(json!({}), None);
+    let mut found = AiProvider::for_test(json!({}), None);
     found.id = ID.parse().unwrap();
     found.name = "AWS Bedrock".to_owned();
     let (name, other_id) = ("AWS Bedrock", "22222222-2222-4222-8222-222222222222");
@@ -76,5 +76,55 @@ fn two_destinations_are_one_ai_secret_whatever_they_are_called() {
             earlier_claims: 1,
         };
         assert_eq!(identity(&claim, &destination, &found), expected, "{claimed:?} {own:?} {url}");
+    }
+}
+
+#[test]
+fn a_projects_provider_is_compared_by_its_id_its_name_and_its_project() {
+    const PROVIDER: &str = "11111111-1111-4111-8111-111111111111";
+    const PROJECT: &str = "ffffffff-ffff-ffff-ffff-ffffffffffff";
+    const OTHER_ID: &str = "22222222-2222-4222-8222-222222222222";
+    let lookup = |project: (&str, Option<&str>), provider: &str| Lookup::InProject {
+        project: match project.0.parse() {
+            Ok(id) => ProjectLookup::Id(id),
+            Err(_) => ProjectLookup::Name { name: project.0.to_owned(), org_name: project.1.map(str::to_owned) },
+        },
+        provider: match provider.parse() {
+            Ok(id) => ProviderLookup::Id(id),
+            Err(_) => ProviderLookup::Name(provider.to_owned()),
+        },
+    };
+    let data_plane = DataPlane {
+        api_url: "https://a".parse().unwrap(),
+        api_key_secret_id: "braintrust".to_owned().try_into().unwrap(),
+    };
+    let found = AiProvider {
+        id: PROVIDER.parse().unwrap(),
+        name: "AWS Bedrock".to_owned(),
+        ..AiProvider::of_a_project_for_test(json!({}))
+    };
+    let (name, bot, us, eu) = ("AWS Bedrock", "support-bot", Some("Acme US"), Some("Acme EU"));
+    for (claimed, own, expected) in [
+        (lookup((PROJECT, None), PROVIDER), lookup((bot, None), name), Identity::Same),
+        (lookup((bot, None), PROVIDER), lookup((PROJECT, None), PROVIDER), Identity::Same),
+        (lookup((PROJECT, None), OTHER_ID), lookup((PROJECT, None), name), Identity::Other),
+        (lookup((PROJECT, None), name), lookup((bot, None), name), Identity::Unknown),
+        (lookup((OTHER_ID, None), name), lookup((bot, None), name), Identity::Other),
+        (lookup((bot, None), name), lookup((PROJECT, None), name), Identity::Unknown),
+        (lookup((bot, us), name), lookup((bot, None), name), Identity::Unknown),
+        (lookup((bot, us), name), lookup((bot, eu), name), Identity::Other),
+        (lookup(("search", None), name), lookup((bot, None), name), Identity::Other),
+        (lookup((bot, None), "another name"), lookup((PROJECT, None), name), Identity::Other),
+        (Lookup::Name { name: name.to_owned(), org_name: None }, lookup((bot, None), name), Identity::Other),
+    ] {
+        let claim =
+            Claim { target: "other".to_owned().try_into().unwrap(), lookup: claimed, data_plane: data_plane.clone() };
+        let destination = Destination {
+            lookup: own,
+            data_plane: data_plane.clone(),
+            layout: crate::config::LayoutChoice::Auto,
+            earlier_claims: 1,
+        };
+        assert_eq!(identity(&claim, &destination, &found), expected, "{} {}", claim.lookup, destination.lookup);
     }
 }

@@ -15,6 +15,8 @@ fn credentials() -> Credentials {
     Credentials { id: "AKIANEW".to_owned(), created_at: now(), expires_at: None, secret }
 }
 
+const PATCH: &str = "PATCH /v1/ai_secret/{id}";
+
 async fn with_old_credentials(destinations: u128) -> World {
     World::with_access_keys().await.with_destinations(destinations).given(|state| state.store("AKIAOLD"))
 }
@@ -241,9 +243,9 @@ async fn a_reading_that_fails_does_not_hide_that_a_patch_was_lost() {
 
 #[tokio::test(start_paused = true)]
 async fn an_ai_secret_of_another_type_is_never_written() {
-    for provider in [json!("openai"), json!(null)] {
+    for type_name in [json!("openai"), json!(null)] {
         let world = with_old_credentials(2).await;
-        world.state().ai_secrets[0].json["type"] = provider;
+        world.state().ai_secrets[0].json["type"] = type_name;
         let reports = write(&world).await;
         assert_eq!(reports[0].error.as_ref().unwrap().class, ErrorClass::Conflict);
         assert_eq!(world.changes(), ["PATCH 2"]);
@@ -291,4 +293,32 @@ async fn credentials_are_verified_in_every_destination() {
     let classes: Vec<_> = reports.iter().map(|report| report.error.as_ref().map(|error| error.class)).collect();
     assert_eq!(classes, [Some(ErrorClass::VerificationFailed), None, Some(ErrorClass::NotFound)]);
     assert!(!reports[0].updated && reports[1].updated && !reports[2].updated);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_projects_provider_is_written_with_its_name_and_read_back_like_an_ai_secret() {
+    let world = with_old_credentials(2).await.in_a_project();
+    assert!(write(&world).await.iter().all(|report| report.updated && report.project.is_some()));
+    assert_eq!(world.state().in_braintrust(), ["AKIANEW"; 2]);
+    for fault in [Fault::LostResponse, Fault::StaleResponse] {
+        let world = with_old_credentials(1).await.in_a_project().always("PATCH", fault);
+        assert!(write(&world).await[0].updated);
+        assert_eq!(world.state().in_braintrust(), ["AKIANEW"]);
+    }
+    let world = with_old_credentials(1).await.in_a_project().always("PATCH", Fault::Ignored);
+    let (error, held) = failure(&world).await;
+    assert_eq!((error.class, error.call), (ErrorClass::VerificationFailed, "PATCH /v1/env_var/{id}"));
+    assert!(error.problem.contains("of the project") && held == "AKIAOLD", "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mixture_in_a_projects_provider_is_patched_once_more_and_then_reported() {
+    for field in ["secret", "metadata"] {
+        let world = with_old_credentials(1).await.in_a_project().once("PATCH", Fault::OnlyField(field));
+        assert!(write(&world).await[0].updated, "{field}");
+        assert_eq!((world.state().in_braintrust(), world.count("PATCH")), (vec!["AKIANEW"], 2), "{field}");
+        let world = with_old_credentials(1).await.in_a_project().always("PATCH", Fault::OnlyField(field));
+        let report = &write(&world).await[0];
+        assert!(!report.updated && report.is_mixed, "{field}");
+    }
 }
