@@ -23,8 +23,7 @@ def tell(stack, ai_secret, outputs, trigger, where=""):
     stop_at_failure(invocations, paper)
     print(*the_rotation(invocations, paper, datetime.now(UTC)), "", sep="\n")
     after, life = call_model(stack, ai_secret), lifetime(invocations[-1].report, datetime.now(UTC))
-    print(*provider("After", after, paper, life, where), "", sep="
-")
+    print(*provider("After", after, paper, life, where), "", sep="\n")
     print(*try_next(outputs, paper), sep="\n", flush=True)
 
 
