@@ -9,7 +9,7 @@ examples:
   python3 deploy.py                                             asks, deploys, rotates, and checks
   python3 deploy.py --stack rotator-eu --region eu-central-1    deploys a second stack
   python3 deploy.py --config deploy/rotator-eu.yaml             deploys what the file says, without questions (CI)
-  python3 deploy.py --stack rotator-eu --delete                 removes everything, after asking
+  python3 deploy.py --stack rotator-eu --delete                 deletes all but the logs, after asking
 
 exit status: 0 if it is deployed and rotates; 1 if nothing was deployed; 2 if it is deployed, but something is wrong
 """
@@ -53,11 +53,11 @@ PRICES = {"AWS::SecretsManager::Secret": 0.40, "AWS::CloudWatch::Alarm": 0.10, "
 DASHBOARD_PRICE, METRIC_PRICE, METRICS_PER_TARGET = 3.00, 0.30, 5
 # Lambda must leave this much concurrency unreserved in every account.
 MUST_STAY_UNRESERVED = 100
-# What the summary calls the resources, in one word for several types. Others have CloudFormation's name.
+# What the summary calls each type of resource. Other types have CloudFormation's name.
 RESOURCE_NAMES = {
     "AWS::CloudWatch::Alarm": "alarm",
     "AWS::CloudWatch::Dashboard": "dashboard",
-    "AWS::Events::Rule": "schedule",
+    "AWS::Events::Rule": "EventBridge rule",
     "AWS::IAM::ManagedPolicy": "IAM policy",
     "AWS::IAM::Policy": "IAM policy",
     "AWS::IAM::Role": "IAM role",
@@ -68,7 +68,9 @@ RESOURCE_NAMES = {
     "AWS::Logs::LogGroup": "log group",
     "AWS::SNS::Subscription": "subscription",
     "AWS::SNS::Topic": "topic",
+    "AWS::SNS::TopicPolicy": "topic policy",
     "AWS::SQS::Queue": "queue",
+    "AWS::SQS::QueuePolicy": "queue policy",
     "AWS::SecretsManager::RotationSchedule": "rotation schedule",
     "AWS::SecretsManager::Secret": "secret",
 }
@@ -80,7 +82,7 @@ DOMAINS = {
 }
 HOW_TO_MAKE_A_PROVIDER = """\
   The key sees no provider for Amazon Bedrock. In Braintrust, open Settings, AI providers, and add AWS Bedrock. Any
-  credentials do, because the first rotation replaces them. Save it, and press Enter here."""
+  credentials will do, because the first rotation replaces them. Save it, and press Enter here."""
 NO_CREDENTIALS = (
     "Unable to locate credentials",
     "could not be found",
@@ -179,7 +181,7 @@ def blank_config(template, stack):
             declared = template.parameters[name]
             lines += ["", *comment(declared.get("Description", ""))]
             if declared.get("NoEcho"):
-                lines += [f"# It isn't kept here. The environment variable {variable_of(name)} sets it."]
+                lines += [f"# This isn't kept here. Set it with the environment variable {variable_of(name)}."]
             lines += [f"#{name}: {format_value(str(declared.get('Default', '')))}"]
     return "\n".join(lines) + "\n"
 
@@ -254,7 +256,7 @@ class Template:
             yield group["Label"]["default"], names
         rest = [name for name in self.parameters if name not in grouped and name not in SET_HERE]
         if rest:
-            yield "Others", rest
+            yield "Other", rest
 
     def problem_with(self, name, value):
         """What is wrong with a parameter's value, or None."""
@@ -358,11 +360,11 @@ def monthly_cost(types, targets):
 
 def describe_cost(types, targets):
     types = list(types)
-    cost = f"{monthly_cost(types, targets or 0):.2f} $ a month"
+    cost = f"${monthly_cost(types, targets or 0):.2f} a month"
     if targets is None:
-        cost += f", {METRIC_PRICE * METRICS_PER_TARGET:.2f} $ more for each target"
+        cost += f", ${METRIC_PRICE * METRICS_PER_TARGET:.2f} more for each target"
     if "AWS::CloudWatch::Dashboard" in types:
-        cost += f", and {DASHBOARD_PRICE:.2f} $ for the dashboard if the account has three already"
+        cost += f", and ${DASHBOARD_PRICE:.2f} for the dashboard if the account has three already"
     return cost
 
 
@@ -779,14 +781,14 @@ class Questions:
             before = self.providers[names.index(self.before["AiSecretName"])]["id"]
         chosen = before if before in ids else ids[0] if len(ids) == 1 else None
         default = chosen and str(1 + [one["id"] for one in self.providers].index(chosen))
-        self.provider = ask("4. Which one is to be kept fresh", self._numbered_provider, default)
+        self.provider = ask("4. Which one should be kept fresh", self._numbered_provider, default)
         self.answers["AiSecretId"] = self.provider["id"]
 
     def _say_what_the_key_sees(self):
         names = ", ".join(sorted(self.organizations.values())) or "unknown"
         count = len(self.providers)
         print(f"  Organization: {names}. Bedrock providers: {count}.")
-        print("  Whether the key is an admin's shows in the first rotation: reading doesn't need one.")
+        print("  Any key can read these. The first rotation shows whether this one is an admin's.")
 
     def _look_again(self):
         key = self.api_key or self._read_secret(self.answers.get("BraintrustApiKeySecretArn") or self.deployed_secret)
@@ -1296,7 +1298,7 @@ class Deployment:
         if broken:
             hint = f" ({variable_of('BraintrustApiKey')} in the environment sets BraintrustApiKey.)"
             lines = [f"  {text}{hint if 'BraintrustApiKey or' in text else ''}" for text in broken]
-            raise Stop("\n".join([f"{name} gives parameters that don't go together:", *lines]))
+            raise Stop("\n".join([f"The parameters in {name} break the template's rules:", *lines]))
         return values, {key: config[key][0] for key in OWN_KEYS if key in config}
 
     def _reserved_concurrency(self):
@@ -1305,8 +1307,8 @@ class Deployment:
                 return {}
             reason = f"the account must keep {MUST_STAY_UNRESERVED} unreserved"
         except AwsError as error:
-            reason = f"deploy.py may not find out whether the account has enough ({error.code or error})"
-        print(f"  No concurrency is reserved for the function: {reason}. It is safe without.")
+            reason = f"your credentials may not read the account's limits ({error.code or error})"
+        print(f"  No concurrency is reserved for the function: {reason}. The function is safe without it.")
         return {"ReservedConcurrency": "0"}
 
     def _effective(self, values, deployed):
@@ -1355,7 +1357,7 @@ class Deployment:
         stack.remove_remains()
         bucket = values["CodeBucket"]
         ensure_bucket(self.aws, bucket, bucket == bucket_name(self.aws), tags)
-        self.interrupted = f"Interrupted. Nothing was deployed; the bucket {bucket} is there."
+        self.interrupted = f"Interrupted. Nothing was deployed, but the bucket {bucket} exists."
         print("Uploading the function and the template")
         values["CodeKey"] = upload(self.aws, bucket, stack.name, self.bundle.zips[values["Architecture"]])
         key = upload(self.aws, bucket, stack.name, self.bundle.template_file)
@@ -1365,7 +1367,7 @@ class Deployment:
         parameters = list(stack_parameters(self.template, values, deployed))
         effective = self._effective(values, deployed)
         if not stack.change(self.template, url, parameters, tags, len(self.template.created(effective))):
-            print("Nothing to change: the stack is already as the parameters say.")
+            print("Nothing to change: the stack already has these parameters and this release.")
         self.interrupted = f"Interrupted. The stack {stack.name} is deployed."
         return self._prove(stack, effective, is_new)
 
@@ -1379,9 +1381,9 @@ class Deployment:
             print("\n" + bedrock_role_command(values, outputs))
         print(f"\nDashboard  {dashboard_url(self.aws, outputs['DashboardName'])}")
         if values["AlarmEmail"] and is_unconfirmed(self.aws, outputs["AlarmTopicArn"], values["AlarmEmail"]):
-            print(f"Confirm the mail from AWS Notifications to {values['AlarmEmail']}. Alarms are not sent before.")
+            print(f"Confirm the email from AWS Notifications to {values['AlarmEmail']}. No alarm is sent before that.")
         ok = rotated and healthy
-        print("It is deployed and rotates." if ok else "It is deployed, but something is wrong: see above.")
+        print("The stack is deployed, " + ("and rotations work." if ok else "but something is wrong: see above."))
         return ok
 
 
@@ -1457,6 +1459,8 @@ class Deletion:
             print(f"  the IAM user {user}, with its access keys and API keys: whoever uses them loses access")
         if objects:
             print(f"  {len(objects)} uploaded files in the bucket {bucket}, and the bucket if no other stack uses it")
+        if any(one["ResourceType"] == "AWS::Logs::LogGroup" for one in resources):
+            print("The log group stays.")
         print("Braintrust keeps the last credentials. Temporary ones work until they expire, within the hour.")
 
     def _confirm(self, name):
@@ -1605,8 +1609,9 @@ def main(arguments):
             print(f"AWS: {error}{hint}\n{done}", file=sys.stderr)
             return 1 if done.startswith("Nothing") else 2
         except KeyboardInterrupt:
-            print(f"\n{work.interrupted if work else nothing}", file=sys.stderr)
-            return 1
+            done = work.interrupted if work else nothing
+            print(f"\n{done}", file=sys.stderr)
+            return 1 if "Nothing" in done else 2
 
 
 if __name__ == "__main__":

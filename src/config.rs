@@ -124,7 +124,7 @@ impl Config {
             // Security: it may be the wrong secret, whose content must not be repeated.
             let problem = if secret_id.is_some() { invalid.place } else { invalid.to_string() };
             let remedy = "Change the stack's parameter Targets, or the parameter that sets the field, or the secret in \
-                          TargetsSecretArn. docs/targets.schema.json describes every field of a target";
+                          TargetsSecretArn. docs/configuration.md describes every field of a target";
             Error::configuration(variable, problem, remedy)
         })
     }

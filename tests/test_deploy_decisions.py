@@ -106,7 +106,8 @@ def test_a_new_file_has_every_parameter_once_with_its_description_and_default(de
         assert text.count(f"\n#{name}: ") == 1, name
     assert "\n# How many days the logs are kept.\n#LogRetentionDays: 30\n" in text
     assert "\n# --- Alarms ---\n" in text
-    assert "BRAINTRUST_API_KEY sets it" in text and "FUNCTION_HTTPS_PROXY sets it" in text
+    for variable in ("BRAINTRUST_API_KEY", "FUNCTION_HTTPS_PROXY"):
+        assert f"Set it with the environment variable {variable}." in text
     # Uncommented, it is what the template has anyway.
     everything = deploy.parse_config(text.replace("\n#", "\n").replace("\n ", "\n# ").replace("\n---", "\n#"), "file")
     assert {name: value for name, (value, _) in everything.items() if name in template.parameters} == {
@@ -140,7 +141,7 @@ def test_the_cost_is_that_of_what_the_parameters_create(deploy, template, effect
 def test_targets_in_a_secret_cost_something_each(deploy, template, effective):
     values = effective(TargetsSecretArn="arn", AiSecretId="", RoleArns="arn")
     text = deploy.describe_cost(template.created(values).values(), deploy.targets_in(values))
-    assert "1.50 $ more for each target" in text
+    assert "$1.50 more for each target" in text
 
 
 def test_the_resources_are_counted_in_words(deploy):

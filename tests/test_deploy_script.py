@@ -75,9 +75,9 @@ def test_six_answers_deploy_and_rotate_in_two_minutes(installer, world, answers)
     assert len(re.findall(r"^[0-9]\. ", screen, re.MULTILINE)) == 6
     assert world.has_working_credentials(ai_secret)
     assert world.api_key not in screen
-    for shown in ("Account 000000000000", "Organization: Acme", "4.00 $ a month", "rotated", "#dashboards/dashboard/"):
+    for shown in ("Account 000000000000", "Organization: Acme", "$4.00 a month", "rotated", "#dashboards/dashboard/"):
         assert shown in screen
-    assert "Confirm the mail from AWS Notifications to on-call@example.com" in screen
+    assert "Confirm the email from AWS Notifications to on-call@example.com" in screen
 
 
 def test_the_answers_are_kept_without_the_key(installer, world, answers):

@@ -129,7 +129,7 @@ def test_bundles_of_different_sources_are_not_joined(of, tmp_path):
     template = (second / "cloudformation.json").read_text()
     (second / "cloudformation.json").write_text(template + "\n")
     done = run_tool("join_bundles.py", tmp_path / "joined", first, second)
-    assert done.returncode == 1 and "isn't what its SHA256SUMS says: cloudformation.json" in done.stderr, done
+    assert done.returncode == 1 and "doesn't match its SHA256SUMS: cloudformation.json" in done.stderr, done
     sums = subprocess.run("sha256sum $(ls -I SHA256SUMS)", shell=True, cwd=second, capture_output=True, check=True)
     (second / "SHA256SUMS").write_bytes(sums.stdout)
     done = run_tool("join_bundles.py", tmp_path / "joined", first, second)
@@ -188,7 +188,7 @@ def test_the_version_is_the_same_everywhere(plain, source):
 
 @pytest.mark.parametrize(
     ("version", "message"),
-    [("0.0.1", "Tag the commit that has the tag's version"), (None, "has no section for")],
+    [("0.0.1", "Tag a commit that has the tag's version"), (None, "has no section for")],
 )
 def test_a_release_needs_a_matching_tag_and_a_section_of_the_changelog(version, message, plain):
     done = run_tool("release_notes.py", version or plain["Metadata"]["Version"])

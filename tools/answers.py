@@ -120,7 +120,7 @@ def _block(target, page, now, command):
 def _credentials(target, now):
     if target["state"] == "never_rotated":
         return "none yet"
-    facts = [target.get("credential_id", "an ID that isn't known")]
+    facts = [target.get("credential_id", "unknown ID")]
     if "age_seconds" in target:
         facts.append(duration(max(0, target["age_seconds"])) + " old")
     if "expires_at" in target:
@@ -132,7 +132,7 @@ def _next_rotation(target, now):
     who = {"schedule": "by the schedule", "secrets_manager": "by Secrets Manager"}[target["rotated_by"]]
     time = target.get("next_rotation")
     if time is None:
-        return who + ", at a time that isn't known"
+        return who + ", at an unknown time"
     return "{}, {}".format("at the next scheduled run" if time == "next_scheduled_run" else when(time, now), who)
 
 
@@ -195,7 +195,7 @@ def _advice(target, command):
         # A scheduled run repairs this even if Secrets Manager rotates the secret.
         return "{} current credentials. To do that now: `{}`".format(text, command("rotate", TARGETS=name))
     if state == "unknown" and "error" not in target:
-        text = "The data plane doesn't say when the ai_secret last changed, so the age of its credentials isn't known."
+        text = "The data plane doesn't say when the ai_secret last changed, so the age of its credentials is unknown."
         return f"{text} To check everything else: `{doctor}`"
     return ""
 

@@ -38,7 +38,7 @@ def break_local_stack(function, what, page):
         broken[what] = who.take_away(what) if what != "ai_secret" else _overwrite(function.local)
         local_stack.remember(broken=broken)
     print(*page.paragraph(WHAT_BROKE[what].format(who=who.text)), "", sep="\n")
-    print("  make doctor  # finds that, and says how to mend it\n  make mend    # mends it")
+    print("  make doctor  # finds that, and says how to fix it\n  make mend    # mends it")
     return True
 
 
@@ -56,7 +56,7 @@ def mend_local_stack(function, page):
     if "ai_secret" in broken and not _rotate(function, page):
         return False
     local_stack.remember(broken={})
-    print("\n  make doctor  # finds no problem any more")
+    print("\n  make doctor  # finds no more problems")
     return True
 
 

@@ -58,7 +58,7 @@ def operate(action, stack, targets, fields):
     if action == "doctor":
         print(*answers.doctor(answer, page()), sep="\n")
         return answer["ok"]
-    # A forced rotation that Secrets Manager would have to do has not done what it was asked for.
+    # A forced rotation fails if it is left to Secrets Manager.
     not_done = add_secrets(function, answer) and "force" in fields
     print(*answers.report(answer, page(), datetime.now(UTC), command), sep="\n")
     return not failed and not not_done

@@ -1,7 +1,7 @@
 """Lays out text for a page of some width, with or without colors, which the caller chooses.
 
-Words, and with them ARNs, are never cut. Neither are commands, which stand between backticks. A line is longer than the
-page only if one of them alone is.
+Words, such as ARNs, are never cut, and neither are commands, which are in backticks. A line is longer than the page
+only if a single word or command is.
 """
 
 import re
@@ -24,7 +24,7 @@ class Page:
         return f"\x1b[{code}m{text}\x1b[0m" if self.colors else text
 
     def paragraph(self, text, indent="", first=None):
-        """Wraps a text. `first` replaces the indentation of the first line, and is as wide if its colors don't count.
+        """Wraps a text. `first` replaces the indentation of the first line, and is equally wide, apart from its colors.
 
         A command after a colon at the text's end gets a line of its own, ready to be copied.
         """

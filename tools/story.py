@@ -100,7 +100,7 @@ def outcome(invocation, now):
 def try_next(outputs, page):
     """The tour: break something, have it found, and mend it."""
     what = breakable(outputs)[0]
-    tour = [(f"make break WHAT={what}", WHAT_BREAKS[what]), ("make doctor", "finds that, and says how to mend it")]
+    tour = [(f"make break WHAT={what}", WHAT_BREAKS[what]), ("make doctor", "finds that, and says how to fix it")]
     tour += [("make mend", "mends it: make doctor finds nothing more")]
     width = max(len(command) for command, _ in tour)
     lines = [page.paint("Try next", BOLD), *(f"  {command:<{width}}  # {comment}" for command, comment in tour)]

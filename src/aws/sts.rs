@@ -78,7 +78,7 @@ fn explain(error: Error, role: &AssumeRole) -> Error {
     let arn = &role.role_arn;
     let external_id = match role.external_id {
         Some(_) => "requires the configured external ID (the parameter ExternalId, or the target's external_id)",
-        None => "requires no external ID, because none is configured (the parameter ExternalId does that)",
+        None => "requires no external ID, because none is configured (the parameter ExternalId, or external_id)",
     };
     let source_identity = role.source_identity.as_ref().map(|_| "sts:SetSourceIdentity");
     let session_tags = (!role.session_tags.is_empty()).then_some("sts:TagSession");

@@ -50,7 +50,7 @@ module "rotator" {
   bundle                        = local.bundle
   braintrust_api_key_secret_arn = var.braintrust_api_key_secret_arn
   ai_secret_name                = "AWS Bedrock"
-  alarm_email                   = "oncall@example.com"
+  alarm_email                   = "on-call@example.com"
 
   parameters = {
     BedrockRoleArn = "arn:aws:iam::${var.bedrock_account}:role/${local.role_name}"
@@ -58,7 +58,7 @@ module "rotator" {
   }
 }
 
-# The role trusts the function's role, so it comes second. Until it is there, rotations fail.
+# The role trusts the function's role, so it is created second. Until it exists, rotations fail.
 resource "aws_cloudformation_stack" "bedrock_role" {
   # checkov:skip=CKV_AWS_124:Terraform waits for the stack and reports its errors.
   provider      = aws.bedrock
