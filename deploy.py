@@ -22,6 +22,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import ssl
 import subprocess
 import sys
@@ -37,6 +38,8 @@ NAME = "bedrock-braintrust-rotator"
 ARCHITECTURES = ("x86_64", "arm64")
 SET_HERE = ("CodeKey",)
 OWN_KEYS = ("Region", "Tags")
+# The parameters by which a stack of this template is recognized, of whatever version.
+OF_EVERY_VERSION = {"BraintrustApiKeySecretArn", "BraintrustApiUrl"}
 REGION = r"[a-z]{2,}(-[a-z]+)+-[0-9]+"
 UUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 STACK_NAME = r"[A-Za-z][A-Za-z0-9-]{0,127}"
@@ -125,7 +128,8 @@ def parse_config(text, name):
         place = f"{name}, line {number}"
         parts = re.fullmatch(r"([A-Za-z][A-Za-z0-9]*):(?:\s+(.*))?", line.rstrip())
         if not parts:
-            raise Stop(f"{place}: found {shown(line)}. A line must be `Key: value`, a comment, or empty.")
+            # Security: neither here nor below is the text repeated, because it may be an API key.
+            raise Stop(f"{place}: A line must be `Key: value`, a comment, or empty.")
         key, value = parts[1], (parts[2] or "").strip()
         if key in found:
             raise Stop(f"{place}: {key} is there twice; line {found[key][1]} has it too. Remove one of them.")
@@ -148,15 +152,31 @@ def parse_value(text, place):
     else:
         value, rest = re.split(r"(?:^|\s+)#", text, maxsplit=1)[0], ""
         if re.match(r"[\[\]{}&*!|>%@`]|[-?:](\s|$)", value) or re.search(r":(\s|$)", value):
-            raise Stop(f"{place}: found {shown(value)}. A value must be a single text. Put it in 'quotes'.")
+            raise Stop(f"{place}: A value must be a single text. Put it in 'quotes'.")
         value = "" if value in ("~", "null") else value
     if not re.fullmatch(r"\s*(#.*)?", rest):
-        raise Stop(f"{place}: found {shown(rest)} after the closing quote. Only a comment may follow.")
+        raise Stop(f"{place}: Only a comment may follow the closing quote.")
     return value
 
 
 def shown(text):
-    return json.dumps(text.strip()[:60], ensure_ascii=False)
+    return json.dumps(printable(text.strip()[:60]), ensure_ascii=False)
+
+
+def printable(value):
+    """The text, or all texts in a value of JSON, without characters that control a terminal.
+
+    Whoever may name a provider in Braintrust could otherwise write what they like to the screen.
+    """
+    if isinstance(value, dict):
+        return {printable(key): printable(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [printable(one) for one in value]
+    return "".join(c if c.isprintable() else "\ufffd" for c in value) if isinstance(value, str) else value
+
+
+def printable_lines(text):
+    return "\n".join(map(printable, text.splitlines()))
 
 
 def format_value(value):
@@ -448,7 +468,7 @@ def can_reserve_concurrency(settings):
 
 class AwsError(Exception):
     def __init__(self, code, message):
-        super().__init__(f"{code}: {message}" if code else message)
+        super().__init__(printable_lines(f"{code}: {message}" if code else message))
         self.code = code
         self.message = message
 
@@ -518,11 +538,11 @@ class Aws:
         done = self.call("lambda", "invoke", options=[*options, str(answered)], variables={"AWS_MAX_ATTEMPTS": "1"})
         answer = json.loads(answered.read_text())
         if "FunctionError" not in done:
-            return answer, False
+            return printable(answer), False
         try:
-            return json.loads(answer["errorMessage"]), True
+            return printable(json.loads(answer["errorMessage"])), True
         except (ValueError, KeyError, TypeError):
-            return answer.get("errorMessage", answer), True
+            return printable(answer.get("errorMessage", answer)), True
 
 
 def aws_error(text):
@@ -562,7 +582,7 @@ class Braintrust:
         request = urllib.request.Request(f"{self.url}{path}?{urllib.parse.urlencode(query)}", headers=headers)
         try:
             with self._opener.open(request, timeout=20) as answer:
-                return json.loads(answer.read(10_000_000))
+                return printable(json.loads(answer.read(10_000_000)))
         except urllib.error.HTTPError as error:
             raise BraintrustError(error.code, error.headers.get("Content-Type", "")) from None
         except ValueError:
@@ -874,7 +894,7 @@ class Bundle:
         lines = [line.split() for line in sums.read_text().splitlines() if line]
         expected = {name.lstrip("*"): digest for digest, name in lines}
         for file in (self.template_file, *self.zips.values()):
-            if file.name in expected and sha256(file) != expected[file.name]:
+            if sha256(file) != expected.get(file.name):
                 raise Stop(f"{file} is damaged: its SHA-256 isn't the one in {sums}. Download the release again.")
 
     def architecture(self, wanted):
@@ -988,6 +1008,16 @@ class Stack:
             return {}
         return {one["ParameterKey"]: one["ParameterValue"] for one in self.found.get("Parameters", [])}
 
+    def refuse_another_template(self):
+        """Otherwise a name that is taken would cost whatever has it all of its resources."""
+        names = {one["ParameterKey"] for one in (self.found or {}).get("Parameters", [])}
+        # A stack in review has no resources, and may have no parameters yet.
+        if self.found and self.status != "REVIEW_IN_PROGRESS" and not OF_EVERY_VERSION <= names:
+            raise Stop(
+                f"The stack {self.name} is something else, not a {NAME}. Choose another name with --stack, or delete it "
+                "yourself."
+            )
+
     def outputs(self):
         return {one["OutputKey"]: one["OutputValue"] for one in self.found.get("Outputs", [])}
 
@@ -1027,7 +1057,7 @@ class Stack:
             reason = described.get("StatusReason", "")
             if "didn't contain changes" in reason or "No updates are to be performed" in reason:
                 return False
-            raise Stop(f"CloudFormation refuses the change: {reason}")
+            raise Stop(f"CloudFormation refuses the change: {printable_lines(reason)}")
         if is_update:
             show_changes(described.get("Changes", []))
             number_of_resources = len(described.get("Changes", []))
@@ -1109,6 +1139,7 @@ def why_it_failed(name, status, failures, stack):
         reason = f"{first['LogicalResourceId']} ({first['ResourceType']}): {first.get('ResourceStatusReason', '')}"
     else:
         reason = (stack or {}).get("StackStatusReason", "CloudFormation gives no reason.")
+    reason = printable_lines(reason)
     if status == "ROLLBACK_COMPLETE":
         outcome = "CloudFormation has removed everything again, and the next deployment replaces the empty stack."
     elif status == "UPDATE_ROLLBACK_COMPLETE":
@@ -1238,6 +1269,7 @@ class Deployment:
 
     def _open(self, name):
         stack = Stack(self.aws, name)
+        stack.refuse_another_template()
         stack.refuse_what_cannot_be_updated()
         return stack
 
@@ -1345,7 +1377,7 @@ class Deployment:
                 if name not in ("CodeBucket", "CodeKey"):
                     print(f"  Changes    {name}: {change}")
         kept = [
-            f"{name}={value}"
+            f"{name}={printable(value)}"
             for name, value in changed_from_default(self.template, deployed).items()
             if name not in values and not self._is_hidden(name)
         ]
@@ -1422,9 +1454,10 @@ class Deletion:
             raise Stop("The region is unknown. Give --region.")
         sign_in(self.aws, region)
         stack = Stack(self.aws, self.options.stack)
+        stack.refuse_another_template()
         bucket = config.get("CodeBucket", ("",))[0] or stack.parameters().get("CodeBucket") or bucket_name(self.aws)
         resources = self._resources(stack)
-        objects = self._objects(bucket, f"{stack.name}/")
+        objects = self._uploaded(bucket, stack.name)
         if not stack.found and not objects:
             raise Stop(f"There is no stack {stack.name} in {region}, account {self.aws.account}.")
         if stack.found and stack.found.get("EnableTerminationProtection"):
@@ -1541,8 +1574,14 @@ class Deletion:
         found = listed.get("Versions", []) + listed.get("DeleteMarkers", [])
         return [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in found]
 
+    def _uploaded(self, bucket, stack):
+        """What `upload` has put there. In a bucket of your own, other files may have the same prefix."""
+        names = [f"{NAME}-{architecture}.zip" for architecture in ARCHITECTURES] + ["cloudformation.json"]
+        pattern = rf"{stack}/[0-9a-f]{{16}}/({'|'.join(map(re.escape, names))})"
+        return [one for one in self._objects(bucket, f"{stack}/") if re.fullmatch(pattern, one["Key"])]
+
     def _empty_bucket(self, bucket, stack):
-        objects = self._objects(bucket, f"{stack}/")
+        objects = self._uploaded(bucket, stack)
         for start in range(0, len(objects), 1000):
             batch = {"Objects": objects[start : start + 1000], "Quiet": True}
             request = {"Bucket": bucket, "Delete": batch, "ExpectedBucketOwner": self.aws.account}
@@ -1552,7 +1591,7 @@ class Deletion:
         if bucket != bucket_name(self.aws):
             print(f"The bucket {bucket} stays, because deploy.py didn't create it.")
         elif self._objects(bucket):
-            print(f"The bucket {bucket} stays, because other stacks use it.")
+            print(f"The bucket {bucket} stays, because it has other files.")
         elif objects:
             self.aws.call("s3api", "delete-bucket", {"Bucket": bucket, "ExpectedBucketOwner": self.aws.account})
             print(f"Deleted the bucket {bucket}")
@@ -1591,7 +1630,16 @@ def options_of(arguments):
     return options
 
 
+def end_on_signals():
+    """As by Ctrl-C. Otherwise the file with the API key that the AWS CLI is reading would stay."""
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+            signal.signal(number, signal.default_int_handler)
+
+
 def main(arguments):
+    end_on_signals()
     is_deletion, work = "--delete" in arguments, None
     nothing = "Nothing was deleted." if is_deletion else "Nothing was deployed."
     with tempfile.TemporaryDirectory(prefix=f"{NAME}-") as folder:

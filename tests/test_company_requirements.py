@@ -170,7 +170,12 @@ def test_a_deployer_can_be_made_to_use_the_boundary(world):
     deployer = deployer.client("iam", endpoint_url=world.aws.url)
     role = {"RoleName": f"made-by-{user}", "AssumeRolePolicyDocument": json.dumps(everything)}
     another = new_boundary(world)
+    # Such as the roles of a stack that an administrator has deployed before there was a boundary.
+    without = {"RoleName": f"made-before-{user}", "PolicyName": "everything", "PolicyDocument": json.dumps(everything)}
+    iam.create_role(RoleName=without["RoleName"], AssumeRolePolicyDocument=json.dumps(everything))
     for refused in (
+        lambda: deployer.put_role_policy(**without),
+        lambda: deployer.attach_role_policy(RoleName=without["RoleName"], PolicyArn=another),
         lambda: deployer.create_role(**role),
         lambda: deployer.create_role(**role, PermissionsBoundary=another),
         lambda: deployer.create_user(UserName=f"made-by-{user}"),

@@ -62,6 +62,20 @@ def test_a_value_is_read_as_it_was_written_by_this_script_and_by_yaml(deploy, va
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        "BraintrustApiKey=sk-secret", "sk-secret", "BraintrustApiKey:sk-secret", "BraintrustApiKey: [sk-secret]",
+        "BraintrustApiKey: 'sk-secret", 'BraintrustApiKey: "sk-secret', "BraintrustApiKey: '' sk-secret",
+        "HttpsProxy: @sk-secret", "HttpsProxy http://user:sk-secret@proxy",
+    ],
+)  # fmt: skip
+def test_a_line_that_cannot_be_read_is_not_repeated_because_it_may_hold_a_secret(deploy, line):
+    with pytest.raises(deploy.Stop) as stopped:
+        deploy.parse_config(f"{line}\n", "file")
+    assert "file, line 1: " in str(stopped.value) and "secret" not in str(stopped.value)
+
+
+@pytest.mark.parametrize(
     ("line", "value"),
     [
         ("Key: a # comment", "a"),
@@ -81,15 +95,15 @@ def test_a_line_is_read_as_yaml_reads_it(deploy, line, value):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("Key", 'file, line 1: found "Key". A line must be `Key: value`'),
-        ("Key: a\n  nested: b", 'line 2: found "nested: b"'),
-        ("Key: [a, b]", 'found "[a, b]". A value must be a single text'),
+        ("Key", "file, line 1: A line must be `Key: value`"),
+        ("Key: a\n  nested: b", "line 2: A line must be `Key: value`"),
+        ("Key: [a, b]", "line 1: Key: A value must be a single text"),
         ("Key: |", "A value must be a single text"),
         ("Key: - a", "A value must be a single text"),
         ("Key: a: b", "A value must be a single text"),
         ('Key: "a', "is not valid JSON"),
         ("Key: 'a", "the closing ' is missing"),
-        ('Key: "a" b', 'found "b" after the closing quote'),
+        ('Key: "a" b', 'Only a comment may follow the closing quote'),
         ("Key: a\nKey: b", "line 2: Key is there twice; line 1 has it too"),
     ],
 )

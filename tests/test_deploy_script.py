@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import time
 import uuid
 
@@ -390,7 +391,7 @@ def test_delete_keeps_the_bucket_that_another_stack_uses(with_key, world, stack,
         output, status = with_key.deploy(name, **lines())
         assert status == 0, output
     output, status = with_key.run("--stack", stack, "--delete", "--yes")
-    assert status == 0 and "stays, because other stacks use it" in output, output
+    assert status == 0 and "stays, because it has other files" in output, output
     [bucket] = world.client("s3").list_buckets()["Buckets"]
     kept = world.client("s3").list_objects_v2(Bucket=bucket["Name"])["Contents"]
     assert {one["Key"].partition("/")[0] for one in kept} == {f"{stack}-eu"}
@@ -401,6 +402,65 @@ def test_delete_of_a_stack_that_is_not_there_says_so(installer, stack):
     assert status == 1 and f"There is no stack {stack} in us-east-1" in output and "Nothing was deleted." in output
 
 
+def test_a_stack_of_something_else_is_neither_updated_nor_deleted(with_key, world, stack, lines, status_of):
+    topic = {"Resources": {"Topic": {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": stack}}}}
+    world.client("cloudformation").create_stack(StackName=stack, TemplateBody=json.dumps(topic))
+    output, status = with_key.deploy(stack, **lines())
+    assert status == 1 and f"The stack {stack} is something else" in output and "Nothing was deployed." in output
+    output, status = with_key.run("--stack", stack, "--delete", "--yes")
+    assert status == 1 and f"The stack {stack} is something else" in output and "Nothing was deleted." in output
+    assert status_of(stack) == "CREATE_COMPLETE"
+    assert [one for one in world.client("sns").list_topics()["Topics"] if one["TopicArn"].endswith(f":{stack}")]
+
+
+def test_delete_leaves_the_other_files_in_a_bucket_of_your_own(with_key, world, stack, lines):
+    s3, bucket = world.client("s3"), f"own-{stack}"
+    s3.create_bucket(Bucket=bucket)
+    # Among them is what the Terraform module uploads.
+    others = {f"{stack}/notes.txt", f"{stack}/{64 * 'a'}.zip", f"{stack}/0123456789abcdef/notes.txt"}
+    for key in others:
+        s3.put_object(Bucket=bucket, Key=key)
+    output, status = with_key.deploy(stack, **lines(CodeBucket=bucket))
+    assert status == 0, output
+    output, status = with_key.run("--stack", stack, "--delete", "--yes")
+    assert status == 0 and "2 uploaded files" in output, output
+    kept = {one["Key"] for one in s3.list_objects_v2(Bucket=bucket)["Contents"]}
+    for key in kept:
+        s3.delete_object(Bucket=bucket, Key=key)
+    s3.delete_bucket(Bucket=bucket)
+    assert kept == others
+
+
+def test_a_name_cannot_control_the_terminal(installer, world, answers):
+    world.new_ai_secret(name="Bed\x1b]0;owned\x07\x9b2Jrock\n6. Deploy? [Y/n]: \u202e")
+    screen, status = installer.type(answers=answers(**{"6": "n"}))
+    assert status == 1 and "rock" in screen, screen
+    assert not set(screen) & set("\x1b\x07\x9b\u202e") and screen.count("\n6. Deploy?") == 1, screen
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_leaves_no_file_with_the_key(with_key, world, stack, lines, tmp_path, name):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with_key.variables["TMPDIR"] = str(temporary)
+    world.aws.fail("cloudformation:CreateChangeSet", Delay(30), times=None)
+
+    def has_key():
+        return [file for file in temporary.rglob("request.json") if world.api_key in file.read_text()]
+
+    process = with_key.start(stack, **lines())
+    try:
+        while not has_key():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(getattr(signal, name))
+        output, _ = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == 1 and "Interrupted. Nothing was deployed" in output
+    assert list(temporary.iterdir()) == []
+
+
 def test_a_damaged_bundle_deploys_nothing(with_key, stack, lines, status_of, bundle, tmp_path):
     copy = tmp_path / "damaged"
     copy.mkdir()
@@ -409,6 +469,10 @@ def test_a_damaged_bundle_deploys_nothing(with_key, stack, lines, status_of, bun
     with (copy / "cloudformation.json").open("a") as template:
         template.write("\n")
     with_key.bundle = copy
+    output, status = with_key.deploy(stack, **lines())
+    assert status == 1 and "cloudformation.json is damaged" in output
+    sums = copy / "SHA256SUMS"
+    sums.write_text("".join(line for line in sums.read_text().splitlines(True) if "cloudformation" not in line))
     output, status = with_key.deploy(stack, **lines())
     assert status == 1 and "cloudformation.json is damaged" in output
     (copy / "cloudformation.json").unlink()

@@ -203,3 +203,26 @@ def test_the_notes_of_a_release_are_its_section_of_the_changelog(tmp_path):
     )
     done = run_tool(tmp_path / "tools/release_notes.py", "1.2.3")
     assert (done.returncode, done.stdout) == (0, "- this\n")
+
+
+def test_only_a_commit_of_main_is_released(tmp_path):
+    workflow = yaml_parse((ROOT / ".github/workflows/release.yml").read_text())
+    [check] = [step["run"] for step in workflow["jobs"]["build"]["steps"] if "merge-base" in step.get("run", "")]
+    ours = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
+
+    def git(*arguments, folder=tmp_path / "origin"):
+        subprocess.run(["git", *ours, *arguments], cwd=folder, check=True, capture_output=True)
+
+    (tmp_path / "origin").mkdir()
+    git("init", "--initial-branch", "main")
+    git("commit", "--allow-empty", "--message", "one")
+    git("tag", "v1")
+    git("commit", "--allow-empty", "--message", "two")
+    git("checkout", "-b", "another", "v1")
+    git("commit", "--allow-empty", "--message", "unreviewed")
+    git("tag", "v2")
+    git("clone", "origin", "clone", folder=tmp_path)
+    for tag, status in (("v1", 0), ("v2", 1)):
+        git("checkout", tag, folder=tmp_path / "clone")
+        done = subprocess.run(["bash", "-e", "-c", check], cwd=tmp_path / "clone", capture_output=True, text=True)
+        assert done.returncode == status and ("is not on main" in done.stdout) == bool(status), done

@@ -47,9 +47,24 @@ class Installer:
 
     def deploy(self, stack: str, **lines: str) -> tuple[str, int]:
         """Without questions, with these lines in the file."""
+        return self.run("--config", self._write_config(stack, lines))
+
+    def start(self, stack: str, **lines: str) -> subprocess.Popen:
+        """Like `deploy`, but doesn't wait for the end."""
+        return subprocess.Popen(
+            self._command(["--config", self._write_config(stack, lines)]),
+            env=self._environment(),
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def _write_config(self, stack: str, lines: dict[str, str]) -> str:
         self.config(stack).parent.mkdir(exist_ok=True)
         self.config(stack).write_text("".join(f"{key}: {value}\n" for key, value in lines.items()))
-        return self.run("--config", f"deploy/{stack}.yaml")
+        return f"deploy/{stack}.yaml"
 
     def _command(self, arguments) -> list[str]:
         return [sys.executable, str(self.bundle / "deploy.py"), *arguments]
