@@ -485,7 +485,11 @@ def secrets_in(environment, template):
 
 def with_other_of_pairs_emptied(given, deployed):
     values = dict(given)
+    # A project can need its organization beside an ID.
+    has_project = given.get("BraintrustProject", deployed.get("BraintrustProject"))
     for one, other in PAIRS:
+        if other == "BraintrustOrgName" and has_project:
+            continue
         for set_one, unset in ((one, other), (other, one)):
             if given.get(set_one) and unset not in given and deployed.get(unset):
                 values[unset] = ""

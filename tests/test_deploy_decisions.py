@@ -194,6 +194,8 @@ def test_the_value_of_a_secret_is_not_shown(template):
         ({"BraintrustApiKeySecretArn": "arn"}, {"BraintrustApiKey": "****"}, {"BraintrustApiKey"}),
         ({"AlarmEmail": ""}, {"AlarmTopicArn": "arn"}, set()),
         ({"LogRetentionDays": "7"}, {"AiSecretId": "1"}, set()),
+        ({"AiSecretId": "5f1c"}, {"BraintrustProject": "support-bot", "BraintrustOrgName": "Acme"}, []),
+        ({"AiSecretId": "5f1c", "BraintrustProject": ""}, {"BraintrustProject": "p", "BraintrustOrgName": "Acme"}, ["BraintrustOrgName"]),
     ],
 )  # fmt: skip
 def test_a_value_empties_the_deployed_one_that_it_replaces(deploy, given, deployed, emptied):

@@ -11,11 +11,11 @@ use crate::aws::secrets_manager::{Label, Stages, TimedLabel};
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorClass};
 use crate::report::{Outcome, TargetReport};
-use crate::rotation::destinations::Fallback;
 use crate::rotation::policy;
 use crate::rotation::snapshot::Snapshot;
 use crate::rotation::staged_run::{OTHER_RUN, StagedRun};
 use crate::rotation::target_run::TargetRun;
+use crate::rotation::writing::Fallback;
 
 const ROTATE_INSTEAD: &str = "Rotate instead, with force (the stack's output ForceCommand, or FORCE=true with make \
                               rotate). If both keys are in use, that works after the overlap";

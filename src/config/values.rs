@@ -72,7 +72,7 @@ checked_text! {
         |name| format!("found {name:?}; expected an IAM user's name, without its path");
     ModelId: |id| !id.is_empty(),
         |_| "expected a model ID".to_owned();
-    /// The name of an `ai_secret` or of an organization.
+    /// The name of an `ai_secret`, of an organization, or of a project, or a project's ID.
     Name: |name| !name.is_empty(),
         |_| "it may not be empty".to_owned();
     /// The name or ARN of a Secrets Manager secret.
@@ -133,7 +133,12 @@ fn name(id: &str) -> &str {
     id.rsplit(':').next().unwrap_or(id)
 }
 
-/// The ID of an `ai_secret`.
+/// A UUID as Braintrust writes it. Without hyphens, it may be a name.
+pub(super) fn hyphenated_uuid(text: &str) -> Option<Uuid> {
+    Uuid::parse_str(text).ok().filter(|id| text.eq_ignore_ascii_case(&id.to_string()))
+}
+
+/// The ID of an `ai_secret` or of a project's provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String")]
