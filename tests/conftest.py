@@ -1,6 +1,7 @@
 """The fixtures of the black-box tests: the local AWS, one test's world, and deployed stacks."""
 
 import contextlib
+import os
 import uuid
 from collections import Counter
 
@@ -13,6 +14,10 @@ from support.paths import MINISTACK, TEMPLATE
 from support.release_bundle import make_bundle
 from support.tls import private_ca
 from support.world import World
+
+# `make test` passes these on. Without them, a `make` that a test starts prints what it prints in a terminal.
+for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"):
+    os.environ.pop(name, None)
 
 
 def pytest_xdist_auto_num_workers(config):
