@@ -11,6 +11,8 @@ FUZZ_SECONDS := 30
 # Empty here, so that the environment sets none of them: a variable goes after `make`.
 T :=
 FORCE :=
+DRY_RUN :=
+REACTIVATE :=
 TARGETS :=
 WHAT :=
 ARGS :=
@@ -24,7 +26,8 @@ endif
 quote = '$(subst ','\'',$1)'
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 PROBLEM := $(shell $(PYTHON) tools/variables.py '$(MAKECMDGOALS)' '$(filter-out MAKEFLAGS -*-%,$(GIVEN))' \
-  '$(ORIGIN_OF_STACK)' $(foreach name,KIND TRIGGER ARCH FORCE,$(call quote,$(name)=$($(name)))) 2>&1)
+  '$(ORIGIN_OF_STACK)' \
+  $(foreach name,KIND TRIGGER ARCH FORCE DRY_RUN REACTIVATE,$(call quote,$(name)=$($(name)))) 2>&1)
 ifeq ($(PROBLEM),)
 PROBLEM := $(shell $(PYTHON) tools/prerequisites.py '$(MAKECMDGOALS)')
 endif
@@ -34,14 +37,17 @@ endif
 
 TOOLS := .tools/sam/installed
 LOCAL_AWS := .tools/ministack/installed
+# Only where its library can be installed: see tools/terraform.in.
+TERRAFORM := $(if $(filter x86_64,$(shell uname -m)),$(shell \
+  getconf GNU_LIBC_VERSION | awk '$$2 >= 2.35 { print ".tools/terraform/installed" }'))
 BUILT := .aws-sam/build/template.yaml
 WITH_TOOLS := @.tools/sam/bin/python
 WITH_LOCAL_AWS := @.tools/ministack/bin/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run status doctor rotate rollback break stop test test-fast test-independent lint build invoke deploy \
-  release bench fuzz mutants sbom reproducible docs lock clean
+.PHONY: help run status doctor rotate rollback break mend stop test test-fast test-independent lint build invoke deploy \
+  release advisories bench fuzz mutants sbom reproducible docs pictures lock clean
 
 help:
 	@echo "make GOAL, where GOAL is one of"
@@ -52,40 +58,48 @@ help:
 run: ## Deploy to a local AWS, rotate KIND (temporary) by TRIGGER (schedule or rotation), and show the result
 	@$(PYTHON) tools/try_it.py $(KIND) $(TRIGGER)
 break: $(LOCAL_AWS) ## Break WHAT (trust, bedrock or ai_secret) in what `make run` left running
-	$(WITH_LOCAL_AWS) tools/operate.py break '' $(call quote,$(WHAT))
+	$(WITH_LOCAL_AWS) tools/operate.py break $(call quote,$(WHAT))
+mend: $(LOCAL_AWS) ## Mend what `make break` broke
+	$(WITH_LOCAL_AWS) tools/operate.py mend
 stop: ## Stop what `make run` left running or is starting
 	@$(PYTHON) tools/stop.py
 
 ##@ Install it in your AWS account
-deploy: $(BUILT) ## Deploy to your AWS account; asks for the parameters, or takes sam's arguments from ARGS
-	$(WITH_TOOLS) tools/deploy.py $(ARGS)
+deploy: release ## Deploy to your AWS account; asks six questions, or takes deploy.py's options from ARGS
+	@$(PYTHON) deploy.py $(ARGS)
 release: $(BUILT) ## Write dist/: the function's zip file, a plain template, deploy.py, an SBOM and checksums
 	$(WITH_TOOLS) tools/release.py $(ARCH)
 
 ##@ Operate it: the deployed STACK, or else what `make run` left running
-status: $(LOCAL_AWS) ## Show the targets
-	$(WITH_LOCAL_AWS) tools/operate.py status $(call quote,$(STACK)) ''
-doctor: $(LOCAL_AWS) ## Check everything that a rotation needs
-	$(WITH_LOCAL_AWS) tools/operate.py doctor $(call quote,$(STACK)) ''
-rotate: $(LOCAL_AWS) ## Rotate TARGETS (a,b; default: all) now; with FORCE=true, also those that are not due
-	$(WITH_LOCAL_AWS) tools/operate.py $(if $(FORCE),force,rotate) $(call quote,$(STACK)) $(call quote,$(TARGETS))
-rollback: $(LOCAL_AWS) ## Restore the previous credentials of TARGETS (a,b)
-	$(WITH_LOCAL_AWS) tools/operate.py rollback $(call quote,$(STACK)) $(call quote,$(TARGETS))
+status: $(LOCAL_AWS) ## Show TARGETS (a,b; default: all)
+	$(WITH_LOCAL_AWS) tools/operate.py status $(call quote,$(STACK)) $(call quote,$(TARGETS))
+doctor: $(LOCAL_AWS) ## Check everything that a rotation of TARGETS needs
+	$(WITH_LOCAL_AWS) tools/operate.py doctor $(call quote,$(STACK)) $(call quote,$(TARGETS))
+rotate: $(LOCAL_AWS) ## Rotate TARGETS now; with FORCE=true, also those that are not due; DRY_RUN=true only tells
+	$(WITH_LOCAL_AWS) tools/operate.py rotate $(call quote,$(STACK)) $(call quote,$(TARGETS)) \
+	  $(if $(FORCE),force) $(if $(DRY_RUN),dry_run)
+rollback: $(LOCAL_AWS) ## Restore the previous credentials of TARGETS; also DRY_RUN=true, REACTIVATE=true
+	$(WITH_LOCAL_AWS) tools/operate.py rollback $(call quote,$(STACK)) $(call quote,$(TARGETS)) \
+	  $(if $(DRY_RUN),dry_run) $(if $(REACTIVATE),reactivate)
 
 ##@ Change it
-test: $(if $(T),,lint) $(BUILT) $(LOCAL_AWS) ## Run the lints and all tests; with T='name or name', only matching tests
+test: $(if $(T),,lint) $(BUILT) $(LOCAL_AWS) .tools/awscli/installed ## Run the lints and all tests; with T='a or b', only those
 	$(WITH_TOOLS) tools/run_tests.py $(if $(T),matching $(call quote,$(T)),all)
 test-fast: lint $(LOCAL_AWS) ## Run the lints, the Rust tests, and a rotation of each kind of credentials
 	$(WITH_TOOLS) tools/run_tests.py fast
 test-independent: $(BUILT) .tools/moto/installed ## Rotate on moto, an independent AWS, and say what can't be tested on it
 	$(WITH_TOOLS) tools/run_tests.py independent
-lint: $(TOOLS) .tools/checkov/installed .tools/lint/installed ## Check format, lints, documents, licenses, templates, workflows
+lint: $(TOOLS) .tools/checkov/installed .tools/lint/installed $(TERRAFORM) ## Check format, lints, documents, licenses, templates, workflows
 	$(WITH_TOOLS) tools/lint.py
 build: $(BUILT) ## Build the function for ARCH (this machine's), if its sources have changed
 invoke: $(BUILT) $(LOCAL_AWS) ## Send EVENT (events/schedule.json) to the function on this machine
 	$(WITH_TOOLS) tools/invoke.py $(call quote,$(EVENT))
+advisories: $(TOOLS) ## Check the crates for known vulnerabilities, in RustSec's database on GitHub
+	$(WITH_TOOLS) tools/step.py "cargo deny" -- cargo deny --locked check advisories
 bench: $(BUILT) $(LOCAL_AWS) ## Measure the function, and compare it with one in Python and one that does nothing
 	$(WITH_TOOLS) bench/bench.py $(ARCH)
+pictures: $(BUILT) $(LOCAL_AWS) ## Draw docs/pictures from the template and from runs on the local stack
+	$(WITH_TOOLS) tools/draw.py
 fuzz: .tools/cargo/bin/cargo-fuzz ## Fuzz everything that reads input, for FUZZ_SECONDS (30) each
 	@$(PYTHON) tools/fuzz.py $(call quote,$(FUZZ_SECONDS))
 mutants: $(LOCAL_AWS) $(TOOLS) .tools/cargo/bin/cargo-mutants ## Check that tests notice code changes; takes hours

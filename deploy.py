@@ -26,6 +26,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 import urllib.error
 import urllib.parse
@@ -197,7 +198,7 @@ def updated_config(text, values):
     for key, value in values.items():
         line = f"{key}: {format_value(value)}"
         for pattern in (rf"^{key}:.*$", rf"^#{key}:.*$"):
-            text, replaced = re.subn(pattern, lambda _: line, text, count=1, flags=re.MULTILINE)
+            text, replaced = re.subn(pattern, lambda _, line=line: line, text, count=1, flags=re.MULTILINE)
             if replaced:
                 break
         else:
@@ -248,7 +249,7 @@ class Template:
         """The labels of the groups of parameters, and the names in each."""
         grouped = set()
         for group in self._interface.get("ParameterGroups", []):
-            names = [name for name in group["Parameters"] if name in self.parameters]
+            names = [name for name in group["Parameters"] if name in self.parameters and name not in SET_HERE]
             grouped.update(names)
             yield group["Label"]["default"], names
         rest = [name for name in self.parameters if name not in grouped and name not in SET_HERE]
@@ -372,6 +373,11 @@ def describe_resources(types):
     return ", ".join(f"{count} {name if count == 1 else plural(name)}" for count, name in counted)
 
 
+def wrapped(label, text):
+    """A line of at most 100 characters, and more below it if the text is longer."""
+    return textwrap.fill(text, 100, initial_indent=label, subsequent_indent=" " * len(label))
+
+
 def plural(name):
     return re.sub("y$", "ies", name) if name.endswith("y") else f"{name}s"
 
@@ -386,6 +392,7 @@ def chosen_values(template, config, secrets, name):
             reason = "is set by deploy.py itself" if key in SET_HERE else "is not a parameter"
             raise Stop(f"{place} {reason}{nearest(key, accepted) or '. Remove the line.'}")
         if key in OWN_KEYS:
+            check_own_key(key, value, place)
             continue
         if template.parameters[key].get("NoEcho") and is_secret(value):
             raise Stop(f"{place} is a secret. Remove it, and set the environment variable {variable_of(key)} instead.")
@@ -398,6 +405,13 @@ def chosen_values(template, config, secrets, name):
         if problem:
             raise Stop(f"The environment variable {variable_of(key)}: {problem}.")
     return {**values, **secrets}
+
+
+def check_own_key(key, value, place):
+    if key == "Region" and not re.fullmatch(REGION, value):
+        raise Stop(f"{place}: found {shown(value)}, but it must be a region, such as us-east-1.")
+    if key == "Tags":
+        tags_of(value)
 
 
 def is_secret(value):
@@ -507,7 +521,9 @@ class Aws:
 
 def aws_error(text):
     text = text.strip()
-    known = re.search(r"An error occurred \(([^)]+)\) when calling the \S+ operation[^:]*: (.*)", text, re.DOTALL)
+    known = re.search(
+        r"An error occurred \(([^)]+)\) when calling the \S+ operation(?: \([^)]*\))?: (.*)", text, re.DOTALL
+    )
     return AwsError(known[1], known[2].strip()) if known else AwsError("", text)
 
 
@@ -542,9 +558,9 @@ class Braintrust:
             with self._opener.open(request, timeout=20) as answer:
                 return json.loads(answer.read(10_000_000))
         except urllib.error.HTTPError as error:
-            raise BraintrustError(error.code, "html" in error.headers.get("Content-Type", "")) from None
+            raise BraintrustError(error.code, error.headers.get("Content-Type", "")) from None
         except ValueError:
-            raise BraintrustError(200, True) from None
+            raise BraintrustError(200, "other than JSON") from None
         except OSError as error:
             reason = getattr(error, "reason", error)
             raise WrongAnswer(
@@ -579,9 +595,11 @@ class NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 class BraintrustError(Exception):
-    def __init__(self, status, is_html):
-        super().__init__(f"status {status}{' and a web page' if is_html else ''}")
-        self.status, self.is_html = status, is_html
+    def __init__(self, status, content_type):
+        # Firewalls and other servers answer with pages.
+        self.is_foreign = not content_type.startswith(("application/json", "text/plain")) and content_type != ""
+        super().__init__(f"status {status}{f' and {content_type}' if self.is_foreign else ''}")
+        self.status = status
 
 
 def check_braintrust_url(answer):
@@ -596,7 +614,7 @@ def check_braintrust_url(answer):
     try:
         Braintrust(url).get("/v1/ai_secret", limit=1)
     except BraintrustError as error:
-        if error.status not in (400, 401, 403) or error.is_html:
+        if error.status not in (400, 401, 403) or error.is_foreign:
             raise WrongAnswer(
                 f"{url} isn't Braintrust's API: it answered with {error}. The URL is in Braintrust under Settings, "
                 "Data plane, such as https://api.braintrust.dev"
@@ -612,7 +630,7 @@ def look_around(url, key):
     try:
         return braintrust.providers(), braintrust.organizations()
     except BraintrustError as error:
-        if error.status in (401, 403) and not error.is_html:
+        if error.status in (401, 403) and not error.is_foreign:
             raise WrongAnswer(
                 f"{url} refuses the key with {error}. Create one as an organization admin under Settings, API keys, "
                 "and check that it belongs to this URL."
@@ -1196,6 +1214,7 @@ class Deployment:
     def run(self):
         if self.options.config:
             config, name = read_config(Path(self.options.config)), self.options.config
+            chosen_values(self.template, config, {}, name)
             self._sign_in(config)
             stack = self._open(self.options.stack)
             values, config = self._values(config, name, secrets_in(os.environ, self.template), stack)
@@ -1224,6 +1243,8 @@ class Deployment:
             )
         path = Path("deploy", f"{self.options.stack}.yaml")
         config = read_config(path) if path.exists() else {}
+        # Before the questions, so that a mistake in the file doesn't cost the answers.
+        chosen_values(self.template, config, {}, str(path))
         before = {key: value for key, (value, _) in config.items()}
         questions = Questions(self.aws, self.template, self.options.stack, before)
         questions.ask_region(self.options.region)
@@ -1299,7 +1320,7 @@ class Deployment:
         types = self.template.created(effective).values()
         verb = "Updates" if stack.is_deployed() else "Creates"
         print(f"\n{verb} the stack {stack.name} in {self.aws.region}, account {self.aws.account}:")
-        print(f"  Resources  {describe_resources(types)}")
+        print(wrapped("  Resources  ", describe_resources(types)))
         if provider:
             print(f"  Provider   {provider['name']} ({provider['id']})")
         print(f"  Schedule   {effective['ScheduleExpression']}")
@@ -1424,7 +1445,7 @@ class Deletion:
         print(f"This deletes in {self.aws.region}, account {self.aws.account}, for good:")
         if stack.found:
             contents = describe_resources([one["ResourceType"] for one in resources])
-            print(f"  the stack {stack.name} ({stack.status}), with {contents}")
+            print(wrapped("  ", f"the stack {stack.name} ({stack.status}), with {contents}"))
         for secret in (one for one in resources if one["ResourceType"] == "AWS::SecretsManager::Secret"):
             name = secret.get("PhysicalResourceId", secret["LogicalResourceId"])
             print(f"  the secret {name}, without a recovery window")

@@ -6,8 +6,10 @@ from collections import Counter
 import pytest
 from support.deployed_function import parameters_of, run_command
 from support.deployment import deploy, deploy_directly
+from support.installer import Installer
 from support.local_cloud import LocalCloud
 from support.paths import MINISTACK, TEMPLATE
+from support.release_bundle import make_bundle
 from support.tls import private_ca
 from support.world import World
 
@@ -84,3 +86,22 @@ def deployed(world):
     events = world.client("events")
     for rule in events.list_rules()["Rules"]:
         events.disable_rule(Name=rule["Name"])
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory):
+    """A release bundle with the function that the tests run."""
+    return make_bundle(tmp_path_factory.mktemp("release") / "bundle")
+
+
+@pytest.fixture
+def installer(world, bundle, tmp_path):
+    """deploy.py for a world whose stacks and buckets are deleted after the test."""
+    yield Installer(world, bundle, tmp_path)
+    cloudformation, s3 = world.client("cloudformation"), world.client("s3")
+    for stack in cloudformation.describe_stacks()["Stacks"]:
+        cloudformation.delete_stack(StackName=stack["StackId"])
+    for bucket in s3.list_buckets()["Buckets"]:
+        for one in s3.list_objects_v2(Bucket=bucket["Name"]).get("Contents", []):
+            s3.delete_object(Bucket=bucket["Name"], Key=one["Key"])
+        s3.delete_bucket(Bucket=bucket["Name"])

@@ -1,7 +1,6 @@
 """How a deployed function is monitored: alarms, a dashboard, and a queue of the events that failed."""
 
 import json
-import time
 import uuid
 
 import pytest
@@ -18,6 +17,7 @@ from support.deployed_alarms import (
 )
 from support.deployed_function import SCHEDULED_EVENT, execution_policy, variables_of
 from support.local_cloud import REGION
+from support.queues import wait_for_message
 
 
 def of_function(outputs):
@@ -119,7 +119,7 @@ def test_an_event_that_failed_for_good_is_kept_with_its_report(world, deployed):
     function = outputs["FunctionName"]
     event = json.loads(SCHEDULED_EVENT)
     world.client("lambda").invoke(FunctionName=function, InvocationType="Event", Payload=SCHEDULED_EVENT)
-    kept = json.loads(wait_for_message(world, outputs)["Body"])
+    kept = wait_for_message(world, outputs["FailureQueueUrl"])
     assert kept["requestPayload"] == event
     assert kept["requestContext"]["condition"] == "RetriesExhausted"
     report = json.loads(kept["responsePayload"]["errorMessage"])
@@ -133,12 +133,3 @@ def test_an_event_that_failed_for_good_is_kept_with_its_report(world, deployed):
     assert config["MaximumRetryAttempts"] == 2
     statement = execution_policy(world, outputs)["KeepWhatFailed"]
     assert (statement["Action"], statement["Resource"]) == ("sqs:SendMessage", outputs["FailureQueueArn"])
-
-
-def wait_for_message(world, outputs):
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        answer = world.client("sqs").receive_message(QueueUrl=outputs["FailureQueueUrl"], WaitTimeSeconds=1)
-        for message in answer.get("Messages", []):
-            return message
-    raise AssertionError("no message arrived in the queue")

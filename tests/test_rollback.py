@@ -25,7 +25,7 @@ def promotions_of(world):
 def refuse_rollback(twice, problem="", **options):
     world = twice.world
     before, stages, keys = world.braintrust.snapshot(), world.stages(twice.target), world.iam_keys(twice.target)
-    failed_error(twice.roll_back(**options).report_in_error(), "conflict", "secrets_manager", problem=problem)
+    failed_error(twice.roll_back(**options).report_in_error(), "conflict", "secrets_manager", "rollback", problem)
     assert world.braintrust.snapshot() == before and world.stages(twice.target) == stages
     assert world.iam_keys(twice.target) == keys
 

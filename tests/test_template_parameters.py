@@ -5,6 +5,7 @@ import uuid
 
 import pytest
 from botocore.exceptions import ClientError
+from samcli.yamlhelper import yaml_parse
 from support.deployed_function import (
     change_target,
     execution_policy,
@@ -15,7 +16,7 @@ from support.deployed_function import (
 )
 from support.deployment import create_change_set
 from support.kinds import USER_BASED
-from support.paths import TEMPLATE
+from support.paths import ROOT, TEMPLATE
 from support.proxy import ConnectProxy
 from support.tls import private_ca
 from support.upstream import form
@@ -193,3 +194,17 @@ def test_parameters_that_contradict_each_other_are_refused(world, changed, messa
     name = f"refused-{uuid.uuid4().hex[:8]}"
     with pytest.raises(ClientError, match=message):
         create_change_set(world.cloud, TEMPLATE, parameters, StackName=name, ChangeSetName="refused")
+
+
+def test_every_parameter_is_in_one_group_of_the_console():
+    template = yaml_parse((ROOT / "template.yaml").read_text())
+    groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    grouped = [name for group in groups for name in group["Parameters"]]
+    assert sorted(grouped) == sorted(template["Parameters"])
+
+
+def test_every_parameter_says_what_it_is_for_and_what_it_accepts():
+    for name, parameter in yaml_parse((ROOT / "template.yaml").read_text())["Parameters"].items():
+        assert parameter["Description"].endswith("."), name
+        if "AllowedPattern" in parameter:
+            assert parameter["ConstraintDescription"].startswith("must "), name

@@ -13,8 +13,8 @@ SOMEBODY_ELSES = {
     "metadata": {"auth_type": "iam_credentials", "access_key": "AKIASOMEBODYELSES000"},
 }
 WHAT_BROKE = {
-    "trust": "The trust policy of the role {who} now refuses everybody, so no rotation can assume it.",
-    "bedrock": "{who} has lost the policy that allows it to call Bedrock.",
+    "trust": "The trust policy of {who} now refuses everybody, so the next rotation fails.",
+    "bedrock": "The policy for Bedrock is detached from {who}, so Bedrock refuses its credentials.",
     "ai_secret": "Braintrust's ai_secret now holds an access key that somebody else entered, so evaluations fail.",
 }
 
@@ -24,45 +24,50 @@ def breakable(outputs):
     return ["trust", "bedrock", "ai_secret"] if "BedrockRoleArn" in outputs else ["bedrock", "ai_secret"]
 
 
-def break_local_stack(function, what):
+def break_local_stack(function, what, page):
     """Breaks one thing, and remembers how it was. Returns True."""
     known = breakable(function.local["outputs"])
     if what == "trust" and what not in known:
-        sys.exit("WHAT=trust is for the kinds that assume a role. For this one, WHAT must be {}.".format(" or ".join(known)))
+        sys.exit(
+            "WHAT=trust is for the kinds that assume a role. For this kind, WHAT must be {}.".format(" or ".join(known))
+        )
     if what not in known:
         sys.exit("WHAT must be {}. For example: make break WHAT={}".format(" or ".join(known), known[0]))
     broken, who = function.local.get("broken", {}), _Principal(function)
     if what not in broken:
         broken[what] = who.take_away(what) if what != "ai_secret" else _overwrite(function.local)
         local_stack.remember(broken=broken)
-    print(WHAT_BROKE[what].format(who=who.arn))
-    print("\nmake doctor    # finds it, and says how to mend it\nmake mend      # mends it")
+    print(*page.paragraph(WHAT_BROKE[what].format(who=who.text)), "", sep="\n")
+    print("  make doctor  # finds that, and says how to mend it\n  make mend    # mends it")
     return True
 
 
-def mend_local_stack(function):
+def mend_local_stack(function, page):
     """Mends all that was broken. Returns whether that worked."""
     broken, who = function.local.get("broken", {}), _Principal(function)
     if not broken:
-        print("Nothing is broken.")
+        print(
+            "Nothing is broken. To break something: make break WHAT={}".format(breakable(function.local["outputs"])[0])
+        )
         return True
     for what in ("trust", "bedrock"):
         if what in broken:
-            print(who.give_back(what, broken[what]))
-    if "ai_secret" in broken and not _rotate(function):
+            print(*page.paragraph(who.give_back(what, broken[what])), sep="\n")
+    if "ai_secret" in broken and not _rotate(function, page):
         return False
     local_stack.remember(broken={})
-    print("\nmake doctor    # shows that all is well")
+    print("\n  make doctor  # finds no problem any more")
     return True
 
 
-def _rotate(function):
+def _rotate(function, page):
     """The function itself repairs the ai_secret, as the next scheduled run would."""
     report, failed = function.invoke(action="rotate")
     if failed:
-        print("The scheduled run that should repair the ai_secret failed. To see why: make doctor")
+        print("The run that should repair the ai_secret failed. To see why: make doctor")
         return False
-    print("A scheduled run found the ai_secret changed, and wrote {} into it.".format(report["targets"][0]["credential_id"]))
+    text = "A run of the function found the ai_secret changed, and wrote {} into it."
+    print(*page.paragraph(text.format(report["targets"][0]["credential_id"])), sep="\n")
     return True
 
 
@@ -73,11 +78,11 @@ class _Principal:
         outputs, self.iam = function.local["outputs"], function.client("iam")
         self.is_role = "BedrockRoleArn" in outputs
         if self.is_role:
-            self.arn = outputs["BedrockRoleArn"]
-            self.name = {"RoleName": self.arn.rpartition("/")[2]}
+            self.text = f"the role {outputs['BedrockRoleArn']}"
+            self.name = {"RoleName": outputs["BedrockRoleArn"].rpartition("/")[2]}
         else:
             self.name = {"UserName": outputs["IamUserName"]}
-            self.arn = self.iam.get_user(**self.name)["User"]["Arn"]
+            self.text = f"the IAM user {outputs['IamUserName']}"
 
     def take_away(self, what):
         """Returns what was there."""
@@ -95,10 +100,10 @@ class _Principal:
         """Returns what to tell about it."""
         if what == "trust":
             self._trust(before)
-            return f"The trust policy of the role {self.arn} is as it was before."
+            return f"The trust policy of {self.text} is as it was before."
         attach = self.iam.attach_role_policy if self.is_role else self.iam.attach_user_policy
         attach(**self.name, PolicyArn=before)
-        return f"{self.arn} has its policy for Bedrock again."
+        return f"The policy for Bedrock is attached to {self.text} again."
 
     def _trust(self, document):
         self.iam.update_assume_role_policy(**self.name, PolicyDocument=json.dumps(document))

@@ -2,8 +2,8 @@
 
     draw.py [tour|hour|resources|dashboard ...]
 
-`hour` and `resources` come from template.yaml alone. `tour` runs `make run` and what follows it in a terminal, and
-`dashboard` a day of scheduled runs on the local stack. Without a name, all of them are drawn.
+`hour` and `resources` come from template.yaml alone. `tour` runs `make run` and what follows it in a terminal, and also
+draws `make run` alone. `dashboard` needs a day of scheduled runs on the local stack. Without a name, all are drawn.
 """
 
 import importlib
@@ -11,8 +11,11 @@ import sys
 
 import environment
 from environment import ROOT
+from pictures.files import save
 from pictures.template import Template
 from step import exit_on_signals
+
+sys.path.insert(0, str(ROOT / "tests"))  # the pictures need tests/support
 
 PICTURES = ("hour", "resources", "dashboard", "tour")
 
@@ -26,9 +29,9 @@ def main():
     exit_on_signals()
     template = Template(ROOT / "template.yaml")
     for name in names:
-        path = ROOT / f"docs/pictures/{name}.svg"
-        importlib.import_module(f"pictures.{name}").draw(path, template)
-        print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.1f} KB")
+        for file, picture in importlib.import_module(f"pictures.{name}").draw(template).items():
+            save(ROOT / "docs/pictures" / file, picture)
+            print(f"docs/pictures/{file}")
 
 
 main()

@@ -1,16 +1,13 @@
-"""Keeps two processes from doing the same thing in this folder at once."""
+"""Keeps two processes from doing the same thing at once."""
 
 import contextlib
 import fcntl
 import os
 
-from environment import ROOT
-
 
 @contextlib.contextmanager
-def wait_for_turn(name, does):
-    """A context that one process at a time may be in; `does` says what it does there. Ends with the process, too."""
-    file = ROOT / f".tools/{name}.lock"
+def wait_for_turn(file, does):
+    """A context for one process at a time; `does` says what it does there. Its turn ends with the process."""
     file.parent.mkdir(exist_ok=True)
     with open(file, "a+") as lock:
         try:

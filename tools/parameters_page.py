@@ -3,6 +3,8 @@
 Run this after a change of a parameter. A test fails as long as the page differs from the templates.
 """
 
+import textwrap
+
 from environment import ROOT
 from samcli.yamlhelper import yaml_parse
 
@@ -15,7 +17,7 @@ INTRODUCTION = """\
 ```yaml
 AiSecretName: AWS Bedrock
 AlarmEmail: on-call@example.com
-ScheduleExpression: rate(20 minutes)
+ScheduleExpression: rate(15 minutes)
 TimeoutSeconds: 120
 ```
 
@@ -26,6 +28,11 @@ parameter is empty. `make docs` writes this page from `template.yaml` and `bedro
 Several parameters have a page of their own: [kinds of credentials](kinds.md) for `Kind` and what belongs to it,
 [several targets](several-targets.md) for `Targets`, [network](network.md) for the proxy, the VPC, and the certificates,
 [what companies require](company.md), and [events](eventbridge.md).
+"""
+COMBINATIONS = """\
+### Combinations
+
+CloudFormation refuses parameters that don't go together, with one of these messages:
 """
 TEMPLATES = {
     "template.yaml": """\
@@ -77,6 +84,14 @@ def rows(names, parameters):
         yield f"| `{name}` | {default(parameter)} | {' '.join(filter(None, meaning))} |"
 
 
+def refused_combinations(template):
+    """What the template's rules say about parameters that don't go together."""
+    for rule in template["Rules"].values():
+        for assertion in rule["Assertions"]:
+            text = escaped(" ".join(assertion["AssertDescription"].split()))
+            yield textwrap.fill(text, 118, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
+
+
 def page():
     parts = [INTRODUCTION]
     for file, introduction in TEMPLATES.items():
@@ -85,6 +100,9 @@ def page():
         for group in template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]:
             table = "\n".join(rows(group["Parameters"], template["Parameters"]))
             parts.append(f"### {group['Label']['default']}\n\n{table}\n")
+        if "Rules" in template:
+            parts.append(COMBINATIONS)
+            parts.append("\n".join(refused_combinations(template)) + "\n")
     return "\n".join(parts)
 
 

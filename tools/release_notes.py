@@ -14,7 +14,7 @@ from environment import ROOT
 
 def section(changelog, version):
     """The text below the heading `## 1.2.3 - date`, or None."""
-    pattern = rf"^## \[?{re.escape(version)}\]?( - .*)?$\n(.*?)(?=^## |\Z)"
+    pattern = rf"^## \[?{re.escape(version)}\]?( - [^\n]*)?$\n(.*?)(?=^## |\Z)"
     found = re.search(pattern, changelog, flags=re.MULTILINE | re.DOTALL)
     return found and found[2].strip()
 

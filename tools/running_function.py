@@ -2,15 +2,17 @@
 
 import json
 import os
+import re
 import sys
-import tomllib
 
 import boto3
 import local_stack
 from botocore.config import Config
 from environment import ROOT
 
-NOT_RUNNING = "Nothing is running. Start a local stack: make run. For a deployed stack, add STACK=<its name> to the command."
+NOT_RUNNING = (
+    "Nothing is running. Start a local stack: make run. For a deployed stack, add STACK=<its name> to the command."
+)
 
 
 class RunningFunction:
@@ -23,12 +25,12 @@ class RunningFunction:
         account = self.local["credentials"] if self.local else {"region_name": os.environ.get("AWS_REGION") or None}
         self.session = boto3.session.Session(**account)
         if not self.session.region_name:
-            self.session = boto3.session.Session(region_name=_saved_region())
+            self.session = boto3.session.Session(region_name=_saved_region(stack))
         if self.local:
-            print("The local stack that `make run` left running:\n")
+            self.title = "The local stack that `make run` left running"
             self.name = self.local["outputs"]["FunctionName"]
         else:
-            print(f"The stack {stack} in {self.session.region_name}:\n")
+            self.title = f"The stack {stack} in {self.session.region_name}"
             self.name = self._output_of(stack, "FunctionName")
 
     def client(self, service):
@@ -52,7 +54,8 @@ class RunningFunction:
         return {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}[key]
 
 
-def _saved_region():
-    """The region that `make deploy` saved."""
-    saved = tomllib.loads((ROOT / "samconfig.toml").read_text())["default"]["deploy"]["parameters"]
-    return saved.get("region") or sys.exit("The region is unknown. Set AWS_REGION.")
+def _saved_region(stack):
+    """The region that deploy.py saved."""
+    saved = ROOT / f"deploy/{stack}.yaml"
+    found = saved.exists() and re.search(r"^Region: *\"?([a-z0-9-]+)", saved.read_text(), re.MULTILINE)
+    return found[1] if found else sys.exit(f"The region is unknown: there is no {saved}. Set AWS_REGION.")

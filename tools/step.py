@@ -147,7 +147,7 @@ def _say(steps):
         redraw(" | ".join(step.progress.text(step.doing) for step in steps))
     else:
         for step in steps:
-            step.progress.say(step.doing)
+            step.progress.say(step.doing[:100])  # some programs write lines of a thousand characters
 
 
 def run(name, command, variables=None, show=None):

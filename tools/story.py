@@ -1,4 +1,4 @@
-"""Tells what `make run` did, in three acts: what Braintrust held before, the rotation, and what Braintrust holds now."""
+"""Tells what `make run` did: what Braintrust held before, the rotation, and what Braintrust holds now."""
 
 import sys
 from datetime import UTC, datetime
@@ -22,8 +22,8 @@ def tell(stack, ai_secret, outputs, trigger):
     invocations = list(TRIGGERS[trigger](stack, outputs))
     stop_at_failure(invocations, paper)
     print(*the_rotation(invocations, paper, datetime.now(UTC)), "", sep="\n")
-    after = call_model(stack, ai_secret)
-    print(*provider("After", after, paper, "which the function has just written"), "", sep="\n")
+    after, life = call_model(stack, ai_secret), lifetime(invocations[-1].report, datetime.now(UTC))
+    print(*provider("After", after, paper, life), "", sep="\n")
     print(*try_next(outputs, paper), sep="\n", flush=True)
 
 
@@ -31,7 +31,11 @@ def stop_at_failure(invocations, page):
     for invocation in invocations:
         if invocation.failed:
             is_report = isinstance(invocation.report, dict)
-            told = answers.report(invocation.report, page, datetime.now(UTC), command_for("")) if is_report else [invocation.report]
+            told = (
+                answers.report(invocation.report, page, datetime.now(UTC), command_for(""))
+                if is_report
+                else [invocation.report]
+            )
             sys.exit("\n".join([page.paint(f"{invocation.name} failed.", RED), *told]))
 
 
@@ -54,6 +58,13 @@ def the_rotation(invocations, page, now):
         names = ", ".join(f"{invocation.name} ({invocation.milliseconds:.0f} ms)" for invocation in same)
         lines += page.paragraph(f"{names}: {text}", "  ")
     return lines
+
+
+def lifetime(report, now):
+    [target] = report["targets"]
+    if "expires_at" in target:
+        return f"which {answers.expiry(target['expires_at'], now)}"
+    return "which does not expire: the function replaces it by its age"
 
 
 def acts(calls):
@@ -93,5 +104,6 @@ def try_next(outputs, page):
     tour += [("make mend", "mends it: make doctor finds nothing more")]
     width = max(len(command) for command, _ in tour)
     lines = [page.paint("Try next", BOLD), *(f"  {command:<{width}}  # {comment}" for command, comment in tour)]
-    more = "The local stack runs for another hour, also for make status, make rotate, and make rollback. make stop ends it."
+    more = "The local stack runs for another hour, also for make status, make rotate, and make rollback."
+    more += " make stop ends it."
     return [*lines, "", *page.paragraph(more)]

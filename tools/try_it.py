@@ -16,7 +16,9 @@ from environment import ROOT
 from step import Step, exit_on_signals, run_side_by_side
 
 BOOTSTRAP = ROOT / "target/debug/bootstrap"
-COMPILE = ["cargo", "build", "--locked", "--bin", "bootstrap"]
+# What the development dependencies turn on, so that `cargo test` can reuse what this compiles.
+FEATURES = ["--features", "serde_json/alloc,tokio/test-util"]
+COMPILE = ["cargo", "build", "--locked", "--bin", "bootstrap", *FEATURES]
 INSTALL = [sys.executable, ROOT / "tools/install_python.py", "ministack"]
 
 
@@ -26,7 +28,7 @@ def prepare():
     if not install_python.is_installed("ministack"):
         installing.append(Step("install the local AWS", INSTALL))
     if not BOOTSTRAP.exists():
-        print("The first run compiles the function, which takes one to three minutes. The next takes seconds.", flush=True)
+        print("The first run compiles the function, which takes about two minutes. The next takes seconds.", flush=True)
     if run_side_by_side(compiling, installing):
         sys.exit(1)
 
@@ -42,4 +44,5 @@ def main():
     os.execv(python, [python, ROOT / "tools/run.py", *sys.argv[1:]])
 
 
-main()
+if __name__ == "__main__":
+    main()

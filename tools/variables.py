@@ -15,10 +15,10 @@ OF_GOAL = {
     "invoke": ["EVENT"],
     "test": ["T"],
     "build": ["ARCH"],
-    "status": ["STACK"],
-    "doctor": ["STACK"],
-    "rotate": ["STACK", "TARGETS", "FORCE"],
-    "rollback": ["STACK", "TARGETS"],
+    "status": ["STACK", "TARGETS"],
+    "doctor": ["STACK", "TARGETS"],
+    "rotate": ["STACK", "TARGETS", "FORCE", "DRY_RUN"],
+    "rollback": ["STACK", "TARGETS", "DRY_RUN", "REACTIVATE"],
     "break": ["WHAT"],
     "deploy": ["ARGS", "ARCH"],
     "fuzz": ["FUZZ_SECONDS"],
@@ -30,8 +30,10 @@ VALUES = {
     "TRIGGER": ["schedule", "rotation"],
     "ARCH": ["x86_64", "arm64"],
     "FORCE": ["true"],
+    "DRY_RUN": ["true"],
+    "REACTIVATE": ["true"],
 }
-MAY_BE_EMPTY = ["FORCE"]
+MAY_BE_EMPTY = ["FORCE", "DRY_RUN", "REACTIVATE"]
 
 
 def problems(goals, given, origin_of_stack, values):
@@ -41,8 +43,8 @@ def problems(goals, given, origin_of_stack, values):
     if unknown:
         yield "{} does not accept {}. It accepts {}.".format(command, ", ".join(unknown), ", ".join(accepted))
     if unknown and "deploy" in goals:
-        yield "Without ARGS, it asks for the template's parameters; ARGS='--parameter-overrides …' sets them."
-    if "STACK" in unknown and ("break" in goals or "stop" in goals):
+        yield "Without ARGS, it asks six questions; ARGS='--config deploy/<stack>.yaml' takes the parameters from that file."
+    if "STACK" in unknown and {"break", "mend", "stop"} & set(goals):
         yield "It works only on what `make run` left running."
     if "STACK" in accepted and origin_of_stack.startswith("environment"):
         yield "Give STACK after make, not in the environment: {} STACK=…".format(command)

@@ -378,6 +378,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::config::for_test::user_based;
     use crate::config::{AssumeRole, RoleBased, RoleBasedKind, Source};
     use crate::credentials::Secret;
 
@@ -459,7 +460,22 @@ mod tests {
     #[tokio::test]
     async fn a_denied_call_is_not_repeated() {
         let (proven, heads) = prove(&[DENIED], 2).await;
-        assert_eq!((proven.unwrap_err().class, heads.len()), (ErrorClass::Permission, 1));
+        let error = proven.unwrap_err();
+        assert_eq!((error.class, heads.len()), (ErrorClass::Permission, 1));
+        assert!(
+            error.remedy.contains("policy of the role arn:aws:iam::123456789012:role/bedrock,"),
+            "{}",
+            error.remedy
+        );
+    }
+
+    #[test]
+    fn credentials_belong_to_the_targets_role_or_user_unless_its_kind_was_another() {
+        let user = user_based("somebody");
+        assert_eq!(owner(&target(), &credentials()), "the role arn:aws:iam::123456789012:role/bedrock");
+        assert_eq!(owner(&user, &credentials()), "their role or IAM user");
+        let of_user = Credentials { secret: Secret::AccessKey { secret_access_key: "key".into() }, ..credentials() };
+        assert_eq!(owner(&user, &of_user), "the IAM user somebody");
     }
 
     #[tokio::test]

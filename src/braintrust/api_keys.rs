@@ -69,9 +69,10 @@ impl ApiKeys {
 /// Security: the command reads the key from the terminal, so that it is not in the history of the shell.
 fn put_another(id: &SecretId) -> String {
     format!(
-        "Braintrust refuses the API key. Create another one as an admin of the organization, and enter it into the \
-         secret, which the function reads again after a refusal: `read -rs KEY && printf %s \"$KEY\" | aws \
-         secretsmanager put-secret-value --secret-id {} --secret-string file:///dev/stdin`",
+        "Braintrust refuses the API key. Create another one as an admin of the organization, and enter it into its \
+         secret (as JSON with the token's IDs, if Secrets Manager rotates the key). The function reads the secret again \
+         after a refusal: `read -rs KEY && printf %s \"$KEY\" | aws secretsmanager put-secret-value --secret-id {} \
+         --secret-string file:///dev/stdin`",
         id.as_str()
     )
 }
@@ -236,6 +237,8 @@ mod tests {
     #[tokio::test]
     async fn a_call_is_not_repeated_while_the_secret_still_holds_the_refused_key() {
         let (answer, tried) = call("sk-old").await;
-        assert_eq!((answer.unwrap_err().class, tried.len()), (ErrorClass::InvalidCredentials, 1));
+        let error = answer.unwrap_err();
+        assert_eq!((error.class, tried.len()), (ErrorClass::InvalidCredentials, 1));
+        assert!(error.remedy.contains("put-secret-value --secret-id braintrust "), "{}", error.remedy);
     }
 }

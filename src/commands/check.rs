@@ -97,7 +97,8 @@ fn check_verdict(run: &TargetRun<'_>, versions: Option<&Versions>, readings: &[R
         }
         State::OutOfStep => (
             "Braintrust holds something other than the current credentials",
-            "The next scheduled run repairs it. If this continues, look for another writer",
+            "The next scheduled run repairs it, and so does make rotate (the stack's output InvokeCommand). If this \
+             continues, look for another writer",
         ),
     };
     let call = run.target.destinations.first().map_or("", |destination| Place::of(&destination.lookup).list());

@@ -279,7 +279,7 @@ pub(super) fn period(text: &str) -> Result<Duration, String> {
 pub(super) fn period_text(period: Duration) -> String {
     let seconds = period.as_secs();
     let (unit, size) =
-        [("d", 86_400), ("h", 3_600)].into_iter().find(|(_, size)| seconds % size == 0).unwrap_or(("m", 60));
+        [("d", 86_400), ("h", 3_600)].into_iter().find(|(_, size)| seconds.is_multiple_of(*size)).unwrap_or(("m", 60));
     format!("{}{unit}", seconds / size)
 }
 

@@ -26,8 +26,7 @@ def deploy(
     `run(command, environment)` runs sam, and raises if it fails.
     """
     cloud.client("s3").create_bucket(Bucket=_BUCKET)
-    # Keeps out the caller's AWS: its variables, its profiles, and what `sam deploy --guided` saved under
-    # samconfig.toml's default environment.
+    # Keeps out the caller's AWS: its variables, its profiles, and a samconfig.toml's default environment.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     environment |= (caller or cloud.ministack.root) | {
         "AWS_ENDPOINT_URL": cloud.aws.url,
@@ -59,12 +58,30 @@ def deploy_directly(cloud: LocalCloud, template: Path, name: str, parameters: di
 
     sam itself takes seconds to start.
     """
-    client, change = cloud.client("cloudformation"), {"StackName": name, "ChangeSetName": "create"}
+    change = {"StackName": name, "ChangeSetName": "create"}
     create_change_set(cloud, template, parameters, **change)
+    return _create(cloud, change)
+
+
+def deploy_bundle(cloud: LocalCloud, bundle: Path, arch: str, name: str, parameters: dict[str, str]) -> dict[str, str]:
+    """Deploys a release bundle, whose template needs no transform."""
+    s3, key = cloud.client("s3"), f"{uuid.uuid4().hex}.zip"
+    s3.create_bucket(Bucket=_BUCKET)
+    s3.put_object(Bucket=_BUCKET, Key=key, Body=(bundle / f"bedrock-braintrust-rotator-{arch}.zip").read_bytes())
+    code = {"CodeBucket": _BUCKET, "CodeKey": key, "Architecture": arch}
+    change = {"StackName": name, "ChangeSetName": "create"}
+    _create_change_set(
+        cloud, (bundle / "cloudformation.json").read_text(), parameters | code, ["CAPABILITY_IAM"], **change
+    )
+    return _create(cloud, change)
+
+
+def _create(cloud, change):
+    client = cloud.client("cloudformation")
     client.get_waiter("change_set_create_complete").wait(**change, WaiterConfig=_SOON)
     client.execute_change_set(**change)
-    client.get_waiter("stack_create_complete").wait(StackName=name, WaiterConfig=_SOON)
-    return _outputs(cloud, name)
+    client.get_waiter("stack_create_complete").wait(StackName=change["StackName"], WaiterConfig=_SOON)
+    return _outputs(cloud, change["StackName"])
 
 
 def create_change_set(cloud: LocalCloud, template: Path, parameters: dict[str, str], **change):
@@ -74,14 +91,19 @@ def create_change_set(cloud: LocalCloud, template: Path, parameters: dict[str, s
     with zipfile.ZipFile(code, "w") as archive:
         archive.write(BOOTSTRAP, "bootstrap")
     s3.put_object(Bucket=_BUCKET, Key=f"{prefix}/code.zip", Body=code.getvalue())
-    # The template is in S3 because it is too long for a request.
     body = re.sub("(?<=CodeUri: ).+", f"s3://{_BUCKET}/{prefix}/code.zip", template.read_text())
-    s3.put_object(Bucket=_BUCKET, Key=f"{prefix}/template.yaml", Body=body)
+    _create_change_set(cloud, body, parameters, _CAPABILITIES, **change)
+
+
+def _create_change_set(cloud, body, parameters, capabilities, **change):
+    # The template is in S3 because it is too long for a request.
+    key = f"{uuid.uuid4().hex}/template"
+    cloud.client("s3").put_object(Bucket=_BUCKET, Key=key, Body=body)
     cloud.client("cloudformation").create_change_set(
         **change,
         ChangeSetType="CREATE",
-        Capabilities=_CAPABILITIES,
-        TemplateURL=f"https://s3.us-east-1.amazonaws.com/{_BUCKET}/{prefix}/template.yaml",
+        Capabilities=capabilities,
+        TemplateURL=f"https://s3.us-east-1.amazonaws.com/{_BUCKET}/{key}",
         Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()],
     )
 

@@ -7,8 +7,10 @@ local AWS has none. This runs in ministack's own Python environment.
 """
 
 import contextvars
+import ctypes
 import json
 import os
+import signal
 import sys
 import urllib.request
 
@@ -121,6 +123,13 @@ def _unless_only_authorizing(handler):
     return handle
 
 
+def _end_with_parent():
+    """So that a parent that is killed leaves no local AWS behind."""
+    set_parent_death_signal = 1  # PR_SET_PDEATHSIG
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+
+
+_end_with_parent()
 iam_evaluator.pin_request_caller = _pin_with_condition_keys
 iam_evaluator._resolve_condition_key = _resolve_given_first
 iam_actions.extract_iam_action = _extract_as_aws_does

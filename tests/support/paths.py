@@ -9,3 +9,6 @@ BOOTSTRAP = Path(os.environ.get("BOOTSTRAP", ROOT / ".aws-sam/build/RotatorFunct
 # moto's own Python environment.
 MOTO = Path(os.environ.get("MOTO", ROOT / ".tools/moto/bin/python"))
 MINISTACK = Path(os.environ.get("MINISTACK", ROOT / ".tools/ministack/bin/ministack"))
+CHECKOV = Path(os.environ.get("CHECKOV", ROOT / ".tools/checkov/bin/python"))
+# The Python environment that has Terraform as a library.
+TERRAFORM = Path(os.environ.get("TERRAFORM", ROOT / ".tools/terraform/bin/python"))

@@ -4,24 +4,22 @@ import json
 import re
 import textwrap
 from collections import defaultdict
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-from .alarms import STATISTICS
 from .day import MINUTES, Day
-from .svg import dot, line, rect, round_step, text, write
+from .svg import dot, line, picture, rect, round_step, text
 from .template import Template
 
 WIDTH, EDGE, TOP = 800, 8, 62
 UNIT, UNIT_HEIGHT = (WIDTH - 2 * EDGE) / 24, 28  # of the dashboard's grid, which has 24 columns
+STATISTICS = {"Sum": sum, "Minimum": min, "Maximum": max}
 SERIES = ("dot", "bad", "warn", "other")
-SEARCHED = re.compile(r"""SEARCH\('\{"(?P<namespace>[^"]+)".* MetricName="(?P<name>\w+)"', '(?P<stat>\w+)', (?P<period>\d+)\)""")
+SEARCHED = re.compile(r"""SEARCH\('\{"([^"]+)".* MetricName="(\w+)"', '(\w+)', (\d+)\)""")
 LOG_ROWS, CHARACTER = 3, 6.7  # of each line in the log: its rows, and the width of its characters
 MEASURED = ("Duration", "RotationDuration")
-DATE = datetime(2026, 1, 1, tzinfo=UTC)  # of the day; only its minutes have a meaning
+DATE = "2026-01-01"  # of the day, which only stands for any day
 
 
-def draw(path: Path, template: Template):
+def draw(template: Template) -> dict[str, str]:
     day = Day(template)
     widgets = json.loads(template.properties("Dashboard")["DashboardBody"])["widgets"]
     parts = []
@@ -35,15 +33,16 @@ def draw(path: Path, template: Template):
         else:
             parts += Graph(day, widget["properties"], x + 52, y + 28, width - 76, height - 66).parts()
     bottom = TOP + max(widget["y"] + widget["height"] for widget in widgets) * UNIT_HEIGHT
-    about = "Its own widgets, with the metrics and log lines of the function. Time was moved between the runs."
+    about = "Its widgets, with the metrics and log lines that the function wrote. The time between runs is simulated."
     parts.insert(0, text(20, 46, about, "small note"))
     names = ", ".join(widget["properties"]["title"] for widget in widgets)
-    description = f"The dashboard has these widgets: {names}. One scheduled run and its retries failed at 14:00."
-    write(path, "The dashboard of a stack: a day of the local stack", description, WIDTH, bottom, parts)
+    description = f"The dashboard has these widgets: {names}. The run at {_time(day.fails_at)} and its retries failed."
+    title = "The dashboard of a stack: a day of the local stack"
+    return {"dashboard.svg": picture(title, description, WIDTH, bottom, parts)}
 
 
 class Graph:
-    """A widget with metrics. Points of adjacent periods are connected, and others are dots, as in CloudWatch."""
+    """A widget with metrics. Lines connect the points of adjacent periods."""
 
     def __init__(self, day, properties, x, y, width, height):
         self.day, self.properties = day, properties
@@ -68,9 +67,8 @@ class Graph:
     def _metric(self, entry):
         options = entry[-1] if isinstance(entry[-1], dict) else {}
         if "expression" in options:
-            found = SEARCHED.match(options["expression"])
-            namespace, name, stat, label = found["namespace"], found["name"], found["stat"], self.day.target
-            period = int(found["period"])
+            namespace, name, stat, period = SEARCHED.match(options["expression"]).groups()
+            label, period = self.day.target, int(period)
         else:
             namespace, name = entry[:2]
             stat, label = options.get("stat", self.properties["stat"]), name
@@ -115,15 +113,18 @@ class Graph:
         return self.y + self.height * (1 - value / top)
 
 
+def _time(minute):
+    return f"{minute // 60:02}:{minute % 60:02}:00"
+
+
 def _log(day, x, y, width):
     """The newest first, each with its time, and with the part of the line that says what is wrong."""
     message_x = x + 84
     yield from (text(x, y, "@timestamp", "small note"), text(message_x, y, "@message", "small note"))
     for minute, message in reversed(day.errors):
-        time = (DATE + timedelta(minutes=minute)).strftime("%Y-%m-%dT%H:%M:%SZ")
-        message = re.sub(r"\d{4}-\d\d-\d\dT[\d:]+Z", time, message)
+        message = re.sub(r"\d{4}-\d\d-\d\dT[\d:]+Z", f"{DATE}T{_time(minute)}Z", message)
         message = re.sub(r'(?<="ERROR",).*(?="error":)', "… ", message)
-        yield text(x, y + 17, time[11:19], "small")
+        yield text(x, y + 17, _time(minute), "small")
         for row in textwrap.wrap(message, int((x + width - message_x) / CHARACTER), break_on_hyphens=False)[:LOG_ROWS]:
             y += 15
             yield text(message_x, y + 2, row, "log")

@@ -1,22 +1,18 @@
 """A day of scheduled runs of the function on the local stack, in which one run and its retries fail."""
 
 import json
-import sys
 from datetime import timedelta
 
-from environment import ROOT
+from support.events import scheduled_run
+from support.local_cloud import LocalCloud
+from support.paths import MINISTACK
+from support.world import World
 
 from .hour import Hour
 from .template import Template
 
-sys.path.insert(0, str(ROOT / "tests"))
-from support.events import scheduled_run  # noqa: E402
-from support.local_cloud import LocalCloud  # noqa: E402
-from support.paths import MINISTACK  # noqa: E402
-from support.world import World  # noqa: E402
-
 MINUTES = 24 * 60
-FAILS_AT = 14 * 60
+FAILS_FROM = 14 * 60  # the first run from this minute on fails
 NOBODY = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Principal": "*", "Action": "sts:AssumeRole"}]}
 
 
@@ -24,18 +20,20 @@ class Day:
     """What CloudWatch receives during the day.
 
     `series` has the values of each namespace and metric by the minute of the day, and `errors` the log lines with
-    errors, each with its minute.
+    errors, each with its minute. The run at `fails_at` fails.
     """
 
     def __init__(self, template: Template):
         self.series: dict[tuple[str, str], dict[int, float]] = {}
         self.errors: list[tuple[int, str]] = []
+        hour = Hour(template)
+        self.fails_at = -(-FAILS_FROM // hour.interval) * hour.interval
         self.target, namespace = template.parameters["TargetName"], template.parameters["MetricsNamespace"]
         with LocalCloud(MINISTACK) as cloud:
             world = World(cloud, cloud.new_role())
             ai_secret, now, read = world.new_ai_secret(), 0, 0
             function = world.new_function(world.target(ai_secret, name=self.target), METRICS_NAMESPACE=namespace)
-            for minute, event in _attempts(Hour(template), world):
+            for minute, event in _attempts(hour, world, self.fails_at):
                 world.braintrust.let_time_pass(ai_secret, timedelta(minutes=minute - now))
                 result, now = function.invoke(event), minute
                 self._add("AWS/Lambda", minute, Invocations=1, Errors=int(not result.ok), Throttles=0)
@@ -58,12 +56,12 @@ class Day:
             self.series.setdefault((namespace, name), {})[minute] = value
 
 
-def _attempts(hour: Hour, world: World):
+def _attempts(hour: Hour, world: World, fails_at: int):
     """Yields the minute and the event of each invocation. The role trusts nobody during those that fail."""
     iam, role = world.client("iam"), world.role.rpartition("/")[2]
     trust = iam.get_role(RoleName=role)["Role"]["AssumeRolePolicyDocument"]
     for run in range(0, MINUTES, hour.interval):
-        event, fails = scheduled_run(), run == FAILS_AT
+        event, fails = scheduled_run(), run == fails_at
         iam.update_assume_role_policy(RoleName=role, PolicyDocument=json.dumps(NOBODY if fails else trust))
         for delay in hour.attempts if fails else (0,):
             yield run + delay, event

@@ -1,10 +1,10 @@
 """The timeline of one hour: the credentials, the scheduled runs, and when each alarm goes off if the runs fail."""
 
 import re
-from pathlib import Path
 
-from .alarms import minutes_on
-from .svg import cross, dot, line, rect, text, write
+from support.alarm_evaluation import Point, first_time_on
+
+from .svg import cross, dot, line, picture, rect, text
 from .template import Template
 
 # Lambda retries a failed asynchronous invocation after one minute, and again two minutes later.
@@ -22,59 +22,58 @@ class Hour:
         count, unit = re.fullmatch(r"rate\((\d+) (\w+?)s?\)", template.parameters["ScheduleExpression"]).groups()
         self.interval = int(count) * UNITS[unit]
         self.valid = int(template.parameters["DurationSeconds"]) // 60
-        retries = template.properties("RotatorFunction")["EventInvokeConfig"]["MaximumRetryAttempts"]
+        [retries] = template.find("MaximumRetryAttempts")
         self.attempts = ATTEMPTS[: retries + 1]
         self.end = self.valid + AFTER_EXPIRY
         self.runs = range(0, self.end, self.interval)
         self.failures = [run + delay for run in self.runs[1:] for delay in self.attempts if run + delay <= self.end]
-        self.metrics = self._metrics(template.parameters["MetricsNamespace"])
-        self.alarms = {name: template.properties(name) for name in _alarms(template)}
+        self.points = [*self._points(template.parameters["MetricsNamespace"])]
+        self.alarms = {
+            name: template.properties(name)
+            for name in template.of_type("AWS::CloudWatch::Alarm")
+            if template.exists(name)
+        }
 
     def goes_off(self) -> dict[str, int | None]:
         """The minute at which each alarm goes off if the runs fail, and None for those that stay off."""
-        on = {name: minutes_on(alarm, self._of(alarm), self.end) for name, alarm in self.alarms.items()}
-        first = {name: next(iter(minutes), None) for name, minutes in on.items()}
-        return dict(sorted(first.items(), key=lambda alarm: (alarm[1] is None, alarm[1])))
+        times = {name: first_time_on(alarm, self.points, 0, self.end * 60) for name, alarm in self.alarms.items()}
+        minutes = {name: None if time is None else time // 60 for name, time in times.items()}
+        return dict(sorted(minutes.items(), key=lambda alarm: (alarm[1] is None, alarm[1])))
 
-    def _of(self, alarm):
-        return self.metrics.get((alarm["Namespace"], alarm["MetricName"]), {})
-
-    def _metrics(self, namespace):
-        """The values in each minute, from one day before until the end, of the metrics that a failing hour writes."""
+    def _points(self, namespace):
+        """The metrics of a day of runs that succeed until minute 0 and fail after that."""
         succeeded = range(-1_440 // self.interval * self.interval, 1, self.interval)
-        failed, failed_for_good = self.failures, self.failures[len(self.attempts) - 1]
-        left = {minute: [max(0, self.valid - minute) * 60] for minute in failed}
-        return {
-            (namespace, "RotationSucceeded"): {m: [1] for m in succeeded} | {m: [0] for m in failed},
-            (namespace, "RotationFailed"): {m: [0] for m in succeeded} | {m: [1] for m in failed},
-            (namespace, "SecondsUntilExpiry"): {m: [self.valid * 60] for m in succeeded} | left,
-            ("AWS/Lambda", "Errors"): {m: [0] for m in succeeded} | {m: [1] for m in failed},
-            ("AWS/SQS", "ApproximateNumberOfMessagesVisible"): {m: [1] for m in range(failed_for_good, self.end + 1)},
-        }
+        for minute in (*succeeded, *self.failures):
+            fails = minute > 0
+            own = {
+                "RotationSucceeded": 1 - fails,
+                "RotationFailed": int(fails),
+                "SecondsUntilExpiry": max(0, self.valid - minute) * 60 if fails else self.valid * 60,
+            }
+            yield Point("AWS/Lambda", "Errors", minute * 60, int(fails), minute * 60)
+            yield from (Point(namespace, name, minute * 60, value, minute * 60) for name, value in own.items())
+        for minute in range(self.failures[len(self.attempts) - 1], self.end):
+            yield Point("AWS/SQS", "ApproximateNumberOfMessagesVisible", minute * 60, 1, minute * 60)
 
 
-def _alarms(template):
-    return [name for name in template.of_type("AWS::CloudWatch::Alarm") if template.exists(name)]
-
-
-def draw(path: Path, template: Template):
+def draw(template: Template) -> dict[str, str]:
     hour = Hour(template)
-    picture = _Timeline(hour)
-    picture.axis()
-    picture.heading("Every run succeeds")
-    picture.runs(hour.runs, [])
+    timeline = _Timeline(hour)
+    timeline.axis()
+    timeline.heading("Every run succeeds")
+    timeline.runs(hour.runs, [])
     for number, run in enumerate(hour.runs, 1):
-        picture.credentials(f"credentials {number}", run, run + hour.interval)
-    picture.grid()
-    picture.legend()
-    picture.heading(f"Every run fails from minute {hour.interval} on, with its retries")
-    picture.runs(hour.runs[:1], hour.failures)
-    picture.credentials("credentials 1", 0, hour.end)
+        timeline.credentials(f"credentials {number}", run, run + hour.interval)
+    timeline.grid()
+    timeline.legend()
+    timeline.heading(f"Every run fails from minute {hour.interval} on, with its retries")
+    timeline.runs(hour.runs[:1], hour.failures)
+    timeline.credentials("credentials 1", 0, hour.end)
     for name, minute in hour.goes_off().items():
-        picture.alarm(name, minute)
-    picture.grid()
+        timeline.alarm(name, minute)
+    timeline.grid()
     title = f"One hour: credentials that are valid for {hour.valid} minutes, a run every {hour.interval} minutes"
-    picture.write(path, title)
+    return {"hour.svg": timeline.picture(title)}
 
 
 class _Timeline:
@@ -144,14 +143,14 @@ class _Timeline:
         x, kind = (x + 6, "small on-bar") if is_inside else (x - 6, "small end")
         self.parts.append(text(x, self.y + 13, label, kind))
 
-    def write(self, path, title):
+    def picture(self, title):
         bottom = self.y + ROW
-        note = "An alarm is evaluated at the end of each of its periods. CloudWatch may need a few minutes more."
+        note = "The times of the alarms include the minutes that metrics usually take to reach them."
         self.parts.append(text(LEFT, bottom + 14, note, "small note"))
         off = [f"{name} at minute {minute}" for name, minute in self.hour.goes_off().items() if minute is not None]
         description = (
-            f"Runs that succeed replace the credentials every {self.hour.interval} minutes, so each is replaced before it "
-            f"expires. If every run fails from minute {self.hour.interval} on, including its retries, the alarms go off "
-            f"before and after the credentials expire at minute {self.hour.valid}: {', '.join(off)}."
+            f"Runs that succeed replace the credentials every {self.hour.interval} minutes, before they expire. If all "
+            f"runs and retries fail from minute {self.hour.interval} on, the credentials expire at minute "
+            f"{self.hour.valid}, and these alarms go off: {', '.join(off)}."
         )
-        write(path, title, description, WIDTH, bottom + 28, self.parts)
+        return picture(title, description, WIDTH, bottom + 28, self.parts)

@@ -1,14 +1,12 @@
 """The resources of a stack, and what uses what."""
 
-from pathlib import Path
-
-from .svg import rect, text, write
+from .svg import picture, rect, text
 from .template import Template
 
 WIDTH, COLUMNS, ROW, BOX_WIDTH, BOX_HEIGHT = 800, (16, 290, 564), 66, 220, 50
 TOP = 44
 FUNCTION = "RotatorFunction"
-# The column and the row of each resource. The function is as high as all rows, and alarms follow one after another.
+# The column and the row of each resource. The function is beside seven rows, and alarms follow one after another.
 PLACES = {
     "RotationSchedule": (0, 1),
     "RotationPermission": (0, 2),
@@ -21,9 +19,13 @@ PLACES = {
     "BedrockRole": (2, 3),
     "BedrockPolicy": (2, 4),
     "IamUser": (2, 5),
-    "FailureQueue": (2, 6),
+    "AsynchronousInvocations": (2, 6),
+    "FailedRunsRule": (1, 7),
+    "FailureQueue": (2, 7),
 }
-ROWS = 1 + max(row for _, row in PLACES.values())
+ROWS, FUNCTION_ROWS = 8, 7
+# Policies of other resources, which are named in the boxes of those.
+INSIDE = {"FailureQueuePolicy": "FailureQueue", "AlarmTopicPolicy": "AlarmTopic"}
 BELOW_ALARMS = {"AlarmTopic": 0, "AlarmSubscription": 1, "Dashboard": 2}
 # From where to where an arrow points, and what the one does with the other.
 ARROWS = [
@@ -39,12 +41,14 @@ ARROWS = [
     ("BedrockPolicy", "BedrockRole", ""),
     ("BedrockPolicy", "IamUser", ""),
     (FUNCTION, "IamUser", "rotates"),
-    (FUNCTION, "FailureQueue", "failures"),
+    (FUNCTION, "AsynchronousInvocations", "failures"),
+    ("AsynchronousInvocations", "FailureQueue", ""),
+    ("FailedRunsRule", "FailureQueue", "failures"),
     ("AlarmTopic", "AlarmSubscription", "emails"),
 ]
 
 
-def draw(path: Path, template: Template):
+def draw(template: Template) -> dict[str, str]:
     map = Map(template)
     made = [name for name in template.resources if template.exists(name)]
     description = (
@@ -52,7 +56,8 @@ def draw(path: Path, template: Template):
         "writes the new credentials to Braintrust. Alarms watch its metrics and its failure queue, and notify a topic. "
         f"With default parameters, the stack has {', '.join(made)}."
     )
-    write(path, "The resources of a stack", description, WIDTH, map.bottom, map.parts())
+    title = "The resources of a stack"
+    return {"resources.svg": picture(title, description, WIDTH, map.bottom, map.parts())}
 
 
 class Map:
@@ -69,7 +74,7 @@ class Map:
         self.boxes[FUNCTION] = (COLUMNS[1], TOP)
 
     def without_place(self) -> list[str]:
-        return [name for name in self.template.resources if name not in self.boxes]
+        return [name for name in self.template.resources if name not in self.boxes and name not in INSIDE]
 
     def parts(self) -> list[str]:
         if missing := self.without_place():
@@ -92,7 +97,8 @@ class Map:
         type = self.template.resources[name]["Type"].removeprefix("AWS::").replace("::", " ")
         if name == FUNCTION:
             return [type, properties["Runtime"], f"{properties['MemorySize']} MB, at most {properties['Timeout']} s"]
-        return [type]
+        policies = [policy for policy, owner in INSIDE.items() if owner == name and policy in self.template.resources]
+        return [type, *(f"with {policy}" for policy in policies)]
 
     def _outside(self):
         [(event, schedule)] = self.template.resources[FUNCTION]["Properties"]["Events"].items()
@@ -103,7 +109,7 @@ class Map:
 
     def _box(self, name, title, lines, kind):
         x, y = self.boxes[name]
-        height = (ROWS - 1) * ROW + BOX_HEIGHT if name == FUNCTION else BOX_HEIGHT
+        height = (FUNCTION_ROWS - 1) * ROW + BOX_HEIGHT if name == FUNCTION else BOX_HEIGHT
         yield rect(x, y, BOX_WIDTH, height, kind, corner=6)
         y += (height - 13 - 15 * len(lines)) / 2 + 11
         yield text(x + BOX_WIDTH / 2, y, title, "strong middle")
@@ -119,7 +125,8 @@ class Map:
         yield from self._arrow("rule", FUNCTION, "invokes")
         yield from self._arrow(FUNCTION, "braintrust", "writes")
         for start, end, does in ARROWS:
-            yield from self._arrow(start, end, does)
+            if {start, end} <= set(self.template.resources):
+                yield from self._arrow(start, end, does)
         middle, topic = BOX_WIDTH / 2, self.boxes["AlarmTopic"][1]
         for name, watched in (("LogGroup", "metrics in its lines"), ("FailureQueue", "messages")):
             x, y = self.boxes[name][0] + middle, self.boxes[name][1] + BOX_HEIGHT

@@ -21,6 +21,10 @@ class Template:
     def of_type(self, type: str) -> list[str]:
         return [name for name, resource in self.resources.items() if resource["Type"] == type]
 
+    def find(self, property: str) -> list:
+        """The values of this property, wherever it is in the resources that exist."""
+        return _find([self.properties(name) for name in self.resources if self.exists(name)], property)
+
     def exists(self, resource: str) -> bool:
         condition = self.resources[resource].get("Condition")
         return condition is None or self.value(self._template["Conditions"][condition])
@@ -86,6 +90,12 @@ class Template:
             case list():
                 return set().union(*map(self._mentioned, node))
         return set()
+
+
+def _find(node, property):
+    inner = node.values() if isinstance(node, dict) else node if isinstance(node, list) else []
+    found = [node[property]] if isinstance(node, dict) and property in node else []
+    return found + [value for child in inner for value in _find(child, property)]
 
 
 class _Loader(yaml.SafeLoader):

@@ -47,7 +47,8 @@ def run(command: list[str], columns: int, folder, variables: dict[str, str]) -> 
     """Returns what the command writes to a terminal of that width, and its exit status."""
     ours, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-    with subprocess.Popen(command, cwd=folder, env=variables, stdin=terminal, stdout=terminal, stderr=terminal) as process:
+    streams = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
+    with subprocess.Popen(command, cwd=folder, env=variables, **streams) as process:
         os.close(terminal)
         written = b""
         try:

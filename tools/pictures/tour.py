@@ -2,38 +2,46 @@
 
 import itertools
 import os
+import re
 import tempfile
-from pathlib import Path
 
 from environment import ROOT
 
-from .svg import rect, text, write
+from .svg import picture, rect, text
 from .template import Template
 from .terminal_screen import Screen, run
 
 # The arguments of `make`, and whether it succeeds.
-TOUR = [("run", True), ("break WHAT=trust", True), ("doctor", False), ("run", True), ("doctor", True)]
-COLUMNS, CHARACTER, ROW, LEFT, TOP = 80, 7.8, 17, 20, 62
+TOUR = [("run", True), ("break WHAT=trust", True), ("doctor", False), ("mend", True), ("doctor", True)]
+COLUMNS, CHARACTER, ROW, LEFT, TOP = 80, 7.2, 15.5, 20, 62
 WIDTH = round(2 * LEFT + COLUMNS * CHARACTER)
+# The details of a check that didn't fail, which begin further right than the check itself.
+DETAILS = re.compile(r"(?<=\n)(  (?:\x1b\[\d+m)?(?:ok|unknown)\b.*?)\r\n(?: {8}.*\n)+")
 COLORS = {"1": "strong", "2": "note", "31": "bad", "32": "good", "33": "warn", "34": "bar", "36": "bar"}
 
 
-def draw(path: Path, _template: Template):
-    screen = Screen(COLUMNS)
+def draw(_template: Template) -> dict[str, str]:
+    """Draws the whole tour, and its first command as a picture of its own."""
     with tempfile.TemporaryDirectory() as folder:
         variables = _variables(folder)
         try:
-            for arguments, succeeds in TOUR:
-                _show(screen, arguments, succeeds, variables)
+            acts = [_act(arguments, succeeds, variables) for arguments, succeeds in TOUR]
         finally:
             run(["make", "stop"], COLUMNS, ROOT, variables)
+    return {
+        "tour.svg": _picture("The tour, on the local stack", acts),
+        "run.svg": _picture("A rotation on the local stack", acts[:1]),
+    }
+
+
+def _picture(title, acts):
+    screen = Screen(COLUMNS)
+    screen.feed("\r\n".join(acts).rstrip())
     parts = [rect(8, TOP - 22, WIDTH - 16, len(screen.rows) * ROW + 16, "panel", corner=8)]
     for number, row in enumerate(screen.rows):
-        parts += _row(row, TOP + number * ROW)
-    commands = ", ".join(f"make {arguments}" for arguments, _ in TOUR)
+        parts += words(row, TOP + number * ROW)
     written = "\n".join("".join(character for character, _ in row) for row in screen.rows)
-    description = f"A terminal, in which these commands run one after another: {commands}.\n{written}"
-    write(path, "The tour, on the local stack", description, WIDTH, TOP + len(screen.rows) * ROW, parts)
+    return picture(title, f"A terminal that shows:\n{written}", WIDTH, TOP + len(screen.rows) * ROW + 4, parts)
 
 
 def _variables(folder):
@@ -43,21 +51,26 @@ def _variables(folder):
     return kept | {"TERM": "xterm-256color", "LOCAL_STACK": f"{folder}/local.json"}
 
 
-def _show(screen, arguments, succeeds, variables):
+def _act(arguments, succeeds, variables):
+    """A prompt with the command, and what the command writes."""
     command = f"make {arguments}"
     output, status = run(command.split(), COLUMNS, ROOT, variables)
     if (status == 0) != succeeds:
         raise SystemExit(f"{command} had the exit status {status} in the tour, and wrote:\n{output}")
-    screen.feed(f"\x1b[1m$ {command}\x1b[0m\r\n{output}\r\n")
+    return f"\x1b[1m$ {command}\x1b[0m\r\n{without_details(output)}"
 
 
-def _row(row, y):
-    """A text element for each run of characters with the same color. Its length doesn't depend on the reader's font."""
+def without_details(output):
+    return DETAILS.sub(r"\1 …\r\n", output)
+
+
+def words(row, y):
+    """Text elements of words with one color and single spaces. Their length doesn't depend on the reader's font."""
     start = 0
-    for codes, run_ in itertools.groupby(row, key=lambda cell: cell[1]):
-        content = "".join(character for character, _ in run_)
-        if content.strip():
-            kinds = " ".join(["code", *(COLORS[code] for code in codes.split(";") if code)])
-            length = f' textLength="{len(content) * CHARACTER:.1f}"'
-            yield text(LEFT + start * CHARACTER, y, content, kinds).replace(" class=", f"{length} class=", 1)
+    for codes, cells in itertools.groupby(row, key=lambda cell: cell[1]):
+        content = "".join(character for character, _ in cells)
+        kinds = " ".join(["code", *(COLORS[code] for code in codes.split(";") if code)])
+        for found in re.finditer(r"\S+( \S+)*", content):
+            length = f' textLength="{len(found[0]) * CHARACTER:.1f}" class='
+            yield text(LEFT + (start + found.start()) * CHARACTER, y, found[0], kinds).replace(" class=", length, 1)
         start += len(content)

@@ -1,0 +1,50 @@
+"""Checks commands of the AWS CLI against AWS's own models, without a call."""
+
+import json
+import shlex
+
+import botocore.session
+from botocore import xform_name
+from botocore.exceptions import UnknownServiceError
+
+_OF_EVERY_COMMAND = {"--region", "--profile", "--query", "--output", "--endpoint-url", "--no-cli-pager"}
+_OF_EVERY_COMMAND |= {"--cli-binary-format", "--cli-read-timeout", "--cli-input-json"}
+# What the AWS CLI adds to the operations of the API.
+_OF_THE_CLI = {
+    ("cloudformation", "deploy"): {"--template-file", "--stack-name", "--capabilities", "--parameter-overrides"},
+    ("logs", "tail"): {"--follow", "--since", "--format"},
+}
+_SESSION = botocore.session.get_session()
+
+
+def problems(command: str) -> list[str]:
+    """What is wrong with a command, which may have placeholders such as <FunctionArn>."""
+    _, service, operation, *arguments = shlex.split(command)
+    given = {argument.split("=")[0] for argument in arguments if argument.startswith("--")}
+    if (service, operation) in _OF_THE_CLI:
+        accepted, required = _OF_THE_CLI[service, operation], set()
+    else:
+        try:
+            model = _SESSION.get_service_model(service)
+        except UnknownServiceError:
+            return [f"there is no service {service}"]
+        names = {xform_name(name, "-"): name for name in model.operation_names}
+        if operation not in names:
+            return [f"{service} has no operation {operation}"]
+        shape = model.operation_model(names[operation]).input_shape
+        accepted = {f"--{xform_name(member, '-')}" for member in shape.members} if shape else set()
+        required = {f"--{xform_name(member, '-')}" for member in shape.required_members} if shape else set()
+    unknown = sorted(given - accepted - _OF_EVERY_COMMAND)
+    # Without any argument, it is the name of a command in a sentence.
+    missing = sorted(required - given) if arguments else []
+    found = [f"{operation} has no option {option}" for option in unknown]
+    found += [f"{operation} needs the option {option}" for option in missing]
+    return found + [f"not JSON: {text}" for text in arguments if text[0] in "{[" and not _is_json(text)]
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
