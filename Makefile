@@ -14,6 +14,7 @@ FORCE :=
 DRY_RUN :=
 REACTIVATE :=
 TARGETS :=
+PROJECT :=
 WHAT :=
 ARGS :=
 ORIGIN_OF_STACK := $(origin STACK)
@@ -55,8 +56,8 @@ help:
 	  /^[a-z-]+:.*## / { printf "  %-16s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ##@ Try it, without an AWS account. KIND is temporary, access_key, short_term_api_key or long_term_api_key.
-run: ## Deploy to a local AWS, rotate KIND (temporary) by TRIGGER (schedule or rotation), and show the result
-	@$(PYTHON) tools/try_it.py $(KIND) $(TRIGGER)
+run: ## Deploy to a local AWS, rotate KIND (temporary) by TRIGGER (schedule or rotation), also into a PROJECT's provider
+	@$(PYTHON) tools/try_it.py $(KIND) $(TRIGGER) $(call quote,$(PROJECT))
 break: $(LOCAL_AWS) ## Break WHAT (trust, bedrock or ai_secret) in what `make run` left running
 	$(WITH_LOCAL_AWS) tools/operate.py break $(call quote,$(WHAT))
 mend: $(LOCAL_AWS) ## Mend what `make break` broke

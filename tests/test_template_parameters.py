@@ -50,6 +50,23 @@ def test_a_name_an_organization_an_external_id_and_a_region_reach_the_function(w
     assert refused_call(world, outputs) == "sts:AssumeRole"
 
 
+def test_a_project_reaches_the_function(world, deployed):
+    project = world.braintrust.add_project("support-bot")
+    ai_secret, provider = world.new_ai_secret(), world.new_project_provider(project=project)["id"]
+    before = world.braintrust.snapshot()[ai_secret]
+    outputs = deployed(None, AiSecretName="AWS Bedrock", BraintrustOrgName="Acme", BraintrustProject="support-bot")
+    assert rotate_deployed(world, outputs)["ai_secrets"][0]["id"] == provider
+    assert world.project_can_call_bedrock(project)
+    assert world.braintrust.snapshot()[ai_secret] == before
+
+
+def test_an_organization_goes_with_a_projects_name_beside_an_id(world, deployed):
+    provider = world.new_project_provider(project=world.braintrust.add_project("support-bot"))["id"]
+    outputs = deployed(provider, BraintrustOrgName="Acme", BraintrustProject="support-bot")
+    assert rotate_deployed(world, outputs)["outcome"] == "rotated"
+    assert world.has_working_credentials(provider)
+
+
 def test_an_existing_role_and_an_existing_secret_are_used(world, deployed):
     ai_secret = world.new_ai_secret()
     role = world.cloud.new_role(trust="*")
@@ -142,6 +159,10 @@ def test_variables_of_the_network_are_left_out_if_their_parameters_are_empty(wor
         ({"RoleArns": SOME_ROLE}, "RoleArns.* Targets"),
         ({"AllowSessionTags": "true"}, "AllowSessionTags.* Targets"),
         ({"Targets": "[{}]"}, "With Targets.* AiSecretId, AiSecretName"),
+        (
+            {"Targets": "[{}]", "AiSecretId": None, "BraintrustProject": "support-bot", "RoleArns": SOME_ROLE},
+            "BraintrustProject empty",
+        ),
         ({"TargetsSecretArn": SOME_SECRET}, "With Targets.* AiSecretId, AiSecretName"),
         ({"TargetsSecretArn": SOME_SECRET, "AiSecretId": None}, "With Targets.* RoleArns or IamUserArns"),
         (

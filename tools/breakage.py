@@ -110,8 +110,12 @@ class _Principal:
 
 
 def _overwrite(local):
-    url = f"{local['braintrust_url']}/v1/ai_secret/{local['ai_secret']}"
-    request = urllib.request.Request(url, json.dumps(SOMEBODY_ELSES).encode(), method="PATCH")
+    collection, body = "ai_secret", SOMEBODY_ELSES
+    if local["project"]:
+        collection = "env_var"
+        body = {"name": "AWS Bedrock", "value": body["secret"], "metadata": body["metadata"]}
+    url = f"{local['braintrust_url']}/v1/{collection}/{local['ai_secret']}"
+    request = urllib.request.Request(url, json.dumps(body).encode(), method="PATCH")
     request.add_header("Authorization", f"Bearer {local['braintrust_api_key']}")
     urllib.request.urlopen(request).close()
     return "overwritten"

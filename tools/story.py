@@ -15,15 +15,15 @@ from terminal import page
 WHAT_BREAKS = {"trust": "the role now refuses the function", "bedrock": "the IAM user may no longer call Bedrock"}
 
 
-def tell(stack, ai_secret, outputs, trigger):
-    """Rotates, and tells it while it happens. Exits if the function fails."""
+def tell(stack, ai_secret, outputs, trigger, where=""):
+    """Rotates, and tells it while it happens. Exits if the function fails. `where` follows the provider's name."""
     paper = page()
-    print("", *provider("Before", call_model(stack, ai_secret), paper, "which expired long ago"), "", sep="\n")
+    print("", *provider("Before", call_model(stack, ai_secret), paper, "which expired long ago", where), "", sep="\n")
     invocations = list(TRIGGERS[trigger](stack, outputs))
     stop_at_failure(invocations, paper)
     print(*the_rotation(invocations, paper, datetime.now(UTC)), "", sep="\n")
     after, life = call_model(stack, ai_secret), lifetime(invocations[-1].report, datetime.now(UTC))
-    print(*provider("After", after, paper, life), "", sep="\n")
+    print(*provider("After", after, paper, life, where), "", sep="\n")
     print(*try_next(outputs, paper), sep="\n", flush=True)
 
 
@@ -39,12 +39,12 @@ def stop_at_failure(invocations, page):
             sys.exit("\n".join([page.paint(f"{invocation.name} failed.", RED), *told]))
 
 
-def provider(title, call, page, which):
+def provider(title, call, page, which, where=""):
     """What Braintrust holds, and whether a model can be called with it."""
     result = page.paint("works", GREEN) if call.works else f"{page.paint('refused', RED)} ({call.refusal})"
     return [
         page.paint(title, BOLD),
-        *page.paragraph(f'Braintrust\'s AI provider "AWS Bedrock" holds {call.credential}, {which}.', "  "),
+        *page.paragraph(f'Braintrust\'s AI provider "AWS Bedrock"{where} holds {call.credential}, {which}.', "  "),
         *page.paragraph(f"A call to a model with it: {result}", "  "),
     ]
 
@@ -82,7 +82,7 @@ def _act(call):
             return f"created a Bedrock API key for the IAM user {form(call)['UserName']}"
         case "bedrock:ListFoundationModels":
             return "proved that Bedrock accepts the new credentials"
-        case "PATCH /v1/ai_secret/{id}":
+        case "PATCH /v1/ai_secret/{id}" | "PATCH /v1/env_var/{id}":
             return "wrote them into Braintrust in one request, whose answer shows that they arrived"
         case "secretsmanager:UpdateSecretVersionStage" if b'"AWSCURRENT"' in call.body:
             return "made them AWSCURRENT in the secret that keeps a copy"

@@ -1,6 +1,6 @@
 """Compiles the function and installs the local AWS side by side, and then tries it with run.py.
 
-    try_it.py KIND TRIGGER
+    try_it.py KIND TRIGGER PROJECT
 
 The function is the debug build, because a release build takes minutes longer. Only this machine's own Python and cargo
 are needed.

@@ -11,7 +11,7 @@ import sys
 
 ALWAYS = ["PYTHON"]
 OF_GOAL = {
-    "run": ["KIND", "TRIGGER"],
+    "run": ["KIND", "TRIGGER", "PROJECT"],
     "invoke": ["EVENT"],
     "test": ["T"],
     "build": ["ARCH"],
