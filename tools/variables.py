@@ -17,6 +17,7 @@ OF_GOAL = {
     "build": ["ARCH"],
     "status": ["STACK", "TARGETS"],
     "doctor": ["STACK", "TARGETS"],
+    "inventory": ["STACK", "JSON"],
     "rotate": ["STACK", "TARGETS", "FORCE", "DRY_RUN"],
     "rollback": ["STACK", "TARGETS", "DRY_RUN", "REACTIVATE"],
     "break": ["WHAT"],
@@ -30,10 +31,11 @@ VALUES = {
     "TRIGGER": ["schedule", "rotation"],
     "ARCH": ["x86_64", "arm64"],
     "FORCE": ["true"],
+    "JSON": ["true"],
     "DRY_RUN": ["true"],
     "REACTIVATE": ["true"],
 }
-MAY_BE_EMPTY = ["FORCE", "DRY_RUN", "REACTIVATE"]
+MAY_BE_EMPTY = ["FORCE", "JSON", "DRY_RUN", "REACTIVATE"]
 
 
 def problems(goals, given, origin_of_stack, values):
