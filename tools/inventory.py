@@ -15,8 +15,10 @@ SEVERITIES = {
 }
 # More names than this would hide the findings that follow.
 MOST_NAMES = 5
-COLUMNS = ("provider", "where", "auth_type", "region", "secret changed", "written by")
-WIDEST_COLUMN = {"provider": 24, "where": 22, "auth_type": 15, "region": 10, "secret changed": 14, "written by": 16}
+# With two spaces between them, the widest columns fill the widest page.
+WIDEST_COLUMNS = {"provider": 20, "where": 19, "credentials": 11, "region": 14, "secret changed": 14, "written by": 11}
+COLUMNS = tuple(WIDEST_COLUMNS)
+AUTH_TYPES = {"api_key": "API key", "assume_role": "assume role"}
 
 
 def inventory(answer, page, now):
@@ -50,12 +52,12 @@ def _named(provider):
 def _where(provider):
     if "project" in provider:
         return "project " + provider["project"]["name"]
-    return "organization " + provider["organization"][:8] if "organization" in provider else "-"
+    return "org. " + provider["organization"][:8] if "organization" in provider else "-"
 
 
 def _table(providers, page, now):
     rows = [COLUMNS, *(_row(provider, now) for provider in providers)]
-    rows = [[_cut(cell, WIDEST_COLUMN[column]) for column, cell in zip(COLUMNS, row, strict=True)] for row in rows]
+    rows = [[_cut(cell, width) for cell, width in zip(row, WIDEST_COLUMNS.values(), strict=True)] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     if sum(widths) + 2 * (len(widths) - 1) > page.width:
         return _blocks(providers, page, now)
@@ -69,7 +71,7 @@ def _blocks(providers, page, now):
     for provider in providers:
         name, *facts = _row(provider, now)
         named = [f"{column}: {fact}" for column, fact in zip(COLUMNS[1:], facts, strict=True)]
-        lines += [page.paint(name, BOLD), *page.paragraph(", ".join(named), "  ")]
+        lines += [page.paint(_cut(name, page.width), BOLD), *page.paragraph(", ".join(named), "  ")]
     return [*lines, ""]
 
 
@@ -78,11 +80,20 @@ def _row(provider, now):
     return (
         provider["name"],
         _where(provider),
-        provider["auth_type"],
+        _credentials(provider),
         provider.get("region", "none"),
         when(_to_the_second(provider["secret_updated_at"]), now) if "secret_updated_at" in provider else "unknown",
         targets[0] + (f" and {len(targets) - 1}" if len(targets) > 1 else "") if targets else "nobody",
     )
+
+
+def _credentials(provider):
+    auth_type = provider["auth_type"]
+    if auth_type != "iam_credentials":
+        return AUTH_TYPES.get(auth_type, auth_type)
+    if "access_key_id" not in provider:
+        return "none"
+    return "temporary" if provider["access_key_id"].startswith("ASIA") else "access key"
 
 
 def _to_the_second(time):

@@ -56,12 +56,17 @@ async fn rotate_in_memory(run: &TargetRun<'_>, source: &RoleBased, dry_run: bool
     run.progress.held(destinations::held_lifetime(source, &readings));
     let Some(proven) = proven? else { return are_writable.map(|()| Outcome::WouldRotate) };
     let written = run.write_all(&readings, proven, Fallback::Complete).await;
+    let to_write = written.iter().filter(|report| !report.uses_assume_role).count();
+    if to_write == 0 {
+        // The last destination has moved since it was read first.
+        return run.report_destinations(written, &readings).map(|()| Outcome::UsesAssumeRole);
+    }
     let superseded: Vec<_> = written.iter().filter(|report| report.is_superseded).collect();
     for report in &superseded {
         let warning = "holds newer credentials, which another run has written meanwhile. It was not touched";
         run.progress.warning(format!("the ai_secret {} {warning}", report.ai_secret));
     }
-    let (are_all_superseded, is_any_superseded) = (superseded.len() == written.len(), !superseded.is_empty());
+    let (are_all_superseded, is_any_superseded) = (superseded.len() == to_write, !superseded.is_empty());
     if !are_all_superseded {
         run.progress.credentials(proven.credentials());
     }
