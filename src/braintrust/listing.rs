@@ -82,7 +82,8 @@ mod tests {
     fn page(from: u128, to: u128, more: &Value) -> Answer {
         let objects: Vec<_> = (from..=to)
             .map(|id| {
-                let mut object = json!({"id": Uuid::from_u128(id), "name": "x", "org_id": Uuid::max(), "type": "bedrock"});
+                let mut object =
+                    json!({"id": Uuid::from_u128(id), "name": "x", "org_id": Uuid::max(), "type": "bedrock"});
                 object.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
                 object
             })
@@ -99,7 +100,11 @@ mod tests {
         for (limit, found, is_cut_off) in [(1_000, 60, false), (60, 60, true), (55, 55, true)] {
             let server = TestServer::start_with([page(1, 50, &json!({})), page(51, 60, &json!({})), none()]);
             let listed = server.api().bedrock_ai_secrets(limit).await.unwrap();
-            assert_eq!((listed.found.len(), matches!(listed.rest, Some(Rest::TooMany))), (found, is_cut_off), "{limit}");
+            assert_eq!(
+                (listed.found.len(), matches!(listed.rest, Some(Rest::TooMany))),
+                (found, is_cut_off),
+                "{limit}"
+            );
         }
     }
 

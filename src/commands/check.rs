@@ -37,14 +37,17 @@ impl TargetCheck {
     /// Adds a line for everything else in Braintrust that concerns the target.
     pub fn add_others(&mut self, target: &Target, inventory: &Inventory<'_>) {
         let what = |provider: &Provider| match &provider.project {
-            Some(project) => format!("the provider {:?} ({}) of the project {:?}", provider.name, provider.id, project.name),
+            Some(project) => {
+                format!("the provider {:?} ({}) of the project {:?}", provider.name, provider.id, project.name)
+            }
             None => format!("the ai_secret {:?} ({})", provider.name, provider.id),
         };
         let concerning = findings::concerning(&self.name, &inventory.providers);
         let hidden = concerning.len().saturating_sub(MAX_OTHERS);
-        let lines = concerning.into_iter().take(MAX_OTHERS).map(|(provider, finding)| {
-            Line::noted(what(provider), LineResult::Warning, finding.meaning())
-        });
+        let lines = concerning
+            .into_iter()
+            .take(MAX_OTHERS)
+            .map(|(provider, finding)| Line::noted(what(provider), LineResult::Warning, finding.meaning()));
         self.lines.extend(lines);
         if hidden > 0 {
             let note = format!("{hidden} more lines like these: make inventory (the action inventory) shows all");
@@ -71,7 +74,6 @@ impl TargetCheck {
 
 /// How many lines about other providers a target has at most.
 const MAX_OTHERS: usize = 10;
-
 
 /// One thing that a rotation needs.
 #[derive(Serialize)]

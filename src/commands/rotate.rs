@@ -9,14 +9,14 @@ use crate::config::{RoleBased, Source, UserBased};
 use crate::error::{Error, ErrorClass};
 use crate::event::Rotate;
 use crate::report::{Outcome, TargetReport};
-use crate::rotation::restore::Comparison;
-use crate::rotation::{assumed_by_braintrust, destinations};
 use crate::rotation::policy::{self, Plan};
+use crate::rotation::restore::Comparison;
 use crate::rotation::snapshot::{Snapshot, Version};
 use crate::rotation::staged_run::StagedRun;
 use crate::rotation::steps::{Created, TOO_SLOW_FOR_SECRETS_MANAGER};
 use crate::rotation::target_run::TargetRun;
 use crate::rotation::writing::Fallback;
+use crate::rotation::{assumed_by_braintrust, destinations};
 
 pub async fn run(run: TargetRun<'_>, command: &Rotate) -> TargetReport {
     if !run.deadline.allows_a_start() {

@@ -34,7 +34,8 @@ async fn step(staged: &StagedRun<'_>, command: &RotationStep) -> Result<(), Erro
                 // Dead credentials of an earlier attempt must not be kept.
                 staged.pending(&snapshot).await?;
             } else if staged.run.uses_assume_role().await {
-                let problem = "Braintrust assumes a role itself for every provider of the target, so nothing was created";
+                let problem =
+                    "Braintrust assumes a role itself for every provider of the target, so nothing was created";
                 let remedy = format!(
                     "End the secret's rotation: `aws secretsmanager cancel-rotate-secret --secret-id {}`. \
                      docs/assume-role.md says what else remains",

@@ -203,9 +203,7 @@ mod tests {
     #[test]
     fn a_target_uses_assume_role_if_all_its_destinations_do_even_if_its_secret_is_gone() {
         let moved = || DestinationStatus { uses_assume_role: true, ..holds(None) };
-        let of = |destinations| {
-            target_status(at(NOW), &user_based("prod"), Err(error()), destinations, Vec::new())
-        };
+        let of = |destinations| target_status(at(NOW), &user_based("prod"), Err(error()), destinations, Vec::new());
         let status = of(vec![moved(), moved()]);
         assert_eq!((status.state, status.next_rotation), (State::UsesAssumeRole, None));
         assert_eq!(of(vec![moved(), holds(None)]).state, State::Unknown);

@@ -63,10 +63,10 @@ impl Finding {
         self.severity() == Severity::Now && !matches!(self, Self::SecretInMetadata | Self::SharesLoadBroken)
     }
 
-    /// Whether it concerns the targets of the provider's organization.
+    /// Whether it concerns the targets that write other providers of the same organization.
     fn concerns_others(self) -> bool {
         matches!(self, Self::NoRegion | Self::UnknownAuthType | Self::SharesLoadBroken | Self::OverridesTarget)
-            || matches!(self, Self::SharesLoad | Self::Namesake)
+            || self == Self::SharesLoad
     }
 
     /// What it means and what to do, in two sentences or more.
@@ -260,9 +260,8 @@ pub fn concerning<'a>(target: &str, providers: &'a [Provider]) -> Vec<(&'a Provi
     for provider in providers.iter().filter(|provider| !provider.is_written_by(target)) {
         let is_here = provider.place_of_load().is_some_and(|place| organizations.contains(&place));
         let is_namesake = names.contains(&(provider.url, provider.name.as_str()));
-        let concerns = |finding: &Finding| match finding {
-            Finding::Namesake => is_namesake && !is_here,
-            finding => is_here && finding.concerns_others(),
+        let concerns = |finding: &Finding| {
+            if *finding == Finding::Namesake { is_namesake && !is_here } else { is_here && finding.concerns_others() }
         };
         concerning.extend(provider.findings.iter().copied().filter(concerns).map(|finding| (provider, finding)));
     }

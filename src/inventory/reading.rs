@@ -1,7 +1,8 @@
 //! Reads what the configured API keys see. What can't be read becomes a line `unknown`, and changes nothing else.
 
 use std::cell::Cell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::join;
@@ -68,7 +69,7 @@ impl<'a> Inventory<'a> {
     /// what those API keys see.
     pub async fn read(services: &Services, of: &[&'a Target], targets: &'a [Target], deadline: Deadline) -> Self {
         let mut data_planes: Vec<&DataPlane> = Vec::new();
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         for destination in of.iter().flat_map(|target| &target.destinations) {
             if seen.insert(&destination.data_plane) {
                 data_planes.push(&destination.data_plane);
@@ -163,7 +164,8 @@ impl<'a> Reader<'_, 'a> {
             unknown.push(Unknown { what: what(failed.len()), error: Some(first.clone()) });
         }
         if !cut_off.is_empty() {
-            let what = format!("the rest of the variables of these projects, which have too many: {}", cut_off.join(", "));
+            let what =
+                format!("the rest of the variables of these projects, which have too many: {}", cut_off.join(", "));
             unknown.push(Unknown { what: shortened(&what), error: None });
         }
         found
@@ -209,7 +211,9 @@ fn small(metadata: &Metadata) -> Metadata {
     Metadata {
         auth_type: match &metadata.auth_type {
             AuthType::Other(other) => AuthType::Other(shortened(other)),
-            known => known.clone(),
+            AuthType::Absent | AuthType::Empty | AuthType::IamCredentials | AuthType::ApiKey | AuthType::AssumeRole => {
+                metadata.auth_type.clone()
+            }
         },
         access_key: short(&metadata.access_key),
         region: short(&metadata.region),
@@ -252,7 +256,9 @@ impl<'a> Writers<'a> {
         let mut writers: HashMap<_, Vec<Writer>> = HashMap::new();
         for (target, destination, id) in finding {
             match id {
-                Ok(id) => writers.entry((destination.data_plane.url(), id)).or_default().push(writer(target, destination)),
+                Ok(id) => {
+                    writers.entry((destination.data_plane.url(), id)).or_default().push(writer(target, destination))
+                }
                 // One that doesn't exist is written by nobody. The check says why.
                 Err(error) if !error.is_transient() => {}
                 Err(error) => {
@@ -276,7 +282,7 @@ impl<'a> Writers<'a> {
 
 fn writer(target: &Target, destination: &Destination) -> Writer {
     let lifetime = match &target.source {
-        Source::RoleBased(source) => Some(std::time::Duration::from_secs(source.role.duration_seconds.into())),
+        Source::RoleBased(source) => Some(Duration::from_secs(source.role.duration_seconds.into())),
         Source::UserBased(_) => None,
     };
     Writer { target: target.name.to_string(), lifetime, by_name: destination.lookup.name().is_some() }

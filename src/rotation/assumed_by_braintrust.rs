@@ -50,8 +50,8 @@ pub fn remaining(target: &Target, keys: &[Key], rotation_enabled: Option<bool>) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::for_test::{role_based, user_based};
     use crate::config::Source;
+    use crate::config::for_test::{role_based, user_based};
 
     fn key(id: &str) -> Key {
         Key { id: id.to_owned(), active: true, created_at: None }

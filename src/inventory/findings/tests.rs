@@ -72,10 +72,7 @@ fn what_a_provider_shows_of_itself() {
         (json!({"auth_type": "web", "region": "us-east-1"}), vec![UnknownAuthType]),
         (json!({"access_key": "ASIA", "region": "us-east-1"}), vec![TokenMissing]),
         (json!({"access_key": "AKIA", "session_token": "x", "region": "us-east-1"}), vec![StaleToken]),
-        (
-            json!({"access_key": "AKIA", "aws_secret_access_key": "x", "region": "us-east-1"}),
-            vec![SecretInMetadata],
-        ),
+        (json!({"access_key": "AKIA", "aws_secret_access_key": "x", "region": "us-east-1"}), vec![SecretInMetadata]),
         (
             json!({"aws_access_key_id": "AKIA", "aws_secret_access_key": "x", "region": "us-east-1"}),
             vec![NoAccessKey, SecretInMetadata],
