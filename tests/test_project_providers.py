@@ -45,6 +45,15 @@ def test_every_kind_is_rotated_into_a_projects_provider(world, project, kind):
     assert {frozenset(patch.json()) for patch in world.patches()} == {frozenset({"name", "value", "metadata"})}
 
 
+def test_a_project_with_a_provider_of_its_own_does_not_use_the_organizations(world, project):
+    ai_secret, provider = world.new_ai_secret(), own(world, project)
+    without = world.braintrust.add_project("search")
+    world.rotate(world.target(ai_secret))
+    assert world.project_can_call_bedrock(without) and not world.project_can_call_bedrock(project)
+    world.rotate(world.target(ai_secret, {"project": project, "id": provider}))
+    assert world.project_can_call_bedrock(without) and world.project_can_call_bedrock(project)
+
+
 @pytest.mark.parametrize("kind", ["temporary", "access_key"])
 def test_both_sorts_of_destinations_of_one_target_hold_the_same_credentials(world, project, kind):
     ai_secret, provider = world.new_ai_secret(), own(world, project)

@@ -112,6 +112,7 @@ impl AiProvider {
     ///
     /// # Errors
     /// If it is not a provider.
+    #[cfg(any(test, fuzzing))]
     pub fn from_json(place: Place, json: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(json).map(|record| Self::of(place, record))
     }

@@ -83,9 +83,8 @@ impl Braintrust<'_> {
         }
         let Listed { providers, is_cut_off } = self.list_in_project(id, None).await?;
         let bedrock: Vec<_> = providers.into_iter().filter(AiProvider::is_bedrock).collect();
-        let first = if is_cut_off { format!("the first {MAX_LISTED} ") } else { String::new() };
-        let problem =
-            format!("no provider is named {lookup}. Those of type bedrock in {first}it has: {}", listed(&bedrock));
+        let first = if is_cut_off { format!(" among its first {MAX_LISTED}") } else { String::new() };
+        let problem = format!("no provider is named {lookup}. Those of type bedrock{first}: {}", listed(&bedrock));
         let remedy = "Name one of them (the parameter AiSecretName, or the target's ai_secrets), or add the provider to \
                       the project in Braintrust first";
         failed(ErrorClass::NotFound, LIST, problem, remedy)
@@ -102,7 +101,7 @@ impl Braintrust<'_> {
         let named = match org_name {
             // An organization has one project of a name, so a page that has it is enough.
             Some(org) => self.list_projects(&[("project_name", name), ("org_name", org)], &is_named, 1).await?,
-            None => self.named_in_the_only_organizations_projects(lookup, is_named).await?,
+            None => self.projects_in_the_only_organization(lookup, is_named).await?,
         };
         if named.len() > 1 {
             let problem = format!("several projects are named {lookup}: {}", listed_projects(&named));
@@ -116,7 +115,7 @@ impl Braintrust<'_> {
 
     /// As for an `ai_secret`: if the right project were renamed, the only one with that name could be another
     /// organization's.
-    async fn named_in_the_only_organizations_projects(
+    async fn projects_in_the_only_organization(
         &self,
         lookup: &ProjectLookup,
         is_named: impl Fn(&Project) -> bool,

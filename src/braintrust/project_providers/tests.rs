@@ -174,7 +174,7 @@ async fn an_unknown_provider_is_not_found_and_the_error_lists_the_projects_own()
     for project in [by_project_name("bot", None), ProjectLookup::Id(id(2))] {
         let error = server.api().find(&in_the_project(project, "Bedrock")).await.unwrap_err();
         assert_eq!((error.class, error.call), (ErrorClass::NotFound, LIST));
-        let listed = error.problem.split_once("has: ").unwrap().1;
+        let listed = error.problem.split_once("Those of type bedrock: ").unwrap().1;
         assert_eq!(listed, format!("{} (\"other\")", id(15)));
     }
 }
@@ -219,7 +219,7 @@ async fn a_list_that_may_go_on_says_how_much_of_it_was_read() {
     let env_vars = (0..=200).map(|number| env_var(1_000 + number, &format!("number {number}"), 2)).collect();
     let server = data_plane(vec![project(2, "bot", ACME)], env_vars, true);
     let error = server.api().find(&in_the_project(ProjectLookup::Id(id(2)), "b")).await.unwrap_err();
-    assert!(error.problem.contains("in the first 200 it has: "), "{error}");
+    assert!(error.problem.contains("Those of type bedrock among its first 200: "), "{error}");
 }
 
 #[tokio::test]
