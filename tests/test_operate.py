@@ -42,7 +42,7 @@ def running(tool, operate):
     """What `make run` prints."""
     output, status = operate("status", "", "")
     assert status == 1 and "make run" in output
-    output, status = tool("run.py", "temporary", "schedule")
+    output, status = tool("run.py", "temporary", "schedule", "")
     assert status == 0, output
     yield output
     assert operate("stop") == ("Stopped.\n", 0)
