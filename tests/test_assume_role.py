@@ -1,4 +1,4 @@
-"""A target whose provider has moved to Braintrust's own `assume_role`: the function leaves it alone, and nothing fails."""
+"""A target whose provider has moved to Braintrust's own `assume_role`: it is left alone, and nothing fails."""
 
 import json
 

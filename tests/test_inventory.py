@@ -1,4 +1,4 @@
-"""The action `inventory`: every Bedrock provider that the API keys see, and what is wrong with each. It changes nothing."""
+"""The action `inventory`: every Bedrock provider that the API keys see, and what is wrong. It changes nothing."""
 
 import json
 import time
@@ -23,7 +23,8 @@ def inventory(function):
     severe = [found for found in answer["findings"] if found["severity"] == "now"]
     assert answer["ok"] == (not severe)
     shown = [finding for provider in answer["providers"] for finding in provider["findings"]]
-    assert {found["finding"]: found["providers"] for found in answer["findings"]} == {it: shown.count(it) for it in shown}
+    counts = {found["finding"]: found["providers"] for found in answer["findings"]}
+    assert counts == {finding: shown.count(finding) for finding in shown}
     return answer
 
 
@@ -176,7 +177,8 @@ def test_the_check_names_what_concerns_its_target(world):
     result = function.invoke({"action": "check"})
     [checked] = result.body["targets"]
     warned = [line["what"] for line in checked["lines"] if line["result"] == "warning"]
-    assert result.body["ok"] and sum(broken in what for what in warned) == 2 and sum(override in what for what in warned) == 1
+    assert result.body["ok"] and sum(broken in what for what in warned) == 2
+    assert sum(override in what for what in warned) == 1
     assert not any(elsewhere in what for what in warned)
 
 
@@ -191,7 +193,8 @@ MEMORY_FOR_A_THOUSAND = 8 << 20
 
 
 def peak_memory(function) -> int:
-    [line] = [line for line in Path(f"/proc/{function.pid}/status").read_text().splitlines() if line.startswith("VmHWM")]
+    lines = Path(f"/proc/{function.pid}/status").read_text().splitlines()
+    [line] = [line for line in lines if line.startswith("VmHWM")]
     return int(line.split()[1]) << 10
 
 

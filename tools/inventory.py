@@ -1,7 +1,7 @@
 """Shows the answer to the action `inventory`. Pure: it gets the time and the page.
 
-First what was found, by how much it matters, with the providers that have it; then all providers; then what could not be
-read.
+First what was found, by how much it matters, with the providers that have it; then all providers; then what could not
+be read.
 """
 
 from answers import WIDEST, count, error, when
