@@ -1,6 +1,7 @@
 //! The commands, one file each. They share [`crate::rotation`] and don't call each other.
 
 pub mod check;
+pub mod inventory;
 pub mod rollback;
 pub mod rotate;
 pub mod rotate_api_key;

@@ -10,7 +10,8 @@ use crate::json::Payload;
 const ACCEPTED: &str = "Accepted: an EventBridge \"Scheduled Event\" of a rule or of EventBridge Scheduler, a Secrets \
      Manager rotation step (createSecret, setSecret, testSecret or finishSecret), \
      {\"action\":\"rotate\",\"targets\":[\"name\", …],\"force\":true|false,\"dry_run\":true|false}, where only action \
-     is required, {\"action\":\"status\"} and {\"action\":\"check\"}, with or without targets, and \
+     is required, {\"action\":\"status\"} and {\"action\":\"check\"}, with or without targets, \
+     {\"action\":\"inventory\"}, and \
      {\"action\":\"rollback\",\"targets\":[\"name\", …],\"dry_run\":true|false,\"reactivate\":true|false}";
 
 #[derive(Debug)]
@@ -21,6 +22,7 @@ pub enum Command {
     Status(Vec<String>),
     /// As for `Status`.
     Check(Vec<String>),
+    Inventory,
     /// At least one target.
     Rollback {
         token: String,
@@ -135,6 +137,8 @@ impl Command {
             }
             ("status", None, None, None) => Ok(Self::Status(targets)),
             ("check", None, None, None) => Ok(Self::Check(targets)),
+            ("inventory", None, None, None) if targets.is_empty() => Ok(Self::Inventory),
+            ("inventory", ..) => refuse("the action inventory takes no other fields"),
             ("rollback" | "status" | "check", _, Some(_), _) => {
                 refuse("only the action rotate takes the field \"force\"")
             }
@@ -227,6 +231,16 @@ mod tests {
             json!({"action": "status", "dry_run": true}),
         ] {
             assert!(parse(event.clone(), "request").is_err(), "{event}");
+        }
+    }
+
+    #[test]
+    fn an_inventory_is_of_everything() {
+        let read = |event| parse(event, "request");
+        assert!(matches!(read(json!({"action": "inventory"})), Ok(Command::Inventory)));
+        for (field, value) in [("targets", json!(["a"])), ("dry_run", json!(true)), ("force", json!(false))] {
+            let error = read(json!({"action": "inventory", field: value})).unwrap_err();
+            assert!(error.problem.contains("takes no other fields"), "{error}");
         }
     }
 

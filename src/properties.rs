@@ -45,6 +45,7 @@ pub fn of_an_event(event: &[u8]) {
             assert!(!targets.is_empty());
         }
         Command::Status(names) | Command::Check(names) => named(&names),
+        Command::Inventory => named(&[]),
         Command::RotationStep(step) => assert_eq!(event["SecretId"], step.secret_id.as_str()),
     }
 }

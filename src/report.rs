@@ -86,6 +86,8 @@ pub enum Outcome {
     /// The credentials are not old enough, this event was already handled, or another run has just written newer
     /// credentials.
     NotDue,
+    /// Braintrust assumes a role itself for every destination, so there is nothing to rotate.
+    UsesAssumeRole,
     /// Rotation is turned on for the staged secret, so Secrets Manager rotates it.
     LeftToSecretsManager,
     /// One step of Secrets Manager's rotation is done.
@@ -135,6 +137,9 @@ pub struct DestinationReport {
     /// Whether another run had written newer credentials, which were left there.
     #[serde(skip)]
     pub is_superseded: bool,
+    /// Whether Braintrust assumes a role itself for this provider, which was therefore not touched.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub uses_assume_role: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Error>,
 }
@@ -226,9 +231,10 @@ mod tests {
 
     fn destination(ai_secret: &str, updated: bool) -> DestinationReport {
         let (id, layout) = (Some(Uuid::nil()), Some(Layout::Gateway));
-        let (is_mixed, is_superseded) = (false, false);
+        let (is_mixed, is_superseded, uses_assume_role) = (false, false, false);
         let (ai_secret, project) = (ai_secret.to_owned(), None);
-        DestinationReport { ai_secret, project, id, layout, updated, is_mixed, is_superseded, error: None }
+        let error = None;
+        DestinationReport { ai_secret, project, id, layout, updated, is_mixed, is_superseded, uses_assume_role, error }
     }
 
     #[test]
@@ -323,7 +329,13 @@ mod tests {
         for outcome in [Outcome::Failed, Outcome::Deferred] {
             assert!(has_failed(outcome), "{outcome:?}");
         }
-        for outcome in [Outcome::Rotated, Outcome::NotDue, Outcome::LeftToSecretsManager, Outcome::WouldRotate] {
+        for outcome in [
+            Outcome::Rotated,
+            Outcome::NotDue,
+            Outcome::UsesAssumeRole,
+            Outcome::LeftToSecretsManager,
+            Outcome::WouldRotate,
+        ] {
             assert!(!has_failed(outcome), "{outcome:?}");
         }
     }

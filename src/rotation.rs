@@ -1,5 +1,6 @@
 //! What the commands share: one run of one target, and its parts.
 
+pub mod assumed_by_braintrust;
 pub mod contract;
 pub mod destinations;
 pub mod policy;

@@ -41,6 +41,16 @@ pub(super) struct Request {
     pub body: Option<Bytes>,
 }
 
+/// Why the reading of pages ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// There are no more.
+    Last,
+    /// The reader wanted no more.
+    Enough,
+    TooManyPages,
+}
+
 #[derive(Deserialize)]
 struct Page<T> {
     objects: Vec<T>,
@@ -76,7 +86,31 @@ impl Braintrust<'_> {
         is_wanted: &dyn Fn(&T) -> bool,
         enough: usize,
     ) -> Result<Vec<T>, Error> {
-        let (mut found, mut cursor) = (Vec::new(), None);
+        let mut found = Vec::new();
+        let take = |objects: Vec<T>| {
+            found.extend(objects.into_iter().filter(is_wanted));
+            found.len() < enough
+        };
+        match self.each_page(request, id, take).await? {
+            End::Last | End::Enough => Ok(found),
+            End::TooManyPages => {
+                let problem = format!("answered more than {MAX_PAGES} pages");
+                let remedy = "Check that the Braintrust URL (the parameter BraintrustApiUrl, or the ai_secret's api_url) \
+                              is that of a data plane, or give the ID (the parameter AiSecretId or BraintrustProject) \
+                              instead of the name";
+                Err(Error::new(ErrorClass::Unavailable, Service::Braintrust, request.call, problem, remedy))
+            }
+        }
+    }
+
+    /// Reads pages for as long as `take` wants more.
+    pub(super) async fn each_page<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+        id: impl Fn(&T) -> Uuid,
+        mut take: impl FnMut(Vec<T>) -> bool,
+    ) -> Result<End, Error> {
+        let mut cursor = None;
         for _ in 0..MAX_PAGES {
             let mut page = request.clone();
             let after = cursor.map(|last: Uuid| ("starting_after", last.to_string()));
@@ -84,18 +118,17 @@ impl Braintrust<'_> {
             let Page { objects } = self.send(&page).await?;
             let last = objects.last().map(&id);
             if last == cursor && objects.len() != PAGE_SIZE {
-                return Ok(found);
+                return Ok(End::Last);
             }
             cursor = last;
-            found.extend(objects.into_iter().filter(is_wanted));
-            if cursor.is_none() || found.len() >= enough {
-                return Ok(found);
+            if !take(objects) {
+                return Ok(End::Enough);
+            }
+            if cursor.is_none() {
+                return Ok(End::Last);
             }
         }
-        let problem = format!("answered more than {MAX_PAGES} pages");
-        let remedy = "Check that the Braintrust URL (the parameter BraintrustApiUrl, or the ai_secret's api_url) is that \
-                      of a data plane, or give the ID (the parameter AiSecretId or BraintrustProject) instead of the name";
-        Err(Error::new(ErrorClass::Unavailable, Service::Braintrust, request.call, problem, remedy))
+        Ok(End::TooManyPages)
     }
 
     /// Does `work` once the rate limit permits it, and reports the result to the rate limit.

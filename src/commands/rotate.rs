@@ -9,13 +9,14 @@ use crate::config::{RoleBased, Source, UserBased};
 use crate::error::{Error, ErrorClass};
 use crate::event::Rotate;
 use crate::report::{Outcome, TargetReport};
-use crate::rotation::destinations;
 use crate::rotation::policy::{self, Plan};
+use crate::rotation::restore::Comparison;
 use crate::rotation::snapshot::{Snapshot, Version};
 use crate::rotation::staged_run::StagedRun;
 use crate::rotation::steps::{Created, TOO_SLOW_FOR_SECRETS_MANAGER};
 use crate::rotation::target_run::TargetRun;
 use crate::rotation::writing::Fallback;
+use crate::rotation::{assumed_by_braintrust, destinations};
 
 pub async fn run(run: TargetRun<'_>, command: &Rotate) -> TargetReport {
     if !run.deadline.allows_a_start() {
@@ -48,15 +49,24 @@ async fn rotate_in_memory(run: &TargetRun<'_>, source: &RoleBased, dry_run: bool
     };
     let (proven, readings) = join(issue, run.read_destinations()).await;
     let are_writable = run.report_readings(&readings);
+    if destinations::all_use_assume_role(&readings) {
+        // Before the errors of AWS: whoever moved to Braintrust's own role may have deleted this one.
+        return Ok(Outcome::UsesAssumeRole);
+    }
     run.progress.held(destinations::held_lifetime(source, &readings));
     let Some(proven) = proven? else { return are_writable.map(|()| Outcome::WouldRotate) };
     let written = run.write_all(&readings, proven, Fallback::Complete).await;
+    let to_write = written.iter().filter(|report| !report.uses_assume_role).count();
+    if to_write == 0 {
+        // The last destination has moved since it was read first.
+        return run.report_destinations(written, &readings).map(|()| Outcome::UsesAssumeRole);
+    }
     let superseded: Vec<_> = written.iter().filter(|report| report.is_superseded).collect();
     for report in &superseded {
         let warning = "holds newer credentials, which another run has written meanwhile. It was not touched";
         run.progress.warning(format!("the ai_secret {} {warning}", report.ai_secret));
     }
-    let (are_all_superseded, is_any_superseded) = (superseded.len() == written.len(), !superseded.is_empty());
+    let (are_all_superseded, is_any_superseded) = (superseded.len() == to_write, !superseded.is_empty());
     if !are_all_superseded {
         run.progress.credentials(proven.credentials());
     }
@@ -76,6 +86,9 @@ async fn rotate_staged(staged: &StagedRun<'_>, command: &Rotate) -> Result<Outco
         staged.run.progress.held(Some(current.lifetime()));
     }
     let plan = policy::plan(&snapshot, staged.run.target, &command.token, command.force);
+    if plan.may_create() && staged.run.uses_assume_role().await {
+        return Ok(uses_assume_role(staged, &snapshot));
+    }
     if command.dry_run {
         return would(staged, plan, &snapshot).await;
     }
@@ -118,6 +131,9 @@ async fn rotate_staged(staged: &StagedRun<'_>, command: &Rotate) -> Result<Outco
             }
         },
     };
+    if outcome == Outcome::UsesAssumeRole {
+        return Ok(uses_assume_role(staged, &snapshot));
+    }
     match staged.retire(&snapshot).await {
         // Another run is changing the same keys or stages. Braintrust already holds the current credentials.
         Err(error) if error.class == ErrorClass::Conflict => {
@@ -130,7 +146,19 @@ async fn rotate_staged(staged: &StagedRun<'_>, command: &Rotate) -> Result<Outco
 
 /// Makes Braintrust hold the current credentials. `in_step` is the outcome if it already holds them.
 async fn reconcile(staged: &StagedRun<'_>, snapshot: &Snapshot, in_step: Outcome) -> Result<Outcome, Error> {
-    Ok(if staged.reconcile(snapshot).await? { Outcome::Repaired } else { in_step })
+    Ok(match staged.reconcile(snapshot).await? {
+        Comparison::InStep => in_step,
+        Comparison::OutOfStep => Outcome::Repaired,
+        Comparison::UsesAssumeRole => Outcome::UsesAssumeRole,
+    })
+}
+
+/// Nothing is rotated or retired. Says what remains to be done by hand.
+fn uses_assume_role(staged: &StagedRun<'_>, snapshot: &Snapshot) -> Outcome {
+    let rotation_enabled = snapshot.versions.stages.rotation_enabled;
+    let remaining = assumed_by_braintrust::remaining(staged.run.target, &snapshot.keys, rotation_enabled);
+    remaining.into_iter().for_each(|warning| staged.run.progress.warning(warning));
+    Outcome::UsesAssumeRole
 }
 
 /// Ends a pending version whose credentials no longer work, and restores the current credentials, which are not due.
@@ -156,7 +184,11 @@ async fn would(staged: &StagedRun<'_>, plan: Plan, snapshot: &Snapshot) -> Resul
             return Ok(Outcome::WouldRotate);
         }
     };
-    Ok(if staged.is_out_of_step(snapshot).await? { Outcome::WouldRepair } else { in_step })
+    Ok(match staged.compare(snapshot).await? {
+        Comparison::InStep => in_step,
+        Comparison::OutOfStep => Outcome::WouldRepair,
+        Comparison::UsesAssumeRole => uses_assume_role(staged, snapshot),
+    })
 }
 
 /// The four steps in order. Returns the snapshot after them.

@@ -21,17 +21,31 @@ pub const LONGEST_RUN: SignedDuration = SignedDuration::from_mins(15);
 /// How many times `AWSCURRENT` may move while its credentials are restored.
 const MAX_MOVES: usize = 3;
 
+/// How the destinations compare with the current credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// They hold them, or the current credentials no longer work.
+    InStep,
+    /// The current credentials work and a destination doesn't hold them, or may not: a run that was writing was
+    /// interrupted.
+    OutOfStep,
+    /// Braintrust assumes a role itself for every destination.
+    UsesAssumeRole,
+}
+
 impl StagedRun<'_> {
-    /// Makes the destinations hold the current credentials. Returns whether any had to be repaired.
-    pub async fn reconcile(&self, snapshot: &Snapshot) -> Result<bool, Error> {
-        let is_out_of_step = self.is_out_of_step(snapshot).await?;
-        if is_out_of_step {
-            self.restore_current().await?;
+    /// Makes the destinations hold the current credentials, and returns how they compared before.
+    pub async fn reconcile(&self, snapshot: &Snapshot) -> Result<Comparison, Error> {
+        let comparison = self.compare(snapshot).await?;
+        match comparison {
+            Comparison::UsesAssumeRole => return Ok(comparison),
+            Comparison::OutOfStep => self.restore_current().await?,
+            Comparison::InStep => {}
         }
         if self.run.target.user_based().is_some() {
             self.label_current(&snapshot.versions).await?;
         }
-        Ok(is_out_of_step)
+        Ok(comparison)
     }
 
     /// Labels the current version if somebody else made it current, so that the overlap counts from now on, and forgets
@@ -49,19 +63,21 @@ impl StagedRun<'_> {
         }
     }
 
-    /// Whether the current credentials work and a destination doesn't hold them, or may not: a run that was writing was
-    /// interrupted.
-    pub async fn is_out_of_step(&self, snapshot: &Snapshot) -> Result<bool, Error> {
+    /// Compares the destinations with the current credentials.
+    pub async fn compare(&self, snapshot: &Snapshot) -> Result<Comparison, Error> {
         let readings = self.run.read_destinations().await;
         self.run.report_readings(&readings)?;
+        if destinations::all_use_assume_role(&readings) {
+            return Ok(Comparison::UsesAssumeRole);
+        }
         let (versions, is_dead) = (&snapshot.versions, policy::is_current_dead(snapshot, self.run.target));
-        let Some(version) = versions.current_version().filter(|_| !is_dead) else { return Ok(false) };
+        let Some(version) = versions.current_version().filter(|_| !is_dead) else { return Ok(Comparison::InStep) };
         let differences = self.differences(versions, &readings);
         let mut restoring = versions.stages.times(TimedLabel::Restoring);
         let was_interrupted = restoring.any(|(labelled, at)| labelled == version || self.has_ended(at));
         let is_out_of_step = was_interrupted || !differences.is_empty();
         differences.into_iter().for_each(|difference| self.run.progress.warning(difference));
-        Ok(is_out_of_step)
+        Ok(if is_out_of_step { Comparison::OutOfStep } else { Comparison::InStep })
     }
 
     /// How the destinations differ from the current credentials, as warnings.
