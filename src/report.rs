@@ -132,8 +132,23 @@ pub struct DestinationReport {
     /// Whether another run had written newer credentials, which were left there.
     #[serde(skip)]
     pub is_superseded: bool,
+    /// Whether Braintrust can use the credentials, if the target asks for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_to_end: Option<EndToEnd>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Error>,
+}
+
+/// The result of the request for one token through Braintrust.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum EndToEnd {
+    /// Braintrust called the model with these credentials.
+    Proven,
+    /// The request showed nothing about these credentials.
+    Unproven { reason: String },
+    /// Bedrock refused these credentials when Braintrust used them. The destination's error says more.
+    Refused,
 }
 
 /// What a run of a target has done so far. Write-only until it becomes the report, so that no decision depends on it.
@@ -224,7 +239,9 @@ mod tests {
     fn destination(ai_secret: &str, updated: bool) -> DestinationReport {
         let (id, layout) = (Some(Uuid::nil()), Some(Layout::Gateway));
         let (is_mixed, is_superseded) = (false, false);
-        DestinationReport { ai_secret: ai_secret.to_owned(), id, layout, updated, is_mixed, is_superseded, error: None }
+        let (end_to_end, error) = (None, None);
+        let ai_secret = ai_secret.to_owned();
+        DestinationReport { ai_secret, id, layout, updated, is_mixed, is_superseded, end_to_end, error }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod contract;
 pub mod destinations;
+pub mod end_to_end;
 pub mod policy;
 pub mod restore;
 pub mod retirement;

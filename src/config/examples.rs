@@ -81,6 +81,8 @@ pub fn accepted() -> Vec<Value> {
         temporary(json!({"probe": "models"})),
         temporary(json!({"probe": {"converse": "eu.amazon.nova-micro-v1:0"}})),
         temporary(json!({"probe": {"converse": ["a", "b"]}})),
+        temporary(json!({"end_to_end": {"model": "us.amazon.nova-micro-v1:0"}})),
+        access_key(json!({"end_to_end": {"model": "claude-haiku-4-5"}})),
         access_key(json!({"user_name": "x".repeat(64)})),
         access_key(json!({"role_arn": "arn:aws:iam::123456789012:role/x", "external_id": "ab"})),
         access_key(json!({"rotate_after": "121m"})),

@@ -197,6 +197,15 @@ pub enum Probe {
     Converse(ModelIds),
 }
 
+/// The proof through Braintrust: a chat completion of one token with this model, at its price.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, expecting = "an object such as {\"model\": \"…\"}")]
+pub struct EndToEnd {
+    /// As Braintrust names it.
+    pub model: ModelId,
+}
+
 /// One or more models. They are called side by side.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Value")]

@@ -8,9 +8,9 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::policy;
 use super::snapshot::Versions;
 use super::target_run::TargetRun;
+use super::{end_to_end, policy};
 use crate::aws::bedrock::Proven;
 use crate::aws::iam_keys::Key;
 use crate::braintrust::ai_secret::AiSecret;
@@ -79,6 +79,7 @@ impl Reading<'_> {
             updated: false,
             is_mixed: false,
             is_superseded: false,
+            end_to_end: None,
             error: error.cloned(),
         }
     }
@@ -160,7 +161,8 @@ impl<'a> TargetRun<'a> {
     /// Reports the state of the destinations, and returns the first error among them.
     pub fn report_destinations(&self, reports: Vec<DestinationReport>, readings: &[Reading<'_>]) -> Result<(), Error> {
         let result = all_succeeded(&reports);
-        self.progress.destinations(reports, warnings(readings));
+        let warnings = warnings(readings).into_iter().chain(end_to_end::warnings(&reports)).collect();
+        self.progress.destinations(reports, warnings);
         result
     }
 
