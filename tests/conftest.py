@@ -11,7 +11,7 @@ from support.local_cloud import LocalCloud
 from support.paths import MINISTACK, TEMPLATE
 from support.release_bundle import make_bundle
 from support.tls import private_ca
-from support.world import World
+from support.world import BEDROCK_ACTIONS, World
 
 
 def pytest_xdist_auto_num_workers(config):
@@ -40,8 +40,8 @@ def cloud():
 
 @pytest.fixture(scope="session")
 def role(cloud):
-    """A role that the function may assume and that may list the foundation models."""
-    return cloud.new_role(allow=["bedrock:ListFoundationModels", "bedrock:CallWithBearerToken"])
+    """A role that the function may assume and that may use Bedrock."""
+    return cloud.new_role(allow=BEDROCK_ACTIONS)
 
 
 @pytest.fixture

@@ -56,7 +56,8 @@ impl Pin {
     /// The error says why the names can't be sent in a header.
     pub fn new(name: &str, org_name: Option<&str>) -> Result<Self, String> {
         let header = |name: &str| {
-            let is_exact = !name.is_empty() && name.trim() == name;
+            // A proxy reads other characters as Latin-1.
+            let is_exact = !name.is_empty() && name.is_ascii() && name.trim() == name;
             let value = HeaderValue::from_str(name).ok().filter(|_| is_exact);
             value.ok_or_else(|| format!("the name {:?} can't be sent in a header", shortened(name)))
         };
@@ -352,4 +353,237 @@ impl Answer {
 
 fn failed(class: ErrorClass, problem: impl Into<String>) -> Error {
     Error { class, ..unavailable(COMPLETION, problem) }
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::HeaderMap;
+
+    use super::super::test_server::{Answer as Served, TestServer};
+    use super::*;
+
+    const COMPLETED: &str = r#"{"choices":[{"message":{"content":"."}}]}"#;
+    const UNRECOGNIZED: &str = "UnrecognizedClientException: The security token included in the request is invalid.";
+
+    fn pin() -> Pin {
+        Pin::new("AWS Bedrock", None).unwrap()
+    }
+
+    fn answer(status: u16, used: Option<&str>, body: &str) -> Answer {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("content-type", Some("application/json")), (USED_ENDPOINT, used)] {
+            value.map(|value| headers.insert(name, value.parse().unwrap()));
+        }
+        Answer { status, headers, body: body.as_bytes().to_vec() }
+    }
+
+    fn summary(found: Result<Finding, Error>) -> String {
+        match found {
+            Ok(Finding::Proven) => "proven".to_owned(),
+            Ok(Finding::Unproven(reason)) => format!("unproven: {reason}"),
+            Ok(Finding::Busy(reason)) => format!("busy: {reason}"),
+            Ok(Finding::Refused(Refusal { kind, answer, is_of_the_pinned })) => {
+                format!("{kind:?} {answer}{}", if is_of_the_pinned { ", pinned" } else { "" })
+            }
+            Err(error) => format!("{:?}: {}", error.class, error.problem),
+        }
+    }
+
+    #[test]
+    fn an_answer_claims_only_what_it_establishes() {
+        const PINNED: Option<&str> = Some("AWS Bedrock");
+        for (status, used, body, expected) in [
+            (200, PINNED, COMPLETED, "proven"),
+            (200, None, COMPLETED, "unproven: the answer doesn't say which ai_secret Braintrust used"),
+            (200, Some("Other"), COMPLETED, "unproven: Braintrust used the ai_secret \"Other\""),
+            (200, PINNED, "{}", "unproven: answered application/json without a completion"),
+            (200, PINNED, r#"{"choices":[]}"#, "unproven: answered application/json without a completion"),
+            (400, None, UNRECOGNIZED, "NotRecognized 400 UnrecognizedClientException"),
+            (403, PINNED, UNRECOGNIZED, "NotRecognized 403 UnrecognizedClientException, pinned"),
+            (403, Some("Other"), UNRECOGNIZED, "unproven: Braintrust used the ai_secret \"Other\""),
+            (400, None, "ExpiredTokenException: expired", "NotRecognized 400 ExpiredTokenException"),
+            (400, None, "InvalidSignatureException: does not match", "NotRecognized 400 InvalidSignatureException"),
+            (
+                400,
+                None,
+                "InvalidSignatureException: Signature expired: 1",
+                "Unavailable: answered 400 InvalidSignatureException",
+            ),
+            (
+                400,
+                None,
+                "AccessDeniedException: User: x is not authorized to perform: bedrock:InvokeModel on model y",
+                "Denied 400 AccessDeniedException",
+            ),
+            (400, None, "AccessDeniedException: Forbidden", "Denied 400 AccessDeniedException"),
+            (
+                400,
+                None,
+                "AccessDeniedException: You don't have access to the model with the specified model ID.",
+                "unproven: the model did not answer (400 AccessDeniedException)",
+            ),
+            (
+                400,
+                None,
+                "AccessDeniedException: Authentication failed: Please make sure your API Key is valid.",
+                "NotRecognized 400 AccessDeniedException",
+            ),
+            (400, None, "AccessDeniedException: Bearer Token has expired", "NotRecognized 400 AccessDeniedException"),
+            (401, PINNED, "hidden", "NotRecognized 401, pinned"),
+            (403, PINNED, "hidden", "NotRecognized 403, pinned"),
+            (401, None, "hidden", "unproven: answered 401"),
+            (403, None, "hidden", "unproven: answered 403"),
+            (400, None, "ThrottlingException: hidden", "busy: the model is busy (400 ThrottlingException)"),
+            (400, None, "ModelNotReadyException: hidden", "busy: the model is busy (400 ModelNotReadyException)"),
+            (429, PINNED, "hidden", "busy: the model is busy (429)"),
+            (429, None, "hidden", "Throttled: answered 429"),
+            (400, None, "ValidationException: x", "unproven: the model did not answer (400 ValidationException)"),
+            (
+                400,
+                None,
+                "ResourceNotFoundException",
+                "unproven: the model did not answer (400 ResourceNotFoundException)",
+            ),
+            (
+                400,
+                None,
+                "Error: No API keys found (for x).",
+                "unproven: Braintrust found no ai_secret with this name that serves the model",
+            ),
+            (
+                400,
+                None,
+                "Error: Bedrock does not support OpenAI format",
+                "unproven: Braintrust doesn't know the model as one of Bedrock's",
+            ),
+            (
+                404,
+                None,
+                "hidden",
+                "unproven: answered 404, so this data plane has no AI proxy, or it doesn't know the model",
+            ),
+            (400, None, "hidden", "unproven: answered 400"),
+            (302, None, "hidden", "unproven: answered 302"),
+            (500, None, "hidden", "Unavailable: answered 500"),
+            (503, PINNED, "hidden", "Unavailable: answered 503"),
+            (400, None, "InternalServerException: x", "Unavailable: answered 400 InternalServerException"),
+        ] {
+            let found = summary(answer(status, used, body).finding(&pin()));
+            assert_eq!(found, expected, "{status} {used:?} {body}");
+        }
+    }
+
+    #[test]
+    fn an_exception_is_found_in_the_header_that_a_gateway_passes_on() {
+        let mut answer = answer(403, Some("AWS Bedrock"), r#"{"message":"hidden"}"#);
+        answer.headers.insert("x-amzn-errortype", "AccessDeniedException:http://internal".parse().unwrap());
+        assert_eq!(summary(answer.finding(&pin())), "Denied 403 AccessDeniedException, pinned");
+    }
+
+    #[test]
+    fn a_cached_answer_proves_nothing() {
+        let mut cached = answer(200, Some("AWS Bedrock"), COMPLETED);
+        cached.headers.insert(CACHED, "HIT".parse().unwrap());
+        assert_eq!(summary(cached.finding(&pin())), "unproven: the answer came from Braintrust's cache");
+        cached.headers.insert(CACHED, "MISS".parse().unwrap());
+        assert_eq!(summary(cached.finding(&pin())), "proven");
+    }
+
+    #[test]
+    fn a_name_is_heeded_if_its_absence_changes_the_answer() {
+        for (status, body, expected) in [
+            (400, "Error: No API keys found (for x).", Control::Heeded),
+            (404, "", Control::Heeded),
+            (200, COMPLETED, Control::Ignored),
+            (400, UNRECOGNIZED, Control::Ignored),
+            (400, "ThrottlingException: x", Control::Ignored),
+            (429, "", Control::Unknown),
+            (502, "", Control::Unknown),
+            (302, "", Control::Unknown),
+        ] {
+            assert_eq!(answer(status, None, body).control(), expected, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_no_header_can_carry_is_refused() {
+        for name in ["Größe", "two\nlines", " padded", ""] {
+            assert!(Pin::new(name, None).is_err_and(|reason| reason.contains("can't be sent in a header")), "{name:?}");
+        }
+        assert!(Pin::new("AWS Bedrock", Some("Größe")).is_err());
+    }
+
+    async fn organization_of(server: &TestServer, id: u128) -> Result<Option<String>, ErrorClass> {
+        server.api().organization_to_name(Uuid::from_u128(id)).await.map_err(|error| error.class)
+    }
+
+    #[tokio::test]
+    async fn the_organization_is_named_if_the_api_key_sees_several() {
+        let seen = |count: u128| {
+            let objects: Vec<_> =
+                (1..=count).map(|n| json!({"id": Uuid::from_u128(n), "name": format!("Acme {n}")})).collect();
+            TestServer::start(move |request| {
+                let is_first = request.query("starting_after").is_none();
+                Served::json(&json!({"objects": if is_first { objects.clone() } else { Vec::new() }}))
+            })
+        };
+        assert_eq!(organization_of(&seen(1), 1).await, Ok(None));
+        assert_eq!(organization_of(&seen(2), 2).await, Ok(Some("Acme 2".to_owned())));
+        assert_eq!(organization_of(&seen(2), 3).await, Err(ErrorClass::Unavailable));
+    }
+
+    async fn verdict(server: &TestServer) -> Verdict {
+        let model = "amazon.nova-micro-v1:0".to_owned().try_into().unwrap();
+        server.api().prove_end_to_end(&pin(), &model).await
+    }
+
+    fn refusal() -> Served {
+        Served::status(400).with_body("text/plain", UNRECOGNIZED)
+    }
+
+    fn completion() -> Served {
+        Served::status(200).with_body("application/json", COMPLETED).with_header("x-bt-used-endpoint: AWS Bedrock")
+    }
+
+    #[tokio::test]
+    async fn a_request_asks_for_one_token() {
+        let server = TestServer::start_with([completion()]);
+        assert_eq!(verdict(&server).await, Verdict::Proven);
+        let received = server.received();
+        assert_eq!((received[0].method.as_str(), received[0].target.as_str()), ("POST", "/v1/proxy/chat/completions"));
+        let body = received[0].json();
+        assert_eq!((&body["model"], &body["max_tokens"]), (&json!("amazon.nova-micro-v1:0"), &json!(1)));
+    }
+
+    #[tokio::test]
+    async fn credentials_that_bedrock_does_not_recognize_yet_and_passing_failures_are_waited_for() {
+        for first in [refusal(), Served::status(500), Served::status(429), Served::HangUp] {
+            let server = TestServer::start_with([first, completion()]);
+            assert_eq!(verdict(&server).await, Verdict::Proven);
+            assert_eq!(server.received().len(), 2);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failure_that_stays_proves_nothing_and_is_repeated_four_times() {
+        let server = TestServer::start(|_| Served::status(500).with_body("text/plain", "hidden"));
+        assert_eq!(verdict(&server).await, Verdict::Unproven("answered 500".to_owned()));
+        assert_eq!(server.received().len(), 5);
+    }
+
+    fn denial() -> Served {
+        Served::status(400).with_body("text/plain", "AccessDeniedException: not authorized to perform: x")
+    }
+
+    #[tokio::test]
+    async fn a_refusal_counts_if_the_proxy_heeds_the_name() {
+        for (control, is_refused) in [(Served::status(400), true), (denial(), false), (completion(), false)] {
+            let server = TestServer::start_with([denial(), control]);
+            assert_eq!(matches!(verdict(&server).await, Verdict::Refused(_)), is_refused);
+            assert_eq!(server.received().len(), 2);
+        }
+        let server = TestServer::start_with([denial().with_header("x-bt-used-endpoint: AWS Bedrock")]);
+        assert!(matches!(verdict(&server).await, Verdict::Refused(_)));
+        assert_eq!(server.received().len(), 1);
+    }
 }

@@ -202,7 +202,8 @@ pub enum Probe {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "an object such as {\"model\": \"…\"}")]
 pub struct EndToEnd {
-    /// As Braintrust names it.
+    /// The model, as Braintrust names it.
+    #[cfg_attr(test, schemars(regex(pattern = r"\S")))]
     pub model: ModelId,
 }
 
