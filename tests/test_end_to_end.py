@@ -7,16 +7,18 @@ import pytest
 from support.aws_replies import json_error
 from support.end_to_end import COMPLETION, END_TO_END, MODEL
 from support.events import FORCED, ROLLBACK, scheduled_run
-from support.faults import Delay, DropAfter, DropBefore, Endless, Truncate
+from support.faults import Delay, DropAfter, DropBefore, Endless, Kill, Truncate
 from support.http_messages import Reply
-from support.kinds import KINDS, USER_BASED
+from support.kinds import KINDS
 from support.reports import failed_error, outcome
 from support.rotated_twice import RotatedTwice
 from support.staged_values import secret_of
 from support.stepped_rotation import SteppedRotation
+from support.stopped_run import kill_function
 from support.upstream import signer
 
 CONVERSE = "bedrock:Converse"
+PATCH = "PATCH /v1/ai_secret/{id}"
 DENIED = json_error(403, "AccessDeniedException", "User: x is not authorized to perform: bedrock:InvokeModel")
 UNRECOGNIZED = json_error(403, "UnrecognizedClientException", "The security token included in the request is invalid.")
 COMPLETED = json.dumps({"choices": [{"message": {"content": "."}}]})
@@ -159,7 +161,7 @@ def test_an_answer_that_comes_too_late_leaves_time_for_the_promotion(world):
 OF_THE_MODEL = {
     "busy": (json_error(429, "ThrottlingException", "Too many tokens"), "the model is busy", 5),
     "not ready": (json_error(429, "ModelNotReadyException", "Not ready"), "the model is busy", 5),
-    "retired": (json_error(404, "ResourceNotFoundException", "This model version has reached its end of life."), "model", 1),
+    "retired": (json_error(404, "ResourceNotFoundException", "This model has reached its end of life."), "model", 1),
     "refusing the request": (json_error(400, "ValidationException", "max_tokens is too small"), "model", 1),
     "without access": (json_error(403, "AccessDeniedException", "You don't have access to the model."), "model", 1),
 }
@@ -266,6 +268,39 @@ def test_a_role_that_may_not_call_the_model_is_denied(world):
     role = world.cloud.new_role(allow=["bedrock:ListFoundationModels"])
     report = world.fail_to_rotate(world.target(world.new_ai_secret(), role_arn=role, end_to_end=END_TO_END))
     failed_error(report, "permission", "braintrust", COMPLETION, "400 AccessDeniedException")
+
+
+@pytest.mark.parametrize("is_still_refused", [False, True])
+def test_a_run_that_is_killed_after_a_refusal_leaves_the_restoration_to_the_next_one(world, is_still_refused):
+    rotated = Rotated(world, "access_key")
+    world.aws.fail(CONVERSE, DENIED)
+    # The first PATCH writes the new credentials, and the second one restores the current ones.
+    world.braintrust.fail(PATCH, Kill(lambda: kill_function(rotated.function), acts=False), skip=1)
+    assert not rotated.function.invoke(FORCED).ok
+    assert rotated.in_braintrust() != secret_of(rotated.first)
+    if is_still_refused:
+        world.aws.fail(CONVERSE, DENIED)
+        assert not rotated.function.invoke(scheduled_run()).ok
+        rotated.is_restored()
+    else:
+        assert outcome(rotated.function.invoke(scheduled_run())) == "resumed"
+        assert rotated.in_braintrust() == secret_of(world.staged_value(rotated.target))
+
+
+def test_credentials_that_could_not_be_staged_are_proven_too(world):
+    rotated = Rotated(world, "temporary")
+    refusal = json_error(400, "AccessDeniedException", "not authorized to perform: secretsmanager:PutSecretValue")
+    for refused in (False, True):
+        world.aws.fail("secretsmanager:PutSecretValue", refusal, times=1)
+        if refused:
+            world.aws.fail(CONVERSE, DENIED)
+        result = rotated.function.invoke(FORCED)
+        if refused:
+            failed_error(result.report_in_error(), "permission", "braintrust", COMPLETION)
+            rotated.is_restored()
+        else:
+            assert result_of(result.body) == {"result": "proven"}
+            assert rotated.in_braintrust() != secret_of(rotated.first)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -27,7 +27,8 @@ LISTED_BY_NOW = datetime.timedelta(minutes=6)
 # A label that a run left behind counts for 15 minutes.
 LONGER_THAN_ANY_RUN = datetime.timedelta(minutes=16)
 # AWS requires bedrock:InvokeModel for a model, and ministack the action that is named after the call.
-BEDROCK_ACTIONS = ["bedrock:ListFoundationModels", "bedrock:CallWithBearerToken", "bedrock:InvokeModel", "bedrock:Converse"]
+_MAY_CALL_MODELS = ["bedrock:InvokeModel", "bedrock:Converse"]
+BEDROCK_ACTIONS = ["bedrock:ListFoundationModels", "bedrock:CallWithBearerToken", *_MAY_CALL_MODELS]
 
 
 class World:
