@@ -140,8 +140,23 @@ pub struct DestinationReport {
     /// Whether Braintrust assumes a role itself for this provider, which was therefore not touched.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub uses_assume_role: bool,
+    /// Whether Braintrust can use the credentials, if the target asks for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_to_end: Option<EndToEnd>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Error>,
+}
+
+/// The result of the request for one token through Braintrust.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum EndToEnd {
+    /// Braintrust called the model with these credentials.
+    Proven,
+    /// The request showed nothing about these credentials.
+    Unproven { reason: String },
+    /// Bedrock refused these credentials when Braintrust used them. The destination's error says more.
+    Refused,
 }
 
 /// What a run of a target has done so far. Write-only until it becomes the report, so that no decision depends on it.
@@ -231,10 +246,18 @@ mod tests {
 
     fn destination(ai_secret: &str, updated: bool) -> DestinationReport {
         let (id, layout) = (Some(Uuid::nil()), Some(Layout::Gateway));
-        let (is_mixed, is_superseded, uses_assume_role) = (false, false, false);
-        let (ai_secret, project) = (ai_secret.to_owned(), None);
-        let error = None;
-        DestinationReport { ai_secret, project, id, layout, updated, is_mixed, is_superseded, uses_assume_role, error }
+        DestinationReport {
+            ai_secret: ai_secret.to_owned(),
+            project: None,
+            id,
+            layout,
+            updated,
+            is_mixed: false,
+            is_superseded: false,
+            uses_assume_role: false,
+            end_to_end: None,
+            error: None,
+        }
     }
 
     #[test]

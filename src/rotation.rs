@@ -3,6 +3,7 @@
 pub mod assumed_by_braintrust;
 pub mod contract;
 pub mod destinations;
+pub mod end_to_end;
 pub mod policy;
 pub mod restore;
 pub mod retirement;

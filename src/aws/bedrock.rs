@@ -444,6 +444,7 @@ mod tests {
             region: "eu-west-1".to_owned().try_into().unwrap(),
             source: Source::RoleBased(RoleBased { kind: RoleBasedKind::Temporary, role, secret_id: None }),
             probe: Probe::Models,
+            end_to_end: None,
             destinations: Vec::new(),
             claims: Default::default(),
         }

@@ -128,6 +128,7 @@ pub async fn run(run: TargetRun<'_>, schedule: Option<&str>) -> TargetCheck {
         Source::RoleBased(source) => check_role(&run, source).await,
         Source::UserBased(source) => check_user(&run, source, versions.ok().flatten()).await,
     });
+    lines.extend(check_end_to_end(target));
     lines.extend(check_schedule(target, schedule));
     TargetCheck::of(target, lines)
 }
@@ -266,6 +267,13 @@ async fn check_permissions(run: &TargetRun<'_>, source: &UserBased) -> Vec<Line>
         }
         Err(error) => unknown(&error.to_string()),
     }
+}
+
+/// The request costs a token and uses the credentials that Braintrust holds, so only a rotation sends it.
+fn check_end_to_end(target: &Target) -> Option<Line> {
+    let model = &target.end_to_end.as_ref()?.model;
+    let note = "a rotation sends a request for one token, and only that can tell";
+    Some(Line::noted(format!("call {model} through Braintrust"), LineResult::Unknown, note))
 }
 
 fn check_destinations(readings: &[Reading<'_>]) -> Vec<Line> {

@@ -70,10 +70,12 @@ async fn rotate_in_memory(run: &TargetRun<'_>, source: &RoleBased, dry_run: bool
     if !are_all_superseded {
         run.progress.credentials(proven.credentials());
     }
-    run.report_destinations(written, &readings)?;
-    if !is_any_superseded {
+    if !is_any_superseded && destinations::all_succeeded(&written).is_ok() {
         run.progress.held(Some(proven.credentials().lifetime()));
     }
+    // Nobody has the previous credentials, so these stay even if Braintrust can't use them.
+    let written = Box::pin(run.prove_end_to_end(&readings, written, proven.credentials())).await;
+    run.report_destinations(written, &readings)?;
     Ok(if are_all_superseded { Outcome::NotDue } else { Outcome::Rotated })
 }
 
@@ -218,6 +220,9 @@ async fn all_steps(
         Created::NotStaged(credentials, error) => {
             let warning = format!("Braintrust holds {}, which could not be staged: {error}", credentials.id);
             staged.run.progress.warning(warning);
+            if staged.run.target.end_to_end.is_some() {
+                staged.test(&credentials).await?;
+            }
             staged.run.progress.held(Some(credentials.lifetime()));
             return Ok(snapshot);
         }

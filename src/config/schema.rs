@@ -158,6 +158,12 @@ fn keywords_of_a_target() -> Value {
             "description": "How new credentials are proven before they are written to Braintrust.",
             "default": "models",
         },
+        "end_to_end": {
+            "description":
+                "After the credentials were written, a request for one token of this model through Braintrust proves \
+                 that Braintrust can use them, at the model's price. If they are refused, the credentials that worked \
+                 before are restored. By default, no such request is sent.",
+        },
         "ai_secrets": {
             "description": "The `ai_secret`s and project-level providers in Braintrust that receive the credentials.",
             "minItems": 1,
@@ -303,7 +309,7 @@ fn null_is_absent_for_every_optional_field() {
     };
     let is_accepted = |target: &Value| read(target).is_ok() && is_valid(target);
     let of_a_target = optional(&schema["items"]);
-    assert_eq!(of_a_target.len(), 12);
+    assert_eq!(of_a_target.len(), 13);
     for field in of_a_target {
         let long_term = examples::with(examples::user_based(), json!({"kind": "long_term_api_key"}));
         let targets = [examples::role_based(), examples::user_based(), long_term].map(|mut target| {

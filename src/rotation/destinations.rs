@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::end_to_end;
 use super::target_run::TargetRun;
 use crate::aws::iam_keys::Key;
 use crate::braintrust::ai_provider::{AiProvider, Place};
@@ -67,6 +68,7 @@ impl Reading<'_> {
             is_mixed: false,
             is_superseded: false,
             uses_assume_role: self.uses_assume_role(),
+            end_to_end: None,
             error: error.cloned(),
         }
     }
@@ -132,7 +134,8 @@ impl<'a> TargetRun<'a> {
     /// Reports the state of the destinations, and returns the first error among them.
     pub fn report_destinations(&self, reports: Vec<DestinationReport>, readings: &[Reading<'_>]) -> Result<(), Error> {
         let result = all_succeeded(&reports);
-        self.progress.destinations(reports, warnings(readings));
+        let warnings = warnings(readings).into_iter().chain(end_to_end::warnings(&reports)).collect();
+        self.progress.destinations(reports, warnings);
         result
     }
 

@@ -22,6 +22,8 @@ pub struct State {
     pub ai_secrets: Vec<StoredAiSecret>,
     /// Bedrock knows all other active keys, and the sessions of all roles.
     pub unknown_to_bedrock: BTreeSet<String>,
+    /// Bedrock denies these if Braintrust uses them.
+    pub denied_through_braintrust: BTreeSet<String>,
     pub created: u32,
     kind: Kind,
     names: (TargetName, Region),
@@ -71,6 +73,7 @@ impl State {
             keys: Vec::new(),
             ai_secrets: Vec::new(),
             unknown_to_bedrock: BTreeSet::new(),
+            denied_through_braintrust: BTreeSet::new(),
             created: 0,
             kind: target.kind(),
             names: (target.name.clone(), target.region.clone()),
