@@ -109,7 +109,7 @@ SHOWN = {
     "a status with its history": lambda page: status_lines(
         page,
         target("overdue", name="prod"),
-        past=past("classes of failures: unknown (logs:FilterLogEvents was denied: the policy is there)", prod=failing()),
+        past=past("classes of failures: unknown (logs:FilterLogEvents was denied: see the policy)", prod=failing()),
     ),
     "a status of many": lambda page: status_lines(page, *[target() for _ in range(9)], target("expired")),
     "a check": lambda page: doctor_lines(page, checked(("find the ai_secret", "ok"), FAILED, UNKNOWN, WARNING)),
@@ -228,7 +228,11 @@ def test_the_last_failure_is_shown_with_its_class_and_how_often_it_failed_since(
     assert row("last failure", target(name="prod"), past(prod=found)) == text
 
 
-NEVER_FAILED = History(None, None, 0, None)
+NEVER_RUN = History(None, None, 0, None)
+
+
+def succeeded(minute):
+    return past(prod=NEVER_RUN._replace(last_success=minutes_ago(minute)))
 
 
 @pytest.mark.parametrize(
@@ -237,18 +241,14 @@ NEVER_FAILED = History(None, None, 0, None)
         # The metrics know the minute.
         (target(name="prod"), past(prod=failing()), "3 hours ago"),
         # The credentials were created in it, or became current in it.
-        (target(name="prod", age_seconds=570), past(prod=NEVER_FAILED._replace(last_success=minutes_ago(10))), "10 minutes ago"),
-        (target(name="prod", age_seconds=30), past(prod=NEVER_FAILED._replace(last_success=minutes_ago(1))), "30 seconds ago"),
-        (
-            target(name="prod", age_seconds=90, current_since=later(-10)),
-            past(prod=NEVER_FAILED._replace(last_success=minutes_ago(1))),
-            "10 seconds ago",
-        ),
+        (target(name="prod", age_seconds=30), succeeded(1), "30 seconds ago"),
+        (target(name="prod", age_seconds=90, current_since=later(-10)), succeeded(1), "10 seconds ago"),
+        (target(name="prod", age_seconds=90), succeeded(1), "60 seconds ago"),
         # The metrics don't reach back to it.
-        (target(name="prod", current_since=later(-20 * 86_400)), past(prod=NEVER_FAILED), "20 days ago"),
+        (target(name="prod", current_since=later(-20 * 86_400)), past(prod=NEVER_RUN), "20 days ago"),
         (
             target(name="prod"),
-            past(prod=NEVER_FAILED),
+            past(prod=NEVER_RUN),
             "none in the last 14 days; the current credentials were created 10 minutes ago",
         ),
         # The metrics can't be read.
@@ -256,7 +256,7 @@ NEVER_FAILED = History(None, None, 0, None)
         (target(name="prod"), past(), "unknown; the current credentials were created 10 minutes ago"),
         (target(name="prod", secret_id=None), past(), "unknown; the ai_secret last changed 10 minutes ago"),
         (target("never_rotated", name="prod", age_seconds=None), past(), "unknown"),
-        (target("never_rotated", name="prod", age_seconds=None), past(prod=NEVER_FAILED), "none in the last 14 days"),
+        (target("never_rotated", name="prod", age_seconds=None), past(prod=NEVER_RUN), "none in the last 14 days"),
     ],
 )
 def test_the_last_success_is_shown_as_far_as_it_is_known(shown, known, text):

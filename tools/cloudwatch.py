@@ -91,8 +91,8 @@ class _Log:
                 "startTime": int(begin.timestamp() * 1000),
                 "endTime": int(end.timestamp() * 1000),
             }
-            found = []
-            for page in _pages("logs:FilterLogEvents", self.client.filter_log_events, "nextToken", self.pages_left, asked):
+            found, call = [], self.client.filter_log_events
+            for page in _pages("logs:FilterLogEvents", call, "nextToken", self.pages_left, asked):
                 self.pages_left -= 1
                 found += [event["message"] for event in page["events"]]
             self.messages[minute] = found
