@@ -78,10 +78,10 @@ def past(*unknown, **histories):
     return Past(histories, list(unknown))
 
 
-def failing(failed=3, failure=None):
+def failing(failed=3, failure=None, is_unordered=False):
     """A success, and failures since."""
     failure = failure or {"outcome": "failed", "error": DENIED}
-    return History(NOW - timedelta(hours=3), NOW - timedelta(minutes=5), failed, failure)
+    return History(NOW - timedelta(hours=3), NOW - timedelta(minutes=5), failed, is_unordered, failure)
 
 
 def status_lines(page, *targets, past=past()):
@@ -214,12 +214,13 @@ WAS_DENIED = "5 minutes ago: STS AssumeRole answered AccessDenied (permission)"
 @pytest.mark.parametrize(
     "found, text",
     [
-        (History(minutes_ago(20), None, 0, None), "none in the last 14 days"),
-        (History(minutes_ago(3), minutes_ago(5), 0, {"error": DENIED}), WAS_DENIED),
+        (History(minutes_ago(20), None, 0, False, None), "none in the last 14 days"),
+        (History(minutes_ago(3), minutes_ago(5), 0, False, {"error": DENIED}), WAS_DENIED),
         (failing(1), WAS_DENIED + "; 1 run has failed since the last success"),
         (failing(3), WAS_DENIED + "; 3 runs have failed since the last success"),
         (failing()._replace(last_success=None), WAS_DENIED + "; 3 runs have failed in the last 14 days"),
-        (failing(None), WAS_DENIED + "; in the same minute as the last success"),
+        (failing(0, is_unordered=True), WAS_DENIED + "; in the same minute as the last success"),
+        (failing(2, is_unordered=True), WAS_DENIED + "; at least 2 runs have failed since the last success"),
         (failing(0, DEFERRED), "5 minutes ago: too little time was left for this target (deferred)"),
         (failing(0)._replace(failure=None), "5 minutes ago, of an unknown class"),
     ],
@@ -228,7 +229,7 @@ def test_the_last_failure_is_shown_with_its_class_and_how_often_it_failed_since(
     assert row("last failure", target(name="prod"), past(prod=found)) == text
 
 
-NEVER_RUN = History(None, None, 0, None)
+NEVER_RUN = History(None, None, 0, False, None)
 
 
 def succeeded(minute):
@@ -272,7 +273,7 @@ def test_without_the_metrics_there_is_one_line_about_it_and_no_last_failure():
 
 def test_a_target_of_many_whose_last_run_failed_gets_a_block_although_it_is_ok():
     many = [target(name=f"ok-{number}") for number in range(9)]
-    known = past(**{"ok-2": failing(), "ok-3": failing(None), "ok-4": failing(0)})
+    known = past(**{"ok-2": failing(), "ok-3": failing(0, is_unordered=True), "ok-4": failing(0)})
     lines = status_lines(Page(80), *many, past=known)
     assert [line for line in lines if line.endswith(": ok")] == ["ok-2: ok", "ok-3: ok"]
     assert lines[-1] == "9 of 9 targets are ok."

@@ -94,7 +94,7 @@ def test_all_pages_of_the_metrics_are_read_and_the_log_only_around_each_last_fai
         assert (found.last_success, found.failed) == (ago(minutes + 20), 1)
         assert found.last_failure == ago(minutes) + timedelta(seconds=30)
         assert found.failure["error"]["class"] == "permission"
-    assert past.histories["new"] == (None, None, 0, None)
+    assert past.histories["new"] == (None, None, 0, False, None)
     assert function.calls("GetMetricData") == [8] * 8
     windows = function.calls("FilterLogEvents")
     assert len(windows) == 3 and windows == sorted(windows, reverse=True)
@@ -107,6 +107,21 @@ def test_targets_that_failed_in_the_same_minute_share_the_log():
     past = cloudwatch.read(function, ["a", "b"], NOW)
     assert all(past.histories[name].failure for name in "ab")
     assert len(function.calls("FilterLogEvents")) == 2  # the pages of one window
+
+
+def test_the_log_tells_the_order_within_the_minute_of_the_last_success_too():
+    success, failure = ago(10), ago(8)
+    metrics = {("prod", "RotationSucceeded"): {success: 1}, ("prod", "RotationFailed"): {success: 2, failure: 1}}
+    rotated = {"name": "prod", "outcome": "rotated"}
+    report = {"dry_run": False, "started_at": f"{success:%Y-%m-%dT%H:%M:20Z}", "duration_ms": 1000, "targets": [rotated]}
+    log = [
+        failed_report(success + timedelta(seconds=10)),
+        (success + timedelta(seconds=21), json.dumps(report)),
+        failed_report(success + timedelta(seconds=40)),
+        failed_report(failure),
+    ]
+    found = cloudwatch.read(CloudWatch(metrics, log), ["prod"], NOW).histories["prod"]
+    assert (found.failed, found.is_unordered) == (2, False)
 
 
 def test_the_log_is_not_read_if_nothing_failed():
@@ -152,7 +167,7 @@ def test_without_the_log_the_times_and_the_count_are_known():
     past = cloudwatch.read(function, ["prod"], NOW)
     [line] = past.unknown
     assert line.startswith("classes of failures: unknown (logs:FilterLogEvents was denied")
-    assert past.histories["prod"] == (ago(40), ago(20), 1, None)
+    assert past.histories["prod"] == (ago(40), ago(20), 1, False, None)
 
 
 def test_metrics_of_more_pages_than_the_limit_are_not_used(monkeypatch):

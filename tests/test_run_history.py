@@ -38,6 +38,11 @@ def runs(*lines, at=0, name="prod"):
     return runs_within(minute(at), lines, name)
 
 
+def log(*lines):
+    """What was read about the minute after noon."""
+    return {minute(0): runs(*lines)}
+
+
 @pytest.mark.parametrize(
     "succeeded, failed, expected",
     [
@@ -52,7 +57,7 @@ def runs(*lines, at=0, name="prod"):
     ],
 )
 def test_the_failures_since_the_last_success_are_counted(succeeded, failed, expected):
-    found = history(datapoints(succeeded, failed), [])
+    found = history(datapoints(succeeded, failed), {})
     success, failure, count = expected
     assert found.last_success == (None if success is None else minute(success))
     assert found.last_failure == (None if failure is None else minute(failure))
@@ -61,24 +66,24 @@ def test_the_failures_since_the_last_success_are_counted(succeeded, failed, expe
 
 
 def test_several_failures_within_a_minute_count_each():
-    found = history(Datapoints({minute(0): 1}, {minute(1): 2, minute(3): 1}), [])
+    found = history(Datapoints({minute(0): 1}, {minute(1): 2, minute(3): 1}), {})
     assert found.failed == 3
 
 
 def test_the_newest_failed_report_of_the_minute_is_the_last_failure():
     throttled = {**target("failed"), "error": {**DENIED, "class": "throttled"}}
-    found = history(datapoints([], [0]), runs(line(target("failed"), second=5), line(throttled, second=30)))
+    found = history(datapoints([], [0]), log(line(target("failed"), second=5), line(throttled, second=30)))
     assert found.failure["error"]["class"] == "throttled"
     assert found.last_failure == NOON + timedelta(seconds=30.5)
 
 
 def test_a_deferred_target_is_a_failure_without_an_error():
-    found = history(datapoints([], [0]), runs(line(target("deferred"))))
+    found = history(datapoints([], [0]), log(line(target("deferred"))))
     assert found.failure == target("deferred")
 
 
 def test_a_failure_whose_report_is_not_in_the_log_is_known_to_the_minute():
-    found = history(datapoints([-20], [0]), [])
+    found = history(datapoints([-20], [0]), {})
     assert (found.last_failure, found.failed, found.failure) == (minute(0), 1, None)
 
 
@@ -96,11 +101,28 @@ def test_a_failure_whose_report_is_not_in_the_log_is_known_to_the_minute():
     ],
 )
 def test_within_one_minute_the_log_tells_whether_the_success_or_the_failure_was_last(outcomes, failed):
-    found = history(
-        datapoints([-20, 0], [0]), runs(*(line(target(done), second=10 * n) for n, done in enumerate(outcomes)))
-    )
-    assert found.failed == failed
+    lines = [line(target(done), second=10 * place) for place, done in enumerate(outcomes)]
+    found = history(datapoints([-20, 0], [0]), log(*lines))
+    assert (found.failed, found.is_unordered) == (failed or 0, failed is None)
     assert found.is_failing() == (failed != 0)
+    found = history(datapoints([-20, 0], [0, 1, 2]), log(*lines))
+    assert (found.failed, found.is_unordered) == (2 + (failed or 0), failed is None)
+
+
+@pytest.mark.parametrize(
+    "succeeded, failed, unclear",
+    [
+        ([], [], []),
+        ([0], [], []),
+        ([0], [-20, 20], [20]),
+        ([0], [-20, 0], [0]),
+        ([0], [0, 1, 2], [0, 2]),
+    ],
+)
+def test_the_log_is_needed_only_about_the_last_failure_and_failures_in_the_minute_of_the_last_success(
+    succeeded, failed, unclear
+):
+    assert datapoints(succeeded, failed).unclear_minutes() == {minute(number) for number in unclear}
 
 
 def test_each_target_has_its_own_runs():

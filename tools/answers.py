@@ -179,12 +179,11 @@ def _last_failure(found, now):
 
 
 def _failed_runs(found):
-    if found.failed is None:
-        return "; in the same minute as the last success"
     if not found.failed:
-        return ""
+        return "; in the same minute as the last success" if found.is_unordered else ""
     runs = "1 run has" if found.failed == 1 else f"{found.failed} runs have"
-    return "; {} failed {}".format(runs, "since the last success" if found.last_success else f"in the last {DAYS} days")
+    since = "since the last success" if found.last_success else f"in the last {DAYS} days"
+    return "; {}{} failed {}".format("at least " if found.is_unordered else "", runs, since)
 
 
 def _ago(time, now):

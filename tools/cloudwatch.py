@@ -36,10 +36,10 @@ def read(function, names, now):
         return Past({}, [f"history: unknown ({why})"])
     log, unknown = _Log(function), []
     try:
-        log.read(found.last_failure() for found in datapoints.values())
+        log.read(set().union(*(found.unclear_minutes() for found in datapoints.values())))
     except UnreadError as why:
         unknown = [f"classes of failures: unknown ({why})"]
-    histories = {name: history(found, log.runs(name, found.last_failure())) for name, found in datapoints.items()}
+    histories = {name: history(found, log.runs(name, found.unclear_minutes())) for name, found in datapoints.items()}
     return Past(histories, unknown)
 
 
@@ -75,7 +75,7 @@ def _query(function, id, metric, name):
 
 
 class _Log:
-    """The reports in the function's log, by the minute around which they were looked for."""
+    """The messages in the function's log, by the minute around which they were looked for."""
 
     def __init__(self, function):
         self.client, self.group = function.client("logs", QUICK), function.log_group
@@ -83,7 +83,7 @@ class _Log:
 
     def read(self, minutes):
         """The log answers with the oldest lines first, so it is asked only about these minutes, the newest first."""
-        for minute in sorted({minute for minute in minutes if minute}, reverse=True):
+        for minute in sorted(minutes, reverse=True):
             begin, end = minute - LONGEST_RUN - CLOCKS_DIFFER, minute + MINUTE + CLOCKS_DIFFER
             asked = {
                 "logGroupName": self.group,
@@ -97,11 +97,13 @@ class _Log:
                 found += [event["message"] for event in page["events"]]
             self.messages[minute] = found
 
-    def runs(self, name, minute):
-        return [
-            run._replace(target=printable(run.target))
-            for run in runs_within(minute, self.messages.get(minute, []), name)
-        ]
+    def runs(self, name, minutes):
+        """The runs of a target in each of these minutes, as far as the log was read."""
+        return {
+            minute: [run._replace(target=printable(run.target)) for run in runs_within(minute, messages, name)]
+            for minute, messages in self.messages.items()
+            if minute in minutes
+        }
 
 
 def _pages(permission, call, token, most, asked):

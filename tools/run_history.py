@@ -28,6 +28,11 @@ class Datapoints(NamedTuple):
     def last_failure(self):
         return max(self.failed, default=None)
 
+    def unclear_minutes(self):
+        """The minutes about which the log says what the metrics don't."""
+        success = self.last_success()
+        return {minute for minute in (self.last_failure(), success if success in self.failed else None) if minute}
+
 
 class Run(NamedTuple):
     """A target's run as its report tells it."""
@@ -40,12 +45,13 @@ class Run(NamedTuple):
 class History(NamedTuple):
     last_success: datetime | None  # the minute
     last_failure: datetime | None  # the minute, or the second if the failure is known
-    failed: int | None  # runs since the last success, or since the metrics begin; None if that can't be told
+    failed: int  # runs since the last success, or since the metrics begin
+    is_unordered: bool  # whether others failed in the minute of the last success, before or after it
     failure: dict | None  # the target's part of the report on the last failure
 
     def is_failing(self):
         """Whether the last run may have failed."""
-        return self.failed != 0
+        return self.failed > 0 or self.is_unordered
 
 
 class Past(NamedTuple):
@@ -56,18 +62,22 @@ class Past(NamedTuple):
 
 
 def history(datapoints, runs):
-    """`runs` are those of the target that ended in the minute of its last failure, in their order."""
+    """`runs` has those of the unclear minutes, in their order, as far as the log could be read."""
     success, failure = datapoints.last_success(), datapoints.last_failure()
-    failures = [run for run in runs if not run.succeeded]
-    if success and failure and success == failure:
-        failed = _failed_after_success(runs)
-    else:
-        failed = sum(count for minute, count in datapoints.failed.items() if not success or minute > success)
-    last = failures[-1] if failures else None
-    return History(success, last.ended if last else failure, failed, last.target if last else None)
+    later = sum(count for minute, count in datapoints.failed.items() if not success or minute > success)
+    same_minute = _failed_after_success(runs.get(success, [])) if success in datapoints.failed else 0
+    last = next((run for run in reversed(runs.get(failure, [])) if not run.succeeded), None)
+    return History(
+        last_success=success,
+        last_failure=last.ended if last else failure,
+        failed=later + (same_minute or 0),
+        is_unordered=same_minute is None,
+        failure=last.target if last else None,
+    )
 
 
 def _failed_after_success(runs):
+    """How many runs failed after the last one that succeeded. None if the log lacks that one."""
     successes = [place for place, run in enumerate(runs) if run.succeeded]
     return len(runs) - 1 - successes[-1] if successes else None
 
