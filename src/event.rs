@@ -81,6 +81,17 @@ pub enum Origin {
     Rotation,
 }
 
+impl Origin {
+    /// As in the report.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Schedule => "schedule",
+            Self::Action => "action",
+            Self::Rotation => "rotation",
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Request {

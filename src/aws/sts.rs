@@ -6,9 +6,10 @@ use aws_sdk_sts::config::Builder;
 use aws_sdk_sts::types::Tag;
 use jiff::Timestamp;
 
+use super::requests::AwsRequests;
 use super::retries::{CountAttempts, RepeatRefused};
 use super::sdk;
-use crate::config::{AssumeRole, RoleArn, TargetName};
+use crate::config::{AssumeRole, RoleArn, SessionNames};
 use crate::credentials::SessionCredentials;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorClass, Service};
@@ -25,23 +26,24 @@ impl Sts {
     pub async fn assume_role(
         &self,
         role: &AssumeRole,
-        target: &TargetName,
+        names: SessionNames<'_>,
         now: Timestamp,
         deadline: Deadline,
+        requests: &AwsRequests,
     ) -> Result<SessionCredentials, Error> {
         const CALL: &str = "AssumeRole";
         let request = self.0.assume_role().role_arn(role.role_arn.as_str()).set_policy(role.session_policy.clone());
-        let request = request.role_session_name(format!("braintrust-{target}"));
+        let request = request.role_session_name(format!("braintrust-{}", names.target));
         let request = request.duration_seconds(role.duration_seconds.into());
         let request = request.set_external_id(role.external_id.as_ref().map(ToString::to_string));
-        let request =
-            request.set_source_identity(role.source_identity.as_ref().map(|identity| identity.as_str().to_owned()));
-        let tags =
-            role.session_tags.iter().filter_map(|(key, value)| Tag::builder().key(key).value(value).build().ok());
+        let identity = role.source_identity.as_ref().map(|identity| names.expand(identity.as_str()));
+        let request = request.set_source_identity(identity);
+        let tag = |(key, value): (&String, &String)| Tag::builder().key(key).value(names.expand(value)).build().ok();
+        let tags = role.session_tags.iter().filter_map(tag);
         // The SDK would send an empty list as an empty parameter.
         let tags = Some(tags.collect()).filter(|tags: &Vec<_>| !tags.is_empty());
         let request = request.set_tags(tags);
-        let response = sdk::send(Service::Sts, CALL, deadline, request.send()).await;
+        let response = requests.send(Service::Sts, CALL, deadline, request.send()).await;
         let missing = || sdk::missing(Service::Sts, CALL, "credentials or their expiry");
         let session = response.map_err(|error| explain(error, role))?.credentials.ok_or_else(missing)?;
         Ok(SessionCredentials {

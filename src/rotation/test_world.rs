@@ -290,7 +290,7 @@ impl World {
     }
 
     pub fn target_run(&self) -> TargetRun<'_> {
-        TargetRun::new(&self.services, &self.target, Deadline::after(Duration::from_secs(300)))
+        TargetRun::new(&self.services, &self.target, Origin::Schedule, Deadline::after(Duration::from_secs(300)))
     }
 
     pub fn staged_run(&self) -> StagedRun<'_> {

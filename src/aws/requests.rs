@@ -1,0 +1,70 @@
+//! The requests of one run that issue or change credentials. CloudTrail has an event with the same ID for each.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use aws_sdk_sts::operation::RequestId;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use serde::Serialize;
+
+use super::refusals;
+use super::sdk::{self, SdkResult};
+use crate::deadline::Deadline;
+use crate::error::{Error, Service};
+
+#[derive(Debug, Serialize)]
+pub struct AwsRequest {
+    /// The action, as a policy names it.
+    call: String,
+    /// `None` if AWS didn't answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+    /// Whether AWS refused the request or didn't answer it. Without an answer, it may have had its effect.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    failed: bool,
+}
+
+/// Shared by the clients of one run. Write-only until the run ends, so that no decision depends on it.
+#[derive(Clone, Default)]
+pub struct AwsRequests(Rc<RefCell<Vec<AwsRequest>>>);
+
+impl AwsRequests {
+    /// Sends a request that issues or changes credentials, and records it.
+    pub(super) async fn send<T: RequestId, E: ProvideErrorMetadata>(
+        &self,
+        service: Service,
+        call: &'static str,
+        deadline: Deadline,
+        request: impl Future<Output = SdkResult<T, E>>,
+    ) -> Result<T, Error> {
+        let position = self.sent(service, call);
+        let response = sdk::send(service, call, deadline, request).await;
+        self.answered(
+            position,
+            match &response {
+                Ok(output) => Ok(output.request_id()),
+                Err(error) => Err(error.aws.as_ref().and_then(|details| details.request_id.as_deref())),
+            },
+        );
+        response
+    }
+
+    fn sent(&self, service: Service, call: &str) -> usize {
+        let mut requests = self.0.borrow_mut();
+        let call = format!("{}:{call}", service.to_string().replace(' ', "").to_lowercase());
+        requests.push(AwsRequest { call, request_id: None, failed: true });
+        requests.len() - 1
+    }
+
+    fn answered(&self, position: usize, id: Result<Option<&str>, Option<&str>>) {
+        if let Some(request) = self.0.borrow_mut().get_mut(position) {
+            request.failed = id.is_err();
+            request.request_id = refusals::request_id(id.unwrap_or_else(|id| id));
+        }
+    }
+
+    /// The requests so far, in the order in which they were sent.
+    pub fn take(&self) -> Vec<AwsRequest> {
+        self.0.take()
+    }
+}
