@@ -311,7 +311,12 @@ mod tests {
     }
 
     fn keys(replay: &Replay, kind: UserBasedKind) -> UserKeys {
-        Iam::new(&replay.config()).user_keys(&user(kind), None, Deadline::after(Duration::from_secs(300)))
+        Iam::new(&replay.config()).user_keys(
+            &user(kind),
+            None,
+            Deadline::after(Duration::from_secs(300)),
+            &AwsRequests::default(),
+        )
     }
 
     #[tokio::test(start_paused = true)]

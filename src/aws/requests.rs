@@ -68,3 +68,46 @@ impl AwsRequests {
         self.0.take()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::super::sdk::replay::Replay;
+    use super::super::secrets_manager::SecretsManager;
+    use super::*;
+
+    const ID: &str = "6f0c7d1e-2b7a-4c55-9d0e-6a3f0b9c7e21";
+
+    async fn recorded(responses: &[(u16, &str)], id: Option<&'static str>) -> serde_json::Value {
+        let (aws, requests) = (Replay::of(responses).with_request_id(id), AwsRequests::default());
+        let (client, secret) = (SecretsManager::new(&aws.config()), "staged".to_owned().try_into().unwrap());
+        let secret = client.staged(&secret, Deadline::after(Duration::from_secs(300)), &requests);
+        let _ = secret.promote("new", Some("old")).await;
+        let _ = secret.describe().await;
+        json!(requests.take())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_is_recorded_with_its_request_id_and_reading_is_not() {
+        let change = json!({"call": "secretsmanager:UpdateSecretVersionStage", "request_id": ID});
+        assert_eq!(recorded(&[(200, "{}")], Some(ID)).await, json!([change]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_change_is_recorded_as_failed() {
+        let change = json!({"call": "secretsmanager:UpdateSecretVersionStage", "request_id": ID, "failed": true});
+        let refusal = r#"{"__type": "AccessDeniedException", "message": "no"}"#;
+        assert_eq!(recorded(&[(400, refusal)], Some(ID)).await, json!([change]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_without_the_id_of_a_request_adds_none() {
+        let change = json!({"call": "secretsmanager:UpdateSecretVersionStage"});
+        for id in [None, Some("not a UUID, and perhaps a part of the request")] {
+            assert_eq!(recorded(&[(200, "{}")], id).await, json!([change]));
+        }
+    }
+}

@@ -393,7 +393,7 @@ mod tests {
 
     impl TestSecret {
         fn staged(&self) -> StagedSecret<'_> {
-            self.secrets_manager.staged(&self.id, Deadline::after(Duration::from_secs(300)))
+            self.secrets_manager.staged(&self.id, Deadline::after(Duration::from_secs(300)), &AwsRequests::default())
         }
     }
 

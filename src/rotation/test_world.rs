@@ -30,6 +30,7 @@ use crate::config::{
     AssumeRole, Destination, Lookup, ProjectLookup, ProviderLookup, Source, Target, UserBasedKind, for_test,
 };
 use crate::deadline::Deadline;
+use crate::event::Origin;
 use crate::services::Services;
 
 /// How a call goes wrong.
