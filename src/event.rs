@@ -218,6 +218,13 @@ mod tests {
     }
 
     #[test]
+    fn the_name_of_an_origin_is_that_in_the_report() {
+        for origin in [Origin::Schedule, Origin::Action, Origin::Rotation] {
+            assert_eq!(json!(origin), json!(origin.name()));
+        }
+    }
+
+    #[test]
     fn the_fields_of_an_action_are_parsed() {
         let read = |event| parse(event, "request").unwrap();
         for (field, dry_run, force) in

@@ -271,7 +271,8 @@ impl RawTarget {
         let names = SessionNames { target: self.name.as_str(), ..SessionNames::SAMPLE };
         let check = |field: &str, text: &str, accepted: RangeInclusive<usize>| {
             let length = names.expand(text).chars().count();
-            let problem = format!("it becomes {length} characters long; STS accepts {} at most", accepted.end());
+            let (least, most) = (accepted.start(), accepted.end());
+            let problem = format!("it becomes {length} characters long; STS accepts {least} to {most}");
             refuse_if(!accepted.contains(&length), field, &problem)
         };
         if let Some(identity) = &self.source_identity {

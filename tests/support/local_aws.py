@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from . import session_trust
 from .aws_models import AwsModels
 from .aws_replies import json_error, xml_error
 from .http_messages import RecordedRequest, Reply
@@ -125,6 +126,8 @@ class LocalAws(RecordingServer):
             return self._bedrock(request)
         if service == "sts" and _is_chained_too_long(request):
             return _CHAINED_TOO_LONG
+        if request.call == "sts:AssumeRole" and (refused := session_trust.refusal(self._upstream, request)):
+            return refused
         if request.call == "iam:SimulatePrincipalPolicy":
             return self._upstream.forward(request, _context_of(form(request)))
         if service == "iam" and (boundary := form(request).get("PermissionsBoundary")):
