@@ -78,6 +78,16 @@ fn role_of_session(arn: &str) -> Option<RoleArn> {
 
 fn explain(error: Error, role: &AssumeRole) -> Error {
     let arn = &role.role_arn;
+    let message = error.aws.as_ref().and_then(|details| details.message.as_deref()).unwrap_or_default();
+    let names = [("sts:TagSession", "session_tags"), ("sts:SetSourceIdentity", "source_identity")];
+    if let Some((action, field)) = names.into_iter().find(|(action, _)| message.contains(action)) {
+        let remedy = format!(
+            "AWS denies {action}. Allow it to the function's role in the trust policy of the role {arn} (the parameter \
+             AllowSessionTags of bedrock-role.yaml), or remove {field} from the target (the parameters SessionTags and \
+             SourceIdentity)"
+        );
+        return error.with_remedy_for(ErrorClass::Permission, remedy);
+    }
     let external_id = match role.external_id {
         Some(_) => "requires the configured external ID (the parameter ExternalId, or the target's external_id)",
         None => "requires no external ID, because none is configured (the parameter ExternalId, or external_id)",
@@ -101,6 +111,7 @@ mod tests {
     use super::*;
     use crate::config::Source;
     use crate::config::for_test::role_based;
+    use crate::error::AwsDetails;
 
     #[test]
     fn a_denied_call_is_explained_for_this_role() {
@@ -112,6 +123,19 @@ mod tests {
             remedy.contains("requires no external ID") && remedy.contains("get-role --role-name bedrock "),
             "{remedy}"
         );
+    }
+
+    #[test]
+    fn a_denied_tag_or_source_identity_is_named_with_its_field() {
+        let Source::RoleBased(source) = role_based("prod").source else { unreachable!() };
+        for (action, field) in [("sts:TagSession", "session_tags"), ("sts:SetSourceIdentity", "source_identity")] {
+            let message = Some(format!("User: x is not authorized to perform: {action} on resource: y"));
+            let denied = Error::new(ErrorClass::Permission, Service::Sts, "AssumeRole", "answered AccessDenied", "");
+            let denied = denied.with_aws(AwsDetails { message, request_id: None });
+            let remedy = explain(denied, &source.role).remedy;
+            assert!(remedy.starts_with(&format!("AWS denies {action}. ")), "{remedy}");
+            assert!(remedy.contains(&format!("remove {field} ")), "{remedy}");
+        }
     }
 
     #[test]
