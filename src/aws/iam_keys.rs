@@ -217,13 +217,13 @@ impl UserKeys {
     }
 
     /// Sends a request that creates or changes a key.
-    async fn change<T: RequestId, E: ProvideErrorMetadata>(
+    fn change<T: RequestId, E: ProvideErrorMetadata>(
         &self,
         call: &'static str,
         request: impl Future<Output = SdkResult<T, E>>,
-    ) -> Result<T, Error> {
-        let response = self.requests.send(Service::Iam, call, self.deadline, request).await;
-        response.map_err(|error| self.explain(error))
+    ) -> impl Future<Output = Result<T, Error>> {
+        let response = self.requests.send(Service::Iam, call, self.deadline, request);
+        async { response.await.map_err(|error| self.explain(error)) }
     }
 
     fn read<T, E: ProvideErrorMetadata>(

@@ -30,23 +30,24 @@ pub struct AwsRequests(Rc<RefCell<Vec<AwsRequest>>>);
 
 impl AwsRequests {
     /// Sends a request that issues or changes credentials, and records it.
-    pub(super) async fn send<T: RequestId, E: ProvideErrorMetadata>(
+    pub(super) fn send<T: RequestId, E: ProvideErrorMetadata>(
         &self,
         service: Service,
         call: &'static str,
         deadline: Deadline,
         request: impl Future<Output = SdkResult<T, E>>,
-    ) -> Result<T, Error> {
-        let position = self.sent(service, call);
-        let response = sdk::send(service, call, deadline, request).await;
-        self.answered(
-            position,
-            match &response {
+    ) -> impl Future<Output = Result<T, Error>> {
+        let response = sdk::send(service, call, deadline, request);
+        async move {
+            let position = self.sent(service, call);
+            let response = response.await;
+            let id = match &response {
                 Ok(output) => Ok(output.request_id()),
                 Err(error) => Err(error.aws.as_ref().and_then(|details| details.request_id.as_deref())),
-            },
-        );
-        response
+            };
+            self.answered(position, id);
+            response
+        }
     }
 
     fn sent(&self, service: Service, call: &str) -> usize {

@@ -225,12 +225,12 @@ impl StagedSecret<'_> {
     }
 
     /// Sends a request that changes the secret.
-    async fn change<T: RequestId, E: ProvideErrorMetadata>(
+    fn change<T: RequestId, E: ProvideErrorMetadata>(
         &self,
         call: &'static str,
         request: impl Future<Output = SdkResult<T, E>>,
-    ) -> Result<T, Error> {
-        self.requests.send(Service::SecretsManager, call, self.deadline, request).await
+    ) -> impl Future<Output = Result<T, Error>> {
+        self.requests.send(Service::SecretsManager, call, self.deadline, request)
     }
 
     fn explain(&self, error: Error) -> Error {
