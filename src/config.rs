@@ -18,7 +18,7 @@ use reqwest::Url;
 use crate::error::Error;
 pub use network::{CaBundle, HttpsProxy};
 pub use target::*;
-pub use values::{LayoutChoice, ModelId, Probe, Region, RoleArn, SecretId, TargetName, UserName};
+pub use values::{LayoutChoice, ModelId, Probe, Region, RoleArn, SecretId, SessionNames, TargetName, UserName};
 
 const TARGETS: &str = "TARGETS";
 const TARGETS_SECRET_ID: &str = "TARGETS_SECRET_ID";

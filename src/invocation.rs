@@ -84,12 +84,12 @@ impl Function {
         let (trigger, token, step, dry_run, targets) = match Command::parse(event.payload, &event.context.request_id)? {
             Command::Rotate(command) => {
                 let run = async |run| rotate::run(run, &command).await;
-                let targets = self.run_each(&command.targets, deadline, run).await?;
+                let targets = self.run_each(&command.targets, command.origin, deadline, run).await?;
                 (command.origin, command.token, None, command.dry_run, targets)
             }
             Command::Rollback { token, targets, dry_run, reactivate } => {
                 let run = async |run| rollback::run(run, dry_run, reactivate).await;
-                let targets = self.run_each(&targets, deadline, run).await?;
+                let targets = self.run_each(&targets, Origin::Action, deadline, run).await?;
                 (Origin::Action, token, None, dry_run, targets)
             }
             Command::RotationStep(command) => {
@@ -97,7 +97,7 @@ impl Function {
                 (Origin::Rotation, shortened(&command.client_request_token), Some(command.step), false, targets)
             }
             Command::Status(names) => {
-                let targets = self.run_each(&names, deadline, status::run).await?;
+                let targets = self.run_each(&names, Origin::Action, deadline, status::run).await?;
                 let ok = targets.iter().all(|target| target.state.is_ok());
                 return Ok(Answer::Status(Overview { action: "status", ok, started_at, targets }));
             }
@@ -112,7 +112,7 @@ impl Function {
                 let selected = select(&self.targets, &names)?;
                 let deadline_of_inventory = deadline.at_most(LONGEST_INVENTORY_OF_A_CHECK);
                 let inventory = Inventory::read(&self.services, &selected, &self.targets, deadline_of_inventory);
-                let (targets, inventory) = join(self.run_each(&names, deadline, run), inventory).await;
+                let (targets, inventory) = join(self.run_each(&names, Origin::Action, deadline, run), inventory).await;
                 let mut targets = targets?;
                 targets.iter_mut().zip(selected).for_each(|(check, target)| check.add_others(target, &inventory));
                 let ok = targets.iter().all(|target| target.ok);
@@ -128,7 +128,7 @@ impl Function {
         let is_meant = |id: &&SecretId| id.is_same_secret(&command.secret_id);
         let staged = self.targets.iter().find_map(|target| Some((target, target.secret_id().filter(is_meant)?)));
         if let Some((target, secret_id)) = staged {
-            let run = TargetRun::new(&self.services, target, deadline);
+            let run = TargetRun::new(&self.services, target, Origin::Rotation, deadline);
             return Ok(rotation_step::run(run, secret_id, command).await);
         }
         let mut destinations = self.targets.iter().flat_map(|target| &target.destinations);
@@ -145,6 +145,7 @@ impl Function {
     async fn run_each<'a, T>(
         &'a self,
         names: &[String],
+        origin: Origin,
         deadline: Deadline,
         run: impl AsyncFn(TargetRun<'a>) -> T,
     ) -> Result<Vec<T>, Error> {
@@ -156,7 +157,8 @@ impl Function {
             queues.entry(data_planes).or_default().push((position, target));
         }
         let concurrent = MAX_CONCURRENT_PER_QUEUE.min(MAX_CONCURRENT / queues.len().max(1)).max(1);
-        let run = async |(position, target)| (position, run(TargetRun::new(&self.services, target, deadline)).await);
+        let run =
+            async |(position, target)| (position, run(TargetRun::new(&self.services, target, origin, deadline)).await);
         // Not `buffered`, which starts no further targets while a slow one is ahead of those that have finished.
         let queues = queues
             .into_values()
