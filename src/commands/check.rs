@@ -40,7 +40,11 @@ impl TargetCheck {
             Some(project) => {
                 format!("the provider {:?} ({}) of the project {:?}", provider.name, provider.id, project.name)
             }
-            None => format!("the ai_secret {:?} ({})", provider.name, provider.id),
+            None => {
+                let name = provider.organization.and_then(|id| inventory.organizations.get(&id));
+                let of = name.map(|name| format!(" of the organization {name:?}")).unwrap_or_default();
+                format!("the ai_secret {:?} ({}){of}", provider.name, provider.id)
+            }
         };
         let concerning = findings::concerning(&self.name, &inventory.providers);
         let hidden = concerning.len().saturating_sub(MAX_OTHERS);
