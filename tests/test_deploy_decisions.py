@@ -322,6 +322,24 @@ def test_a_provider_keeps_its_region_unless_another_is_set(
 
 
 @pytest.mark.parametrize(
+    ("before", "answer", "answers"),
+    [
+        ({"AiSecretName": "AWS Bedrock"}, "", {"AiSecretName": "AWS Bedrock"}),
+        ({}, "5f1c9a52-8f0e-4a53-9d3b-2f6f1a7c4e10", {"AiSecretId": "5f1c9a52-8f0e-4a53-9d3b-2f6f1a7c4e10"}),
+    ],
+)
+def test_a_projects_provider_is_asked_for_by_name_or_id(deploy, template, monkeypatch, capsys, before, answer, answers):
+    """The list has the organizations' providers, and none of them is the project's."""
+    before = {"BraintrustProject": "support-bot", **before}
+    questions = deploy.Questions(SimpleNamespace(region="us-east-1"), template, "rotator", before)
+    questions.providers, questions.organizations = [provider_in("us-east-1")], {"2": "Acme"}
+    monkeypatch.setattr("builtins.input", lambda _: answer)
+    questions.ask_provider()
+    assert questions.answers == answers
+    assert "BraintrustProject is support-bot" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
     ("region", "provider", "text"),
     [
         ("eu-central-1", "eu-central-1", "Bedrock region: eu-central-1, as in Braintrust"),
