@@ -310,6 +310,7 @@ def test_of_many_targets_only_those_that_need_attention_get_a_block():
 
 
 ONE = ("read the secret", "ok")
+UNREAD = ("look at the projects and their own providers", "unknown", "GET /v1/project answered 403")
 
 
 @pytest.mark.parametrize(
@@ -318,6 +319,7 @@ ONE = ("read the secret", "ok")
         ([checked(ONE)], "Healthy"),
         ([checked(ONE, UNKNOWN)], "Healthy; 1 thing only a rotation can tell"),
         ([checked(ONE, UNKNOWN, UNKNOWN)], "Healthy; 2 things only a rotation can tell"),
+        ([checked(ONE, UNKNOWN, UNREAD)], "Healthy; 1 thing only a rotation can tell; 1 thing in Braintrust could not be read"),
         ([checked(WARNING, UNKNOWN)], "Healthy; 1 warning; 1 thing only a rotation can tell"),
         ([checked(WARNING, WARNING)], "Healthy; 2 warnings"),
         ([checked(ONE, UNKNOWN, FAILED)], "1 problem: STS AssumeRole answered AccessDenied"),

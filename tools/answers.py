@@ -290,6 +290,11 @@ def _checked(line, page):
     return lines
 
 
+def is_unread(line):
+    """Whether a part of Braintrust could not be read. No rotation tells what is there."""
+    return line["result"] == "unknown" and line["what"].startswith("look at ")
+
+
 def verdict(answer, page):
     """One sentence: whether a rotation would succeed, as far as can be told without one."""
     targets = answer["targets"]
@@ -304,8 +309,11 @@ def verdict(answer, page):
     parts = [page.paint("Healthy", GREEN)]
     if warnings := results.count("warning"):
         parts.append(count(warnings, "warning"))
-    if unknown := results.count("unknown"):
+    unread = sum(is_unread(line) for target in targets for line in target["lines"])
+    if unknown := results.count("unknown") - unread:
         parts.append(count(unknown, "thing") + " only a rotation can tell")
+    if unread:
+        parts.append(count(unread, "thing") + " in Braintrust could not be read")
     return "; ".join(parts)
 
 

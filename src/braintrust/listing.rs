@@ -6,6 +6,7 @@ use super::ai_provider::{AiProvider, BEDROCK, Place};
 use super::ai_secrets::{AiSecret, OF_TYPE};
 use super::client::{Braintrust, End};
 use super::project_providers::LIST_PROJECTS;
+pub use super::organizations::Organization;
 pub use super::project_providers::{Listed, Project};
 use crate::error::Error;
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::future::join;
+use futures_util::future::join3;
 use futures_util::stream;
 use serde::Serialize;
 use uuid::Uuid;
@@ -14,7 +14,7 @@ use super::{NamedProject, Provider, Writer, findings};
 use crate::braintrust::ai_provider::{AiProvider, AuthType, Metadata, Place};
 use crate::braintrust::arrival;
 use crate::braintrust::client::Braintrust;
-use crate::braintrust::listing::{Listed, Partial, Project, Rest};
+use crate::braintrust::listing::{Listed, Organization, Partial, Project, Rest};
 use crate::config::{DataPlane, Destination, Lookup, Source, Target};
 use crate::deadline::Deadline;
 use crate::error::{Error, shortened};
@@ -35,6 +35,8 @@ pub struct Inventory<'a> {
     pub urls: Vec<&'a str>,
     pub keys: Vec<KeyReading<'a>>,
     pub providers: Vec<Provider>,
+    /// The names of the organizations, as far as the API keys see them.
+    pub organizations: HashMap<Uuid, String>,
 }
 
 /// What one API key sees.
@@ -61,6 +63,7 @@ pub struct Unknown {
 struct Read<'a> {
     data_plane: &'a DataPlane,
     providers: Vec<Provider>,
+    organizations: Vec<Organization>,
     reading: KeyReading<'a>,
 }
 
@@ -88,9 +91,10 @@ impl<'a> Inventory<'a> {
         // Which key answers first must not decide about the order.
         reads.sort_by_key(|read| (read.data_plane.url(), read.data_plane.api_key_secret_id.as_str()));
         let writers = Writers::find(services, targets, &mut reads, deadline).await;
-        let (mut providers, mut keys) = (Vec::new(), Vec::new());
-        for Read { providers: found, reading, .. } in reads {
+        let (mut providers, mut keys, mut organizations) = (Vec::new(), Vec::new(), HashMap::new());
+        for Read { providers: found, organizations: named, reading, .. } in reads {
             providers.extend(found);
+            organizations.extend(named.into_iter().map(|one| (one.id, shortened(&one.name))));
             keys.push(reading);
         }
         // Two API keys may see the same provider.
@@ -101,7 +105,7 @@ impl<'a> Inventory<'a> {
         }
         let hosted: Vec<_> = urls.iter().map(|url| HOSTED.contains(url)).collect();
         findings::judge(services.now(), &mut providers, &hosted);
-        Self { urls, keys, providers }
+        Self { urls, keys, providers, organizations }
     }
 }
 
@@ -119,24 +123,29 @@ impl<'a> Reader<'_, 'a> {
     async fn read(&self) -> Read<'a> {
         let ai_secrets = self.call(async |api| api.bedrock_ai_secrets(self.room.get()).await);
         let projects = self.call(async |api| api.projects(MAX_PROJECTS).await);
-        let (ai_secrets, projects) = join(ai_secrets, projects).await;
+        let organizations = self.call(async |api| api.organizations().await);
+        let (ai_secrets, projects, organizations) = join3(ai_secrets, projects, organizations).await;
         let mut unknown = Vec::new();
         let ai_secrets = partly(ai_secrets, "the ai_secrets", &mut unknown);
         let projects = partly(projects, "the projects and their own providers", &mut unknown);
         let mut providers = self.take(ai_secrets.iter().map(|provider| self.provider(provider, None)), &mut unknown);
         let ai_secrets = providers.len();
-        let organizations: BTreeSet<_> = providers.iter().filter_map(|provider| provider.organization).collect();
+        let owners: BTreeSet<_> = providers.iter().filter_map(|provider| provider.organization).collect();
         providers.extend(self.read_projects(&projects, &mut unknown).await);
+        let organizations = organizations.unwrap_or_else(|error| {
+            unknown.push(Unknown { what: "the names of the organizations".to_owned(), error: Some(error) });
+            Vec::new()
+        });
         let reading = KeyReading {
             api_url: self.data_plane.url(),
             api_key_secret_id: self.data_plane.api_key_secret_id.as_str(),
-            organizations: organizations.len(),
+            organizations: owners.len(),
             ai_secrets,
             projects: projects.len(),
             project_providers: providers.len() - ai_secrets,
             unknown,
         };
-        Read { data_plane: self.data_plane, providers, reading }
+        Read { data_plane: self.data_plane, providers, organizations, reading }
     }
 
     async fn read_projects(&self, projects: &[Project], unknown: &mut Vec<Unknown>) -> Vec<Provider> {
