@@ -32,7 +32,7 @@ pub async fn start(variable: impl Fn(&str) -> Option<String>, clock: fn() -> Tim
         (None, None) => http.clone(),
         (_, bundle) => http::client(bundle.as_ref(), proxy)?,
     };
-    let aws = sdk::config(http.clone()).await;
+    let aws = sdk::config(http.clone(), &variable);
     let secrets_manager = SecretsManager::new(&aws);
     let targets = match &config.targets {
         TargetsSource::Inline(json) => config.read_targets(json)?,
