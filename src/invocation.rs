@@ -7,7 +7,6 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream;
 use jiff::Timestamp;
-use lambda_runtime::{Diagnostic, LambdaEvent};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -31,8 +30,17 @@ const MAX_CONCURRENT_PER_QUEUE: usize = 32;
 /// Lambda allows 1,024.
 const MAX_CONCURRENT: usize = 256;
 
+/// One event, and what Lambda says about its invocation.
+pub struct Invocation {
+    pub request_id: String,
+    /// In milliseconds since 1970.
+    pub deadline_ms: u64,
+    pub event: Payload,
+}
+
 /// What lives as long as the execution environment.
 pub struct Function {
+    pub name: String,
     pub targets: Vec<Target>,
     /// The schedule's expression, if the template passed it on. For `check`.
     pub schedule: Option<String>,
@@ -43,14 +51,13 @@ pub struct Function {
 impl Function {
     /// Answers one event, and logs the result. A failed or deferred target fails the invocation, so that Lambda's
     /// retries, alarms and failure destination see it. By then, the other targets are done.
-    pub async fn handle(&self, event: LambdaEvent<Payload>) -> Result<Answer, Diagnostic> {
-        let function_name = event.context.env_config.function_name.clone();
-        let answer = self.answer(event).await;
+    pub async fn handle(&self, invocation: Invocation) -> Result<Answer, Failure> {
+        let answer = self.answer(invocation).await;
         let now = self.services.now();
         match answer {
             Ok(Answer::Report(report)) => {
                 log::report(&report);
-                metrics::lines(&self.metrics_namespace, &function_name, now, &report)
+                metrics::lines(&self.metrics_namespace, &self.name, now, &report)
                     .for_each(|line| log::write(&line));
                 if report.has_failed() {
                     return Err(failure("RotationFailed", log::json(&report)));
@@ -66,7 +73,7 @@ impl Function {
     }
 
     /// Refuses an event that isn't JSON.
-    pub fn refuse_malformed(&self, error: &serde_json::Error) -> Diagnostic {
+    pub fn refuse_malformed(&self, error: &serde_json::Error) -> Failure {
         // Security: the parser's own message could repeat part of the event.
         let problem = format!("it is not JSON (line {}, column {})", error.line(), error.column());
         let error = Error::configuration("event", problem, "Send one of the events that docs/events.md describes");
@@ -74,11 +81,11 @@ impl Function {
         failure("EventRefused", error.to_string())
     }
 
-    async fn answer(&self, event: LambdaEvent<Payload>) -> Result<Answer, Error> {
+    async fn answer(&self, invocation: Invocation) -> Result<Answer, Error> {
         let (now, start) = (self.services.now(), Instant::now());
-        let deadline = Deadline::after(remaining(now, event.context.deadline));
+        let deadline = Deadline::after(remaining(now, invocation.deadline_ms));
         let started_at = iso8601(now);
-        let (trigger, token, step, dry_run, targets) = match Command::parse(event.payload, &event.context.request_id)? {
+        let (trigger, token, step, dry_run, targets) = match Command::parse(invocation.event, &invocation.request_id)? {
             Command::Rotate(command) => {
                 let run = async |run| rotate::run(run, &command).await;
                 let targets = self.run_each(&command.targets, deadline, run).await?;
@@ -186,8 +193,17 @@ pub struct Overview<T> {
     targets: Vec<T>,
 }
 
-fn failure(error_type: &str, error_message: String) -> Diagnostic {
-    Diagnostic { error_type: error_type.to_owned(), error_message }
+/// What Lambda answers for an invocation that failed.
+/// <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-invokeerror>
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    error_type: &'static str,
+    error_message: String,
+}
+
+fn failure(error_type: &'static str, error_message: String) -> Failure {
+    Failure { error_type, error_message }
 }
 
 /// Lambda gives the deadline in milliseconds since 1970.

@@ -58,7 +58,13 @@ pub async fn start(variable: impl Fn(&str) -> Option<String>, clock: fn() -> Tim
         rate_limits: RateLimits::default(),
         clock,
     };
-    Ok(Function { targets, schedule: config.schedule, metrics_namespace: config.metrics_namespace, services })
+    Ok(Function {
+        name: variable("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default(),
+        targets,
+        schedule: config.schedule,
+        metrics_namespace: config.metrics_namespace,
+        services,
+    })
 }
 
 /// Reports why the function can't start: in the log, and to Lambda, which answers the invocations with it.
