@@ -1,10 +1,11 @@
 //! One invocation: dispatches the event to its command, runs the targets side by side within the deadline, and answers.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::future::join_all;
+use futures_util::future::{LocalBoxFuture, join_all};
 use futures_util::stream;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -57,8 +58,7 @@ impl Function {
         match answer {
             Ok(Answer::Report(report)) => {
                 log::report(&report);
-                metrics::lines(&self.metrics_namespace, &self.name, now, &report)
-                    .for_each(|line| log::write(&line));
+                metrics::lines(&self.metrics_namespace, &self.name, now, &report).for_each(|line| log::write(&line));
                 if report.has_failed() {
                     return Err(failure("RotationFailed", log::json(&report)));
                 }
@@ -143,6 +143,25 @@ impl Function {
         deadline: Deadline,
         run: impl AsyncFn(TargetRun<'a>) -> T,
     ) -> Result<Vec<T>, Error> {
+        let (run, done) = (&run, &RefCell::new(Vec::new()));
+        let run_one = move |(position, target)| -> LocalBoxFuture<'_, ()> {
+            Box::pin(async move {
+                let result = run(TargetRun::new(&self.services, target, deadline)).await;
+                done.borrow_mut().push((position, result));
+            })
+        };
+        self.run_in_queues(names, &run_one).await?;
+        let mut done = done.take();
+        done.sort_unstable_by_key(|(position, _)| *position);
+        Ok(done.into_iter().map(|(_, result)| result).collect())
+    }
+
+    /// Takes boxed futures, so that the compiled code of the queues exists once and not once per command.
+    async fn run_in_queues<'a, 'f>(
+        &'a self,
+        names: &[String],
+        run: &dyn Fn((usize, &'a Target)) -> LocalBoxFuture<'f, ()>,
+    ) -> Result<(), Error> {
         // One queue for each set of data planes and API keys, so that other targets don't wait for a data plane that
         // throttles or is down.
         let mut queues: HashMap<Vec<&DataPlane>, Vec<_>> = HashMap::new();
@@ -151,14 +170,8 @@ impl Function {
             queues.entry(data_planes).or_default().push((position, target));
         }
         let concurrent = MAX_CONCURRENT_PER_QUEUE.min(MAX_CONCURRENT / queues.len().max(1)).max(1);
-        let run = async |(position, target)| (position, run(TargetRun::new(&self.services, target, deadline)).await);
-        // Not `buffered`, which starts no further targets while a slow one is ahead of those that have finished.
-        let queues = queues
-            .into_values()
-            .map(|targets| stream::iter(targets).map(&run).buffer_unordered(concurrent).collect::<Vec<_>>());
-        let mut done: Vec<_> = join_all(queues).await.into_iter().flatten().collect();
-        done.sort_unstable_by_key(|(position, _)| *position);
-        Ok(done.into_iter().map(|(_, result)| result).collect())
+        join_all(queues.into_values().map(|targets| stream::iter(targets).for_each_concurrent(concurrent, run))).await;
+        Ok(())
     }
 }
 
