@@ -1,7 +1,6 @@
 //! The access keys or Bedrock API keys of an IAM user, and whether a role may rotate them. `rotation/policy.rs` decides
 //! which keys to retire.
 
-use aws_config::SdkConfig;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_iam::Client;
 use aws_sdk_iam::config::Builder;
@@ -11,6 +10,7 @@ use aws_sdk_iam::types::{
     ContextEntry, ContextKeyTypeEnum, EvaluationResult, PolicyEvaluationDecisionType, StatusType,
 };
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use aws_types::SdkConfig;
 use jiff::Timestamp;
 
 use super::requests::AwsRequests;

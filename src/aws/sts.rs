@@ -1,9 +1,9 @@
 //! Calls AWS Security Token Service (STS) to assume roles and to identify the function's own role.
 
-use aws_config::SdkConfig;
 use aws_sdk_sts::Client;
 use aws_sdk_sts::config::Builder;
 use aws_sdk_sts::types::Tag;
+use aws_types::SdkConfig;
 use jiff::Timestamp;
 
 use super::requests::AwsRequests;

@@ -140,7 +140,7 @@ impl World {
         }
         START.set(Some(Instant::now()));
         let http = crate::http::client(None, None).unwrap();
-        let aws = sdk::config_for_test(http.clone(), url.as_str()).await;
+        let aws = sdk::config_for_test(http.clone(), url.as_str());
         let services = Services {
             sts: Sts::new(&aws),
             iam: Iam::new(&aws),
