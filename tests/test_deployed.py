@@ -1,12 +1,14 @@
 """The template, deployed by sam into a local AWS that enforces IAM and signatures, rotates every kind."""
 
 import json
+import shlex
 import time
 import uuid
 
 import pytest
 from botocore.exceptions import ClientError
 from support.deployed_function import all_succeeded, execution_policy, rotate_by_secrets_manager, rotate_deployed
+from support.deployment import invoke
 from support.kinds import KINDS, USER_BASED
 from support.local_iam import ACCOUNT
 from support.upstream import form
@@ -68,6 +70,27 @@ def test_secrets_manager_rotates_by_itself_after_rotationdays(world, deployed, k
     secret = world.client("secretsmanager").describe_secret(SecretId=outputs["StagedSecretArn"])
     assert (secret["RotationEnabled"], secret["RotationRules"]) == (True, {"AutomaticallyAfterDays": 7})
     assert rotate_deployed(world, outputs)["outcome"] == "left_to_secrets_manager"
+
+
+# The outputs that are commands of the AWS CLI, and the actions that they send.
+COMMANDS = {
+    "InvokeCommand": "rotate",
+    "ForceCommand": "rotate",
+    "StatusCommand": "status",
+    "CheckCommand": "check",
+    "InventoryCommand": "inventory",
+}
+
+
+def test_the_function_answers_each_command_in_the_outputs(world, deployed):
+    outputs = deployed(world.new_ai_secret())
+    for name, action in COMMANDS.items():
+        words = shlex.split(outputs[name])
+        options = dict(zip(words, words[1:], strict=False))
+        assert json.loads(options["--payload"])["action"] == action
+        answer, failed = invoke(world.cloud, options["--function-name"], options["--payload"])
+        assert not failed, answer
+        assert action == "rotate" or (answer["action"], answer["ok"]) == (action, True), answer
 
 
 def test_rotating_the_api_key_is_allowed_only_on_request(world, deployed):

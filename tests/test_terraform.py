@@ -52,7 +52,12 @@ def test_the_variables_become_parameters(planned):
         "ai_secret_id": None,
         "ai_secret_name": "AWS Bedrock",
         "alarm_topic_arn": TOPIC,
-        "parameters": {"Kind": "access_key", "VpcSubnetIds": "subnet-12345678,subnet-87654321"},
+        "parameters": {
+            "Kind": "access_key",
+            "VpcSubnetIds": "subnet-12345678,subnet-87654321",
+            "BraintrustProject": "support-bot",
+            "EndToEndModelId": "amazon.nova-micro-v1:0",
+        },
     }
     found = planned(**given)
     assert (found["outputs"]["problems"], found["errors"]) == ([], [])
@@ -60,6 +65,8 @@ def test_the_variables_become_parameters(planned):
         "BraintrustApiUrl": "https://api-eu.braintrust.dev",
         "BraintrustApiKeySecretArn": SECRET,
         "AiSecretName": "AWS Bedrock",
+        "BraintrustProject": "support-bot",
+        "EndToEndModelId": "amazon.nova-micro-v1:0",
         "AlarmTopicArn": TOPIC,
         "Architecture": "x86_64",
         "Kind": "access_key",
