@@ -26,7 +26,7 @@ class Subject:
 
 def do_nothing(arch):
     """Builds the function that does nothing, with the same profile, linker and flags as the real one."""
-    command = [*build.CARGO_LAMBDA, "--example", "do_nothing"]
+    command = [*build.CARGO_LAMBDA, "--example", "do_nothing", "--features", "bench"]
     step.run("build the function that does nothing", command, build.variables(arch))
     return ROOT / "target" / "lambda" / "do_nothing" / "bootstrap"
 

@@ -1,7 +1,7 @@
 //! The client of Lambda's Runtime API: fetches each event, and returns the function's answer.
 //!
-//! `lambda_runtime` isn't used, because it ends the process if a caller sends a client context that differs from that of
-//! AWS's mobile SDKs, and because it brings a second HTTP client. This function ignores client contexts.
+//! `lambda_runtime` isn't used, because it ends the process if a caller sends a client context that differs from that
+//! of AWS's mobile SDKs, and because it brings a second HTTP client. This function ignores client contexts.
 //! <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html>
 
 use std::convert::Infallible;
