@@ -12,11 +12,11 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::commands::status::TargetStatus;
-use crate::commands::{check, rollback, rotate, rotate_api_key, rotation_step, status};
+use crate::commands::{check, revoke, revoke_api_key, rollback, rotate, rotate_api_key, rotation_step, status};
 use crate::config::{DataPlane, SecretId, Target};
 use crate::deadline::Deadline;
 use crate::error::{Error, shortened};
-use crate::event::{Command, Origin, RotationStep};
+use crate::event::{Command, Origin, Revoke, RotationStep};
 use crate::json::Payload;
 use crate::report::{Report, TargetReport, iso8601};
 use crate::rotation::target_run::TargetRun;
@@ -89,6 +89,15 @@ impl Function {
                 let targets = self.run_each(&targets, deadline, run).await?;
                 (Origin::Action, token, None, dry_run, targets)
             }
+            Command::Revoke(command) => {
+                let targets = if command.api_key {
+                    self.revoke_api_keys(&command, deadline).await?
+                } else {
+                    let run = async |run| revoke::run(run, &command).await;
+                    self.run_each(&command.targets, deadline, run).await?
+                };
+                (Origin::Action, command.token, None, command.dry_run, targets)
+            }
             Command::RotationStep(command) => {
                 let targets = vec![self.rotation_step(&command, deadline).await?];
                 (Origin::Rotation, shortened(&command.client_request_token), Some(command.step), false, targets)
@@ -109,6 +118,20 @@ impl Function {
         };
         let duration_ms = start.elapsed().as_millis() as u64;
         Ok(Answer::Report(Report { trigger, token, step, dry_run, started_at, duration_ms, targets }))
+    }
+
+    /// Revokes the API keys with which the targets' destinations are written, each once.
+    async fn revoke_api_keys(&self, command: &Revoke, deadline: Deadline) -> Result<Vec<TargetReport>, Error> {
+        let mut reports = Vec::new();
+        let mut revoked: Vec<&SecretId> = Vec::new();
+        for destination in select(&self.targets, &command.targets)?.iter().flat_map(|target| &target.destinations) {
+            let id = &destination.data_plane.api_key_secret_id;
+            if revoked.iter().all(|revoked| !revoked.is_same_secret(id.as_str())) {
+                revoked.push(id);
+                reports.push(revoke_api_key::run(&self.services, destination, command, deadline).await);
+            }
+        }
+        Ok(reports)
     }
 
     /// Runs one step, for the target or for the Braintrust API key whose secret the step names.

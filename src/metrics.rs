@@ -38,7 +38,7 @@ pub fn lines(namespace: &str, function: &str, now: Timestamp, report: &Report) -
 
 fn of(now: Timestamp, report: &Report, target: &TargetReport) -> Vec<Metric> {
     let succeeded = match target.outcome {
-        Outcome::Rotated | Outcome::Resumed => Some(true),
+        Outcome::Rotated | Outcome::Resumed | Outcome::Revoked | Outcome::Replaced => Some(true),
         Outcome::StepDone => (report.step == Some(Step::Finish)).then_some(true),
         Outcome::Failed | Outcome::Deferred => Some(false),
         Outcome::NotDue
@@ -47,7 +47,8 @@ fn of(now: Timestamp, report: &Report, target: &TargetReport) -> Vec<Metric> {
         | Outcome::RolledBack
         | Outcome::WouldRotate
         | Outcome::WouldRepair
-        | Outcome::WouldRollBack => None,
+        | Outcome::WouldRollBack
+        | Outcome::WouldRevoke => None,
     };
     let mut metrics: Vec<Metric> = Vec::new();
     if let Some(succeeded) = succeeded {

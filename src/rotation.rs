@@ -2,9 +2,12 @@
 
 pub mod contract;
 pub mod destinations;
+pub mod in_memory;
 pub mod policy;
 pub mod restore;
 pub mod retirement;
+pub mod revocation;
+pub mod service_token;
 pub mod snapshot;
 pub mod staged_run;
 pub mod steps;

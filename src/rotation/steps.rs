@@ -4,7 +4,7 @@ use futures_util::future::join;
 use jiff::Timestamp;
 
 use super::destinations::Fallback;
-use super::snapshot::{Snapshot, Versions};
+use super::snapshot::{Snapshot, Version, Versions};
 use super::staged_run::StagedRun;
 use super::{contract, destinations, policy};
 use crate::aws::bedrock::Proven;
@@ -30,6 +30,47 @@ pub enum Created {
 }
 
 impl StagedRun<'_> {
+    /// The four steps in order. `replaces_dead` says that pending credentials no longer work, and that these replace
+    /// them. Returns the snapshot after the steps.
+    pub async fn all_steps(
+        &self,
+        version: Version,
+        replaces_dead: bool,
+        snapshot: Snapshot,
+    ) -> Result<Snapshot, Error> {
+        let created = self.create(&version.id, version.value, &snapshot).await;
+        let proven = match &created {
+            Ok(Created::Staged(credentials) | Created::NotStaged(credentials, _)) => {
+                self.run.prove(credentials, policy::confirmations(self.run.target)).await
+            }
+            Err(error) => Err(error.clone()),
+        };
+        if proven.is_err() && replaces_dead {
+            // Braintrust may hold the dead credentials, so the current ones are restored if they work. The dead ones
+            // stay pending until others are staged, so that the next run replaces them.
+            if let Err(error) = self.restore_current().await {
+                let warning = format!("the current credentials could not be restored: {}", error.problem);
+                self.run.progress.warning(warning);
+            }
+        }
+        self.set(proven?, Fallback::of(&snapshot.versions)).await?;
+        let credentials = match created? {
+            Created::Staged(credentials) => credentials,
+            Created::NotStaged(credentials, error) => {
+                let warning = format!("Braintrust holds {}, which could not be staged: {error}", credentials.id);
+                self.run.progress.warning(warning);
+                self.run.progress.held(Some(credentials.lifetime()));
+                return Ok(snapshot);
+            }
+        };
+        self.test(&credentials).await?;
+        self.finish(&version.id, &snapshot.versions).await?;
+        self.run.progress.held(Some(credentials.lifetime()));
+        self.secret.remove_pending(&version.id).await?;
+        let keys = self.run.list_keys().await?;
+        Ok(snapshot.after_promotion(&version.id, credentials, self.run.now(), keys))
+    }
+
     /// createSecret: keeps the credentials that the version holds, or creates some and stages them at once, before they
     /// are proven. Credentials that are known not to be staged are deleted.
     pub async fn create(&self, version: &str, value: VersionValue, snapshot: &Snapshot) -> Result<Created, Error> {

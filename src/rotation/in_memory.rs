@@ -1,0 +1,50 @@
+//! The rotation of role-based credentials that no secret stages.
+
+use std::cell::OnceCell;
+
+use futures_util::future::join;
+
+use super::destinations::{self, Fallback};
+use super::target_run::TargetRun;
+use crate::config::RoleBased;
+use crate::credentials::Credentials;
+use crate::error::Error;
+use crate::report::Outcome;
+
+impl TargetRun<'_> {
+    /// Creates and proves credentials while the destinations are read, then writes to all destinations. The caller gets
+    /// the credentials in `issued`, even if they could not be written.
+    pub async fn rotate_in_memory(
+        &self,
+        source: &RoleBased,
+        dry_run: bool,
+        issued: &OnceCell<Credentials>,
+    ) -> Result<Outcome, Error> {
+        let issue = async {
+            if dry_run {
+                return Ok(None);
+            }
+            let credentials = self.issue(source).await?;
+            self.prove(issued.get_or_init(|| credentials), 1).await.map(Some)
+        };
+        let (proven, readings) = join(issue, self.read_destinations()).await;
+        let are_writable = self.report_readings(&readings);
+        self.progress.held(destinations::held_lifetime(source, &readings));
+        let Some(proven) = proven? else { return are_writable.map(|()| Outcome::WouldRotate) };
+        let written = self.write_all(&readings, proven, Fallback::Complete).await;
+        let superseded: Vec<_> = written.iter().filter(|report| report.is_superseded).collect();
+        for report in &superseded {
+            let warning = "holds newer credentials, which another run has written meanwhile. It was not touched";
+            self.progress.warning(format!("the ai_secret {} {warning}", report.ai_secret));
+        }
+        let (are_all_superseded, is_any_superseded) = (superseded.len() == written.len(), !superseded.is_empty());
+        if !are_all_superseded {
+            self.progress.credentials(proven.credentials());
+        }
+        self.report_destinations(written, &readings)?;
+        if !is_any_superseded {
+            self.progress.held(Some(proven.credentials().lifetime()));
+        }
+        Ok(if are_all_superseded { Outcome::NotDue } else { Outcome::Rotated })
+    }
+}
