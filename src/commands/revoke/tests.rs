@@ -97,8 +97,9 @@ async fn keys_that_a_person_created_are_named_and_not_touched() {
     // With force, the leaked key makes room itself.
     let report = revoke(&world, &Revoke { force: true, ..command("forced") }).await;
     assert_eq!(report.outcome, Outcome::Revoked, "{:?}", report.error);
-    assert!(world.state().key("AKIAHAND").is_some() && world.state().key("AKIANOW").is_none());
-    assert_eq!(world.state().in_braintrust(), [world.state().staged("AWSCURRENT").unwrap()]);
+    let state = world.state();
+    assert!(state.key("AKIAHAND").is_some() && state.key("AKIANOW").is_none());
+    assert_eq!(state.in_braintrust(), [state.staged("AWSCURRENT").unwrap()]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -116,15 +117,12 @@ async fn pending_credentials_are_replaced_because_they_may_be_the_ones_that_leak
 #[tokio::test(start_paused = true)]
 async fn a_scheduled_run_continues_an_interrupted_revocation_without_an_overlap() {
     let world = rotated().await;
-    world.run(async {
+    let interrupted = async {
         let staged = world.staged_run();
         let snapshot = staged.snapshot().await.ok().unwrap();
         staged.mark_revoked(&snapshot).await.ok().unwrap();
-    });
-    let world = rotated().await.given(|state| {
-        state.label("REVOKING_", 0, "old");
-        state.label("REVOKING_", 0, "now");
-    });
+    };
+    world.run(interrupted).await;
     let rotate = |token: &str| crate::event::Rotate {
         origin: crate::event::Origin::Schedule,
         token: token.to_owned(),
@@ -144,11 +142,12 @@ async fn a_scheduled_run_continues_an_interrupted_revocation_without_an_overlap(
 
 #[tokio::test(start_paused = true)]
 async fn a_key_that_bedrock_still_accepts_fails_the_command_and_the_next_one_proves_it() {
-    let world = rotated().await.always("ListFoundationModels AKIANOW", Fault::Ignored);
+    let world = rotated().await;
+    world.state().still_accepted.insert("AKIANOW".to_owned());
     let report = revoke(&world, &command("new")).await;
     assert_eq!(report.error.as_ref().unwrap().class, ErrorClass::VerificationFailed, "{:?}", report.error);
     assert!(revoked(&report).contains(&("AKIANOW", RevokedState::Ended)));
-    world.settle();
+    world.state().still_accepted.clear();
     assert_ended(&world, &revoke(&world, &command("again")).await, "the second command");
     assert_eq!(world.state().created, 1);
 }
@@ -174,7 +173,8 @@ async fn a_rollback_refuses_revoked_credentials() {
     assert_eq!(report.outcome, Outcome::Replaced, "{:?}", report.error);
     let report = world.run(crate::commands::rollback::run(world.target_run(), false, false)).await;
     assert!(report.error.as_ref().unwrap().problem.contains("ASIANOW were revoked"), "{:?}", report.error);
-    assert_eq!(world.state().in_braintrust(), [world.state().staged("AWSCURRENT").unwrap()]);
+    let state = world.state();
+    assert_eq!(state.in_braintrust(), [state.staged("AWSCURRENT").unwrap()]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -190,6 +190,54 @@ async fn without_permission_the_report_has_the_command_that_ends_the_sessions() 
         assert!(remaining.command.starts_with("aws iam put-role-policy --role-name bedrock"), "{}", remaining.command);
         assert_eq!(revoked(&report), [("ASIANOW", RevokedState::Alive)]);
         assert_eq!(world.count("PutRolePolicy"), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_sessions_before_the_successor_are_ended_after_it_has_arrived() {
+    for (world, dead) in [
+        (World::with_a_role().await, vec!["ASIANOW", "ASIANEW1"]),
+        (World::with_a_staged_role().await, vec!["ASIANOW"]),
+    ] {
+        let world = world.with_revocable_sessions().given(|state| {
+            state.stage_until("now", "AWSCURRENT", "ASIANOW", 0, Some(1));
+            state.store("ASIANOW");
+        });
+        let report = revoke(&world, &command("new")).await;
+        assert_eq!(report.outcome, Outcome::Revoked, "{:?}", report.error);
+        let position = |call: &str| world.calls().iter().position(|made| made.starts_with(call)).unwrap();
+        assert!(position("PATCH 1") < position("PutRolePolicy"));
+        let successor = report.credential_id.clone().unwrap();
+        assert_eq!(world.state().in_braintrust(), [successor.as_str()]);
+        assert_eq!(revoked(&report).iter().map(|(id, _)| *id).collect::<Vec<_>>(), dead);
+        assert_eq!(revoked(&report).last().unwrap().1, RevokedState::Dead);
+        assert!(report.revocation.unwrap().remaining.is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_may_not_be_written_fails_the_command_with_the_one_to_run() {
+    let world = World::with_a_role().await.with_revocable_sessions();
+    let world = world.always("PutRolePolicy", Fault::Code("AccessDenied"));
+    let report = revoke(&world, &command("new")).await;
+    assert_eq!(report.error.as_ref().unwrap().class, ErrorClass::Permission);
+    assert!(report.revocation.unwrap().remaining[0].command.contains("aws:TokenIssueTime"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn force_ends_the_sessions_although_braintrust_refuses_the_successor() {
+    for world in [World::with_a_role().await, World::with_a_staged_role().await] {
+        let world = world.with_revocable_sessions().always("PATCH", Fault::Status(403)).given(|state| {
+            state.stage_until("now", "AWSCURRENT", "ASIANOW", 0, Some(1));
+            state.store("ASIANOW");
+        });
+        let report = revoke(&world, &command("first")).await;
+        assert!(report.error.unwrap().remedy.contains("still work"));
+        assert_eq!(world.count("PutRolePolicy"), 0);
+        let report = revoke(&world, &Revoke { force: true, ..command("second") }).await;
+        let error = report.error.as_ref().unwrap();
+        assert!(error.remedy.contains("were ended"), "{error}");
+        assert!(revoked(&report).iter().any(|(_, state)| *state == RevokedState::Dead));
     }
 }
 
