@@ -19,6 +19,7 @@ OF_GOAL = {
     "doctor": ["STACK", "TARGETS"],
     "rotate": ["STACK", "TARGETS", "FORCE", "DRY_RUN"],
     "rollback": ["STACK", "TARGETS", "DRY_RUN", "REACTIVATE"],
+    "revoke": ["STACK", "TARGETS", "DRY_RUN", "FORCE", "API_KEY", "YES"],
     "break": ["WHAT"],
     "deploy": ["ARGS", "ARCH"],
     "fuzz": ["FUZZ_SECONDS"],
@@ -32,8 +33,10 @@ VALUES = {
     "FORCE": ["true"],
     "DRY_RUN": ["true"],
     "REACTIVATE": ["true"],
+    "API_KEY": ["true"],
+    "YES": ["true"],
 }
-MAY_BE_EMPTY = ["FORCE", "DRY_RUN", "REACTIVATE"]
+MAY_BE_EMPTY = ["FORCE", "DRY_RUN", "REACTIVATE", "API_KEY", "YES"]
 
 
 def problems(goals, given, origin_of_stack, values):
