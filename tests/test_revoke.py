@@ -1,27 +1,14 @@
 """The action `revoke`: leaked credentials are replaced, ended without an overlap, and proven dead."""
 
-import json
 import time
 
 import pytest
 from support.events import FORCED, scheduled_run
 from support.kinds import KINDS, ROLE_BASED, USER_BASED
 from support.reports import failed_error, outcome
+from support.revoked_run import ENDS_SESSIONS, REVOKE, new_role
 from support.rotated_twice import RotatedTwice
 from support.service_token_secret import ServiceTokenSecret
-
-REVOKE = {"action": "revoke", "targets": ["prod"]}
-
-
-def new_role(world) -> str:
-    """The ARN of a role that only this test uses, because its sessions are ended."""
-    role = world.cloud.new_role()
-    statement = {"Effect": "Allow", "Action": ["bedrock:*"], "Resource": "*"}
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-    name = role.rpartition("/")[2]
-    world.client("iam").put_role_policy(RoleName=name, PolicyName="bedrock", PolicyDocument=policy)
-    return role
-
 
 def as_held(value) -> dict:
     """A staged value, as Braintrust holds it."""
@@ -65,7 +52,7 @@ def test_the_sessions_of_a_role_are_ended_if_the_function_may_do_that(world, kin
     leaked = world.braintrust.credentials(ai_secret)
     assert world.works(leaked)
     time.sleep(1.1)  # sessions are told apart by whole seconds
-    with world.execution_policy(allow=["iam:PutRolePolicy", "iam:GetRolePolicy"]):
+    with world.execution_policy(allow=ENDS_SESSIONS):
         result = function.invoke(REVOKE)
     assert outcome(result) == "revoked", result.body
     assert "dead" in revoked(result).values()
