@@ -108,7 +108,7 @@ async fn revoke_staged(staged: &StagedRun<'_>, command: &Revoke) -> Result<Outco
         staged.may_set().await?;
         return Ok(would_revoke(&staged.run));
     }
-    if phase == Phase::Begin {
+    if phase != Phase::End {
         staged.mark_revoked(&snapshot).await?;
     }
     drop(snapshot);

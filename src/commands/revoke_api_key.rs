@@ -67,9 +67,7 @@ impl Revocation<'_> {
             return Ok(Outcome::WouldRevoke);
         }
         if !is_replaced {
-            if !is_current_revoked {
-                self.mark(&stages, now).await?;
-            }
+            self.mark(&stages, now).await?;
             self.replace(&current).await?;
         }
         self.end().await
@@ -77,14 +75,16 @@ impl Revocation<'_> {
 
     /// Whether an earlier command, or an earlier delivery of this event, has made the successor current.
     fn is_under_way(&self, stages: &Stages, now: Timestamp) -> bool {
-        let mut revoking = stages.times(TimedLabel::Revoking);
-        let is_recent = revoking.any(|(_, at)| now.duration_since(at) < CONTINUES_WITHIN);
-        is_recent || stages.current() == Some(self.command.token.as_str())
+        let marked_at = stages.previous().and_then(|version| stages.time_of(TimedLabel::Revoking, version));
+        marked_at.is_some_and(|at| now.duration_since(at) < CONTINUES_WITHIN) || stages.current() == Some(self.command.token.as_str())
     }
 
-    /// Marks the versions whose tokens are revoked, the current one last.
+    /// Marks the versions whose tokens are revoked. A pending one is the successor once the current one is marked, and the
+    /// mark of the previous one alone says that the successor is current.
     async fn mark(&self, stages: &Stages, now: Timestamp) -> Result<(), Error> {
-        for version in [stages.pending(), stages.previous(), stages.current()].into_iter().flatten() {
+        let is_current_revoked = stages.current().is_some_and(|version| stages.is_revoked(version));
+        let pending = stages.pending().filter(|_| !is_current_revoked);
+        for version in [pending, stages.current(), stages.previous()].into_iter().flatten() {
             if stages.time_of(TimedLabel::Revoking, version).is_none() && self.read(version).await?.is_some() {
                 self.secret.add_label(TimedLabel::Revoking, now, version).await?;
             }

@@ -1,7 +1,7 @@
 //! What revocations do beside a rotation: they mark the credentials that they revoke, end them, and prove that.
 //!
 //! The label `REVOKING` on a version says that its credentials are to be replaced and ended. It is set before anything
-//! else happens, on the current version last, and it stays until a service has refused the credentials. So the next
+//! else happens, and it stays until a service has refused the credentials. So the next
 //! command continues an interrupted one, and scheduled runs continue it, too: see [`policy`]. After that, `REVOKED` on
 //! the previous version keeps a rollback from restoring it.
 
@@ -44,8 +44,11 @@ pub enum Phase {
 impl StagedRun<'_> {
     pub fn revocation_phase(&self, snapshot: &Snapshot, token: &str) -> Phase {
         let (versions, now) = (&snapshot.versions, snapshot.now);
-        let mut revoking = versions.stages.times(TimedLabel::Revoking);
-        let is_under_way = revoking.any(|(_, at)| now.duration_since(at) < CONTINUES_WITHIN);
+        // The successor is current if the version before it is marked. An interrupted command may have marked the
+        // pending version alone.
+        let previous = versions.stages.previous();
+        let marked_at = previous.and_then(|version| versions.stages.time_of(TimedLabel::Revoking, version));
+        let is_under_way = marked_at.is_some_and(|at| now.duration_since(at) < CONTINUES_WITHIN);
         if versions.is_current_revoked() {
             Phase::Replace
         } else if is_under_way || versions.current_version() == Some(token) {
@@ -55,11 +58,13 @@ impl StagedRun<'_> {
         }
     }
 
-    /// Marks the versions whose credentials are revoked: the pending and the previous one, because nobody knows which
-    /// leaked, and the current one last, which starts the revocation.
+    /// Marks the versions whose credentials are revoked, because nobody knows which leaked: the pending one first, because
+    /// it is the successor once the current one is marked, and the previous one last, because its mark alone says that
+    /// the successor is current.
     pub async fn mark_revoked(&self, snapshot: &Snapshot) -> Result<(), Error> {
         let (versions, now) = (&snapshot.versions, self.run.now());
-        for version in [&versions.pending, &versions.previous, &versions.current].into_iter().flatten() {
+        let pending = versions.pending.as_ref().filter(|_| !versions.is_current_revoked());
+        for version in [pending, versions.current.as_ref(), versions.previous.as_ref()].into_iter().flatten() {
             let is_marked = versions.stages.time_of(TimedLabel::Revoking, &version.id).is_some();
             if version.credentials().is_some() && !is_marked {
                 self.secret.add_label(TimedLabel::Revoking, now, &version.id).await?;

@@ -1,6 +1,5 @@
 """A revocation of one target, by a function whose calls can be disturbed, and what must be true of it afterwards."""
 
-import json
 import time
 import uuid
 
@@ -39,13 +38,14 @@ class RevokedRun(StoppedRotation):
     def recover(self, with_scheduled_runs: bool):
         """Repeats the command, after some scheduled runs if there are to be any."""
         self.check_braintrust("after the disturbance")
+        is_begun = self._is_begun()
         # A label that a killed run left counts as another run's until no run of that time can be under way.
         self.world.let_time_pass(self.target, LONGER_THAN_ANY_RUN)
         if with_scheduled_runs:
             for run in range(_TRIES):
                 self.invoke(scheduled_run())
                 self.check_braintrust(f"after scheduled run {run + 1}")
-            if self.kind in USER_BASED and self.is_begun and self.world.works(self.leaked):
+            if self.kind in USER_BASED and is_begun and self.world.works(self.leaked):
                 self.wrong.append("scheduled runs did not end the leaked credentials")
         if not any(self.run() for _ in range(_TRIES)):
             self.wrong.append(f"the command failed {_TRIES} times: {self.function.logs()[-1:]}")
@@ -55,16 +55,11 @@ class RevokedRun(StoppedRotation):
             self.wrong.append("the leaked credentials still work")
         self.stop()
 
-    @property
-    def is_begun(self) -> bool:
-        """Whether the current version was marked before the disturbance."""
-        marks = [
-            json.loads(request.body)
-            for request in self.interceptor.requests
-            if request.call == "secretsmanager:UpdateSecretVersionStage" and b"REVOKING_" in request.body
-        ]
-        # The pending and the previous version are marked before the current one.
-        return len(marks) > 1
+    def _is_begun(self) -> bool:
+        """Whether the current version, or the previous one after the successor has become current, is marked."""
+        stages = self.world.stages(self.target)
+        marked = {version for stage, version in stages.items() if stage.startswith("REVOKING_")}
+        return bool(marked & {stages["AWSCURRENT"], stages["AWSPREVIOUS"]})
 
 
 def leaked_runs(world: World, kind: str, number: int) -> list[RevokedRun]:

@@ -141,6 +141,25 @@ async fn a_scheduled_run_continues_an_interrupted_revocation_without_an_overlap(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_command_that_was_interrupted_while_it_marked_the_versions_is_repeated_in_full() {
+    for marks in 1..=3 {
+        let world = World::with_access_keys().await.given(|state| {
+            state.stage_until("old", "AWSCURRENT", "AKIAOLD", -900, None);
+            state.stage_key("now", "AWSCURRENT", "AKIANOW", -100);
+            state.stage_key("pending", "AWSPENDING", "AKIAPENDING", -1);
+            state.store("AKIANOW");
+        });
+        let world = world.from("UpdateSecretVersionStage", marks, Fault::Status(400));
+        assert_eq!(revoke(&world, &command("first")).await.outcome, Outcome::Failed, "{marks}");
+        world.settle();
+        let report = revoke(&world, &command("second")).await;
+        assert_eq!(report.outcome, Outcome::Revoked, "{marks}: {:?}", report.error);
+        let state = world.state();
+        assert!(state.key("AKIANOW").is_none() && state.key("AKIAPENDING").is_none(), "{marks}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_key_that_bedrock_still_accepts_fails_the_command_and_the_next_one_proves_it() {
     let world = rotated().await;
     world.state().still_accepted.insert("AKIANOW".to_owned());
