@@ -171,7 +171,7 @@ impl Command {
             }
             ("status" | "check", Some(_), _, _) => {
                 refuse("only rotate, rollback and revoke take the field \"dry_run\"")
-            },
+            }
             _ => refuse("the action is unknown"),
         }
     }

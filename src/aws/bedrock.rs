@@ -522,7 +522,12 @@ mod tests {
         Target {
             name: "prod".to_owned().try_into().unwrap(),
             region: "eu-west-1".to_owned().try_into().unwrap(),
-            source: Source::RoleBased(RoleBased { kind: RoleBasedKind::Temporary, role, revoke_sessions: false, secret_id: None }),
+            source: Source::RoleBased(RoleBased {
+                kind: RoleBasedKind::Temporary,
+                role,
+                revoke_sessions: false,
+                secret_id: None,
+            }),
             probe: Probe::Models,
             destinations: Vec::new(),
             claims: Default::default(),

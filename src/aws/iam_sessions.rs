@@ -100,7 +100,8 @@ fn explain(error: Error, role: &RoleArn) -> Error {
          parameter AllowSessionRevocation does that), or run the command in this report as an administrator of the \
          role's account"
     );
-    let missing = format!("The function's account has no role {role}. Run the command in this report in the role's account");
+    let missing =
+        format!("The function's account has no role {role}. Run the command in this report in the role's account");
     error.with_remedy_for(ErrorClass::Permission, denied).with_remedy_for(ErrorClass::NotFound, missing)
 }
 
@@ -140,7 +141,9 @@ mod tests {
     #[test]
     fn the_command_names_the_role_without_its_path() {
         let command = cut_off("2026-01-15T13:00:05Z").command(&role());
-        assert!(command.starts_with("aws iam put-role-policy --role-name bedrock --policy-name AWSRevokeOlderSessions "));
+        assert!(
+            command.starts_with("aws iam put-role-policy --role-name bedrock --policy-name AWSRevokeOlderSessions ")
+        );
     }
 
     async fn end(existing: Option<&str>) -> (CutOff, Vec<String>) {

@@ -28,12 +28,7 @@ const UNTIL_REFUSED: ExponentialBuilder = ExponentialBuilder::new()
     .with_jitter();
 
 /// Revokes the API key that `destination` uses.
-pub async fn run(
-    services: &Services,
-    destination: &Destination,
-    command: &Revoke,
-    deadline: Deadline,
-) -> TargetReport {
+pub async fn run(services: &Services, destination: &Destination, command: &Revoke, deadline: Deadline) -> TargetReport {
     let progress = Progress::new(TargetReport::of_api_key());
     let secret = services.secrets_manager.staged(&destination.data_plane.api_key_secret_id, deadline);
     let revocation = Revocation { services, destination, command, deadline, secret, progress: &progress };
@@ -76,7 +71,8 @@ impl Revocation<'_> {
     /// Whether an earlier command, or an earlier delivery of this event, has made the successor current.
     fn is_under_way(&self, stages: &Stages, now: Timestamp) -> bool {
         let marked_at = stages.previous().and_then(|version| stages.time_of(TimedLabel::Revoking, version));
-        marked_at.is_some_and(|at| now.duration_since(at) < CONTINUES_WITHIN) || stages.current() == Some(self.command.token.as_str())
+        marked_at.is_some_and(|at| now.duration_since(at) < CONTINUES_WITHIN)
+            || stages.current() == Some(self.command.token.as_str())
     }
 
     /// Marks the versions whose tokens are revoked. A pending one is the successor once the current one is marked, and the

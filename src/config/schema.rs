@@ -334,5 +334,8 @@ fn the_defaults_of_the_schema_are_those_of_the_parser() {
             tried += 1;
         }
     }
-    assert_eq!(tried, 9, "probe and layout twice, duration_seconds, revoke_sessions, rotate_after, overlap, credential_age_days");
+    assert_eq!(
+        tried, 9,
+        "probe and layout twice, duration_seconds, revoke_sessions, rotate_after, overlap, credential_age_days"
+    );
 }

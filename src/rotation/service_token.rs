@@ -108,7 +108,8 @@ impl Creation<'_> {
     /// The name of the tokens that this secret's rotations create. It ends with the version, by which the next attempt
     /// recognizes a token that could not be staged.
     fn token_name(&self, version: &str) -> String {
-        let secret = self.stages.arn.as_deref().unwrap_or(self.secret.id.as_str()).rsplit(':').next().unwrap_or_default();
+        let secret =
+            self.stages.arn.as_deref().unwrap_or(self.secret.id.as_str()).rsplit(':').next().unwrap_or_default();
         format!("{} {secret} {version}", env!("CARGO_PKG_NAME"))
     }
 }
