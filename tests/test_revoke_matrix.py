@@ -9,7 +9,7 @@ import itertools
 import pytest
 from support.faults import DropAfter, Kill
 from support.http_messages import Reply
-from support.interleaved_runs import REVOKED, ROLLED_BACK, SCHEDULED, STEPS, runs_after_two_rotations
+from support.interleaved_runs import REVOKED, ROLLED_BACK, SCHEDULED, runs_after_two_rotations
 from support.kinds import KINDS
 from support.revoked_run import ENDS_SESSIONS, leaked_runs
 from support.side_by_side import side_by_side
@@ -19,7 +19,7 @@ CASES = "revocations disturbed"
 # Runs of all kinds take the same paths, so only an access key's run is disturbed at each of its calls.
 EVERY = {"access_key": 1, "temporary": 3, "long_term_api_key": 4, "short_term_api_key": 5}
 BESIDE = [(REVOKED, SCHEDULED), (SCHEDULED, REVOKED), (REVOKED, ROLLED_BACK), (ROLLED_BACK, REVOKED)]
-BESIDE += [(REVOKED, REVOKED), (STEPS, REVOKED)]
+BESIDE += [(REVOKED, REVOKED)]
 HELD_EVERY = {"access_key": 3, "temporary": 8, "long_term_api_key": 8, "short_term_api_key": 10}
 
 
