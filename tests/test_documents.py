@@ -140,7 +140,7 @@ def test_the_function_accepts_every_event(world, path):
 
 
 def test_there_are_examples_of_events():
-    assert {event["action"] for path in PAGES for event in events(path)} == {"rotate", "status", "check", "rollback"}
+    assert {event["action"] for path in PAGES for event in events(path)} == {"rotate", "status", "check", "rollback", "revoke"}
 
 
 @cache
