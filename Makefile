@@ -15,7 +15,9 @@ DRY_RUN :=
 REACTIVATE :=
 API_KEY :=
 YES :=
+LOCAL :=
 TARGETS :=
+PROJECT :=
 WHAT :=
 ARGS :=
 ORIGIN_OF_STACK := $(origin STACK)
@@ -29,7 +31,7 @@ quote = '$(subst ','\'',$1)'
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 PROBLEM := $(shell $(PYTHON) tools/variables.py '$(MAKECMDGOALS)' '$(filter-out MAKEFLAGS -*-%,$(GIVEN))' \
   '$(ORIGIN_OF_STACK)' \
-  $(foreach name,KIND TRIGGER ARCH FORCE DRY_RUN REACTIVATE API_KEY YES,$(call quote,$(name)=$($(name)))) 2>&1)
+  $(foreach name,KIND TRIGGER ARCH FORCE DRY_RUN REACTIVATE API_KEY YES LOCAL,$(call quote,$(name)=$($(name)))) 2>&1)
 ifeq ($(PROBLEM),)
 PROBLEM := $(shell $(PYTHON) tools/prerequisites.py '$(MAKECMDGOALS)')
 endif
@@ -39,6 +41,9 @@ endif
 
 TOOLS := .tools/sam/installed
 LOCAL_AWS := .tools/ministack/installed
+# Only where its library can be installed: see tools/terraform.in.
+TERRAFORM := $(if $(filter x86_64,$(shell uname -m)),$(shell \
+  getconf GNU_LIBC_VERSION | awk '$$2 >= 2.35 { print ".tools/terraform/installed" }'))
 BUILT := .aws-sam/build/template.yaml
 WITH_TOOLS := @.tools/sam/bin/python
 WITH_LOCAL_AWS := @.tools/ministack/bin/python
@@ -54,8 +59,8 @@ help:
 	  /^[a-z-]+:.*## / { printf "  %-16s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ##@ Try it, without an AWS account. KIND is temporary, access_key, short_term_api_key or long_term_api_key.
-run: ## Deploy to a local AWS, rotate KIND (temporary) by TRIGGER (schedule or rotation), and show the result
-	@$(PYTHON) tools/try_it.py $(KIND) $(TRIGGER)
+run: ## Deploy to a local AWS, rotate KIND (temporary) by TRIGGER (schedule or rotation), also into a PROJECT's provider
+	@$(PYTHON) tools/try_it.py $(KIND) $(TRIGGER) $(call quote,$(PROJECT))
 break: $(LOCAL_AWS) ## Break WHAT (trust, bedrock or ai_secret) in what `make run` left running
 	$(WITH_LOCAL_AWS) tools/operate.py break $(call quote,$(WHAT))
 mend: $(LOCAL_AWS) ## Mend what `make break` broke
@@ -64,8 +69,8 @@ stop: ## Stop what `make run` left running or is starting
 	@$(PYTHON) tools/stop.py
 
 ##@ Install it in your AWS account
-deploy: $(BUILT) ## Deploy to your AWS account; asks for the parameters, or takes sam's arguments from ARGS
-	$(WITH_TOOLS) tools/deploy.py $(ARGS)
+deploy: $(if $(LOCAL),$(TOOLS) .tools/awscli/installed,release) ## Deploy to your AWS account (LOCAL=true: the local one); ARGS are options of deploy.py
+	$(if $(LOCAL),$(WITH_TOOLS) tools/deploy_locally.py $(ARCH),@$(PYTHON) deploy.py) $(ARGS)
 release: $(BUILT) ## Write dist/: the function's zip file, a plain template, deploy.py, an SBOM and checksums
 	$(WITH_TOOLS) tools/release.py $(ARCH)
 
@@ -85,13 +90,13 @@ revoke: $(LOCAL_AWS) ## End leaked credentials of TARGETS; asks first, unless YE
 	  $(if $(DRY_RUN),dry_run) $(if $(FORCE),force) $(if $(API_KEY),api_key) $(if $(YES),yes)
 
 ##@ Change it
-test: $(if $(T),,lint) $(BUILT) $(LOCAL_AWS) ## Run the lints and all tests; with T='name or name', only matching tests
+test: $(if $(T),,lint) $(BUILT) $(LOCAL_AWS) .tools/awscli/installed ## Run the lints and all tests; with T='a or b', only those
 	$(WITH_TOOLS) tools/run_tests.py $(if $(T),matching $(call quote,$(T)),all)
 test-fast: lint $(LOCAL_AWS) ## Run the lints, the Rust tests, and a rotation of each kind of credentials
 	$(WITH_TOOLS) tools/run_tests.py fast
 test-independent: $(BUILT) .tools/moto/installed ## Rotate on moto, an independent AWS, and say what can't be tested on it
 	$(WITH_TOOLS) tools/run_tests.py independent
-lint: $(TOOLS) .tools/checkov/installed .tools/lint/installed ## Check format, lints, documents, licenses, templates, workflows
+lint: $(TOOLS) .tools/checkov/installed .tools/lint/installed $(TERRAFORM) ## Check format, lints, documents, licenses, templates, workflows
 	$(WITH_TOOLS) tools/lint.py
 build: $(BUILT) ## Build the function for ARCH (this machine's), if its sources have changed
 invoke: $(BUILT) $(LOCAL_AWS) ## Send EVENT (events/schedule.json) to the function on this machine

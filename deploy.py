@@ -9,7 +9,7 @@ examples:
   python3 deploy.py                                             asks, deploys, rotates, and checks
   python3 deploy.py --stack rotator-eu --region eu-central-1    deploys a second stack
   python3 deploy.py --config deploy/rotator-eu.yaml             deploys what the file says, without questions (CI)
-  python3 deploy.py --stack rotator-eu --delete                 removes everything, after asking
+  python3 deploy.py --stack rotator-eu --delete                 deletes all but the logs, after asking
 
 exit status: 0 if it is deployed and rotates; 1 if nothing was deployed; 2 if it is deployed, but something is wrong
 """
@@ -22,10 +22,12 @@ import json
 import os
 import re
 import shutil
+import signal
 import ssl
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 import urllib.error
 import urllib.parse
@@ -36,8 +38,12 @@ NAME = "bedrock-braintrust-rotator"
 ARCHITECTURES = ("x86_64", "arm64")
 SET_HERE = ("CodeKey",)
 OWN_KEYS = ("Region", "Tags")
+# The parameters by which a stack of this template is recognized, of whatever version.
+OF_EVERY_VERSION = {"BraintrustApiKeySecretArn", "BraintrustApiUrl"}
 REGION = r"[a-z]{2,}(-[a-z]+)+-[0-9]+"
 UUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+NUMBER = r"-?[0-9]+(\.[0-9]+)?"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 STACK_NAME = r"[A-Za-z][A-Za-z0-9-]{0,127}"
 # Giving one of a pair empties the other, which may be set in the deployed stack. The template's rules forbid both.
 PAIRS = [
@@ -52,11 +58,11 @@ PRICES = {"AWS::SecretsManager::Secret": 0.40, "AWS::CloudWatch::Alarm": 0.10, "
 DASHBOARD_PRICE, METRIC_PRICE, METRICS_PER_TARGET = 3.00, 0.30, 5
 # Lambda must leave this much concurrency unreserved in every account.
 MUST_STAY_UNRESERVED = 100
-# What the summary calls the resources, in one word for several types. Others have CloudFormation's name.
+# What the summary calls each type of resource. Other types have CloudFormation's name.
 RESOURCE_NAMES = {
     "AWS::CloudWatch::Alarm": "alarm",
     "AWS::CloudWatch::Dashboard": "dashboard",
-    "AWS::Events::Rule": "schedule",
+    "AWS::Events::Rule": "EventBridge rule",
     "AWS::IAM::ManagedPolicy": "IAM policy",
     "AWS::IAM::Policy": "IAM policy",
     "AWS::IAM::Role": "IAM role",
@@ -67,7 +73,9 @@ RESOURCE_NAMES = {
     "AWS::Logs::LogGroup": "log group",
     "AWS::SNS::Subscription": "subscription",
     "AWS::SNS::Topic": "topic",
+    "AWS::SNS::TopicPolicy": "topic policy",
     "AWS::SQS::Queue": "queue",
+    "AWS::SQS::QueuePolicy": "queue policy",
     "AWS::SecretsManager::RotationSchedule": "rotation schedule",
     "AWS::SecretsManager::Secret": "secret",
 }
@@ -79,7 +87,7 @@ DOMAINS = {
 }
 HOW_TO_MAKE_A_PROVIDER = """\
   The key sees no provider for Amazon Bedrock. In Braintrust, open Settings, AI providers, and add AWS Bedrock. Any
-  credentials do, because the first rotation replaces them. Save it, and press Enter here."""
+  credentials will do, because the first rotation replaces them. Save it, and press Enter here."""
 NO_CREDENTIALS = (
     "Unable to locate credentials",
     "could not be found",
@@ -115,18 +123,27 @@ class WrongAnswer(Exception):
 
 def parse_config(text, name):
     """The values by key, as text, each with the number of its line."""
-    found = {}
+    found, mistakes = {}, []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         place = f"{name}, line {number}"
         parts = re.fullmatch(r"([A-Za-z][A-Za-z0-9]*):(?:\s+(.*))?", line.rstrip())
         if not parts:
-            raise Stop(f"{place}: found {shown(line)}. A line must be `Key: value`, a comment, or empty.")
+            # Security: neither here nor below is the text repeated, because it may be an API key.
+            mistakes.append(f"{place}: A line must be `Key: value`, a comment, or empty.")
+            continue
         key, value = parts[1], (parts[2] or "").strip()
         if key in found:
-            raise Stop(f"{place}: {key} is there twice; line {found[key][1]} has it too. Remove one of them.")
-        found[key] = (parse_value(value, f"{place}: {key}"), number)
+            mistakes.append(f"{place}: {key} is there twice; line {found[key][1]} has it too. Remove one of them.")
+            continue
+        found[key] = ("", number)
+        try:
+            found[key] = (parse_value(value, f"{place}: {key}"), number)
+        except Stop as mistake:
+            mistakes.append(str(mistake))
+    if mistakes:
+        raise Stop("\n".join(mistakes))
     return found
 
 
@@ -145,15 +162,31 @@ def parse_value(text, place):
     else:
         value, rest = re.split(r"(?:^|\s+)#", text, maxsplit=1)[0], ""
         if re.match(r"[\[\]{}&*!|>%@`]|[-?:](\s|$)", value) or re.search(r":(\s|$)", value):
-            raise Stop(f"{place}: found {shown(value)}. A value must be a single text. Put it in 'quotes'.")
+            raise Stop(f"{place}: A value must be a single text. Put it in 'quotes'.")
         value = "" if value in ("~", "null") else value
     if not re.fullmatch(r"\s*(#.*)?", rest):
-        raise Stop(f"{place}: found {shown(rest)} after the closing quote. Only a comment may follow.")
+        raise Stop(f"{place}: Only a comment may follow the closing quote.")
     return value
 
 
 def shown(text):
-    return json.dumps(text.strip()[:60], ensure_ascii=False)
+    return json.dumps(printable(text.strip()[:60]), ensure_ascii=False)
+
+
+def printable(value):
+    """The text, or all texts in a value of JSON, without characters that control a terminal.
+
+    Whoever may name a provider in Braintrust could otherwise write what they like to the screen.
+    """
+    if isinstance(value, dict):
+        return {printable(key): printable(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [printable(one) for one in value]
+    return "".join(c if c.isprintable() else "\ufffd" for c in value) if isinstance(value, str) else value
+
+
+def printable_lines(text):
+    return "\n".join(map(printable, text.splitlines()))
 
 
 def format_value(value):
@@ -178,7 +211,7 @@ def blank_config(template, stack):
             declared = template.parameters[name]
             lines += ["", *comment(declared.get("Description", ""))]
             if declared.get("NoEcho"):
-                lines += [f"# It isn't kept here. The environment variable {variable_of(name)} sets it."]
+                lines += [f"# This isn't kept here. Set it with the environment variable {variable_of(name)}."]
             lines += [f"#{name}: {format_value(str(declared.get('Default', '')))}"]
     return "\n".join(lines) + "\n"
 
@@ -197,7 +230,7 @@ def updated_config(text, values):
     for key, value in values.items():
         line = f"{key}: {format_value(value)}"
         for pattern in (rf"^{key}:.*$", rf"^#{key}:.*$"):
-            text, replaced = re.subn(pattern, lambda _: line, text, count=1, flags=re.MULTILINE)
+            text, replaced = re.subn(pattern, lambda _, line=line: line, text, count=1, flags=re.MULTILINE)
             if replaced:
                 break
         else:
@@ -248,12 +281,12 @@ class Template:
         """The labels of the groups of parameters, and the names in each."""
         grouped = set()
         for group in self._interface.get("ParameterGroups", []):
-            names = [name for name in group["Parameters"] if name in self.parameters]
+            names = [name for name in group["Parameters"] if name in self.parameters and name not in SET_HERE]
             grouped.update(names)
             yield group["Label"]["default"], names
         rest = [name for name in self.parameters if name not in grouped and name not in SET_HERE]
         if rest:
-            yield "Others", rest
+            yield "Other", rest
 
     def problem_with(self, name, value):
         """What is wrong with a parameter's value, or None."""
@@ -261,6 +294,8 @@ class Template:
         is_list = declared["Type"] == "CommaDelimitedList"
         for part in [part.strip() for part in value.split(",")] if is_list else [value]:
             problem = self._problem_with_one(declared, part)
+            if not problem and name == "ScheduleExpression":
+                problem = problem_with_rate(part)
             if problem:
                 found = "" if declared.get("NoEcho") else f"found {shown(part)}, but "
                 return f"{found}it {problem}"
@@ -271,7 +306,7 @@ class Template:
         if accepted and value not in accepted:
             return f"must be one of {', '.join(accepted)}{nearest(value, accepted)}"
         if declared["Type"] == "Number":
-            if not re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", value):
+            if not re.fullmatch(NUMBER, value):
                 return "must be a number"
             least, most = declared.get("MinValue"), declared.get("MaxValue")
             if least is not None and float(value) < float(least):
@@ -334,9 +369,26 @@ FUNCTIONS = {
 
 
 def nearest(name, names):
+    if all(re.fullmatch(NUMBER, one) for one in (name, *names)):
+        return f". Did you mean {min(names, key=lambda one: abs(float(one) - float(name)))}?"
     lower = {candidate.lower(): candidate for candidate in names}
     found = difflib.get_close_matches(name.lower(), lower, 1, 0.6)
     return f". Did you mean {lower[found[0]]}?" if found else ""
+
+
+def problem_with_rate(expression):
+    """EventBridge wants the singular after 1, and only there."""
+    if not expression.startswith("rate("):
+        return None
+    parts = re.fullmatch(r"rate\(([1-9][0-9]*) (minute|hour|day)(s?)\)", expression)
+    if not parts:
+        return "must be like rate(20 minutes) or rate(1 hour)"
+    is_one = parts[1] == "1"
+    return None if is_one == (parts[3] == "") else f"must be rate({parts[1]} {parts[2]}{'' if is_one else 's'})"
+
+
+def ended(sentence):
+    return sentence if sentence.endswith("?") else f"{sentence}."
 
 
 def targets_in(values):
@@ -357,11 +409,11 @@ def monthly_cost(types, targets):
 
 def describe_cost(types, targets):
     types = list(types)
-    cost = f"{monthly_cost(types, targets or 0):.2f} $ a month"
+    cost = f"${monthly_cost(types, targets or 0):.2f} a month"
     if targets is None:
-        cost += f", {METRIC_PRICE * METRICS_PER_TARGET:.2f} $ more for each target"
+        cost += f", ${METRIC_PRICE * METRICS_PER_TARGET:.2f} more for each target"
     if "AWS::CloudWatch::Dashboard" in types:
-        cost += f", and {DASHBOARD_PRICE:.2f} $ for the dashboard if the account has three already"
+        cost += f", and ${DASHBOARD_PRICE:.2f} for the dashboard if the account has three already"
     return cost
 
 
@@ -372,32 +424,53 @@ def describe_resources(types):
     return ", ".join(f"{count} {name if count == 1 else plural(name)}" for count, name in counted)
 
 
+def wrapped(label, text):
+    """A line that fits the terminal and has at most 100 characters, and more below it if the text is longer."""
+    width = min(100, shutil.get_terminal_size((100, 24)).columns)
+    # An ARN or a date that is broken can't be copied.
+    whole = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.fill(text, width, initial_indent=label, subsequent_indent=" " * len(label), **whole)
+
+
 def plural(name):
     return re.sub("y$", "ies", name) if name.endswith("y") else f"{name}s"
 
 
 def chosen_values(template, config, secrets, name):
     """The parameters that the config and the environment give, checked one by one; nothing is deployed before that."""
-    accepted = [key for key in template.parameters if key not in SET_HERE] + list(OWN_KEYS)
-    values = {}
-    for key, (value, line) in config.items():
-        place = f"{name}, line {line}: {key}"
-        if key not in accepted:
-            reason = "is set by deploy.py itself" if key in SET_HERE else "is not a parameter"
-            raise Stop(f"{place} {reason}{nearest(key, accepted) or '. Remove the line.'}")
-        if key in OWN_KEYS:
-            continue
-        if template.parameters[key].get("NoEcho") and is_secret(value):
-            raise Stop(f"{place} is a secret. Remove it, and set the environment variable {variable_of(key)} instead.")
-        problem = template.problem_with(key, value)
-        if problem:
-            raise Stop(f"{place}: {problem}.")
-        values[key] = value
+    mistakes = [mistake_in(template, key, *found, name) for key, found in config.items()]
     for key, value in secrets.items():
         problem = template.problem_with(key, value)
-        if problem:
-            raise Stop(f"The environment variable {variable_of(key)}: {problem}.")
-    return {**values, **secrets}
+        mistakes.append(problem and f"The environment variable {variable_of(key)}: {ended(problem)}")
+    if any(mistakes):
+        raise Stop("\n".join(filter(None, mistakes)))
+    return {**{key: value for key, (value, _) in config.items() if key not in OWN_KEYS}, **secrets}
+
+
+def mistake_in(template, key, value, line, name):
+    """What is wrong with a line of the config, or None."""
+    place = f"{name}, line {line}: {key}"
+    accepted = [key for key in template.parameters if key not in SET_HERE] + list(OWN_KEYS)
+    if key not in accepted:
+        reason = "is set by deploy.py itself" if key in SET_HERE else "is not a parameter"
+        return f"{place} {reason}{nearest(key, accepted) or '. Remove the line.'}"
+    if key in OWN_KEYS:
+        return mistake_in_own_key(key, value, place)
+    if template.parameters[key].get("NoEcho") and is_secret(value):
+        return f"{place} is a secret. Remove it, and set the environment variable {variable_of(key)} instead."
+    problem = template.problem_with(key, value)
+    return problem and f"{place}: {ended(problem)}"
+
+
+def mistake_in_own_key(key, value, place):
+    if key == "Region" and not re.fullmatch(REGION, value):
+        return f"{place}: found {shown(value)}, but it must be a region, such as us-east-1."
+    if key == "Tags":
+        try:
+            tags_of(value)
+        except Stop as mistake:
+            return f"{place.rpartition(': ')[0]}: {mistake}"
+    return None
 
 
 def is_secret(value):
@@ -412,7 +485,11 @@ def secrets_in(environment, template):
 
 def with_other_of_pairs_emptied(given, deployed):
     values = dict(given)
+    # A project can need its organization beside an ID.
+    has_project = given.get("BraintrustProject", deployed.get("BraintrustProject"))
     for one, other in PAIRS:
+        if other == "BraintrustOrgName" and has_project:
+            continue
         for set_one, unset in ((one, other), (other, one)):
             if given.get(set_one) and unset not in given and deployed.get(unset):
                 values[unset] = ""
@@ -428,7 +505,7 @@ def can_reserve_concurrency(settings):
 
 class AwsError(Exception):
     def __init__(self, code, message):
-        super().__init__(f"{code}: {message}" if code else message)
+        super().__init__(printable_lines(f"{code}: {message}" if code else message))
         self.code = code
         self.message = message
 
@@ -498,16 +575,18 @@ class Aws:
         done = self.call("lambda", "invoke", options=[*options, str(answered)], variables={"AWS_MAX_ATTEMPTS": "1"})
         answer = json.loads(answered.read_text())
         if "FunctionError" not in done:
-            return answer, False
+            return printable(answer), False
         try:
-            return json.loads(answer["errorMessage"]), True
+            return printable(json.loads(answer["errorMessage"])), True
         except (ValueError, KeyError, TypeError):
-            return answer.get("errorMessage", answer), True
+            return printable(answer.get("errorMessage", answer)), True
 
 
 def aws_error(text):
     text = text.strip()
-    known = re.search(r"An error occurred \(([^)]+)\) when calling the \S+ operation[^:]*: (.*)", text, re.DOTALL)
+    known = re.search(
+        r"An error occurred \(([^)]+)\) when calling the \S+ operation(?: \([^)]*\))?: (.*)", text, re.DOTALL
+    )
     return AwsError(known[1], known[2].strip()) if known else AwsError("", text)
 
 
@@ -524,7 +603,7 @@ def credentials_stop(error):
 class Braintrust:
     def __init__(self, url, key=None):
         self.url, self.key = url, key
-        is_local = urllib.parse.urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
+        is_local = urllib.parse.urlsplit(url).hostname in LOOPBACK
         context = ssl.create_default_context()
         for variable in ("AWS_CA_BUNDLE", "BRAINTRUST_CA_BUNDLE"):
             if os.path.isfile(os.environ.get(variable, "")):
@@ -540,11 +619,11 @@ class Braintrust:
         request = urllib.request.Request(f"{self.url}{path}?{urllib.parse.urlencode(query)}", headers=headers)
         try:
             with self._opener.open(request, timeout=20) as answer:
-                return json.loads(answer.read(10_000_000))
+                return printable(json.loads(answer.read(10_000_000)))
         except urllib.error.HTTPError as error:
-            raise BraintrustError(error.code, "html" in error.headers.get("Content-Type", "")) from None
+            raise BraintrustError(error.code, error.headers.get("Content-Type", "")) from None
         except ValueError:
-            raise BraintrustError(200, True) from None
+            raise BraintrustError(200, "other than JSON") from None
         except OSError as error:
             reason = getattr(error, "reason", error)
             raise WrongAnswer(
@@ -579,16 +658,27 @@ class NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 class BraintrustError(Exception):
-    def __init__(self, status, is_html):
-        super().__init__(f"status {status}{' and a web page' if is_html else ''}")
-        self.status, self.is_html = status, is_html
+    def __init__(self, status, content_type):
+        # Firewalls and other servers answer with pages.
+        self.is_foreign = not content_type.startswith(("application/json", "text/plain")) and content_type != ""
+        super().__init__(f"status {status}{f' and {content_type}' if self.is_foreign else ''}")
+        self.status = status
+
+
+def is_known_host(url):
+    """Whether the host is Braintrust's or this machine. A file in a folder of somebody else may name any other."""
+    try:
+        host = urllib.parse.urlsplit(url).hostname or ""
+    except ValueError:
+        return False
+    return host.endswith(".braintrust.dev") or host in LOOPBACK
 
 
 def check_braintrust_url(answer):
     url = re.sub(r"(/v1)?/*$", "", answer.strip())
     try:
         parts = urllib.parse.urlsplit(url)
-        is_local = parts.hostname in ("127.0.0.1", "localhost", "::1")
+        is_local = parts.hostname in LOOPBACK
     except ValueError:
         parts, is_local = None, False
     if not parts or not parts.hostname or parts.scheme not in (("https", "http") if is_local else ("https",)):
@@ -596,7 +686,7 @@ def check_braintrust_url(answer):
     try:
         Braintrust(url).get("/v1/ai_secret", limit=1)
     except BraintrustError as error:
-        if error.status not in (400, 401, 403) or error.is_html:
+        if error.status not in (400, 401, 403) or error.is_foreign:
             raise WrongAnswer(
                 f"{url} isn't Braintrust's API: it answered with {error}. The URL is in Braintrust under Settings, "
                 "Data plane, such as https://api.braintrust.dev"
@@ -612,7 +702,7 @@ def look_around(url, key):
     try:
         return braintrust.providers(), braintrust.organizations()
     except BraintrustError as error:
-        if error.status in (401, 403) and not error.is_html:
+        if error.status in (401, 403) and not error.is_foreign:
             raise WrongAnswer(
                 f"{url} refuses the key with {error}. Create one as an organization admin under Settings, API keys, "
                 "and check that it belongs to this URL."
@@ -628,6 +718,21 @@ def why_not(provider):
     if auth_type not in ("iam_credentials", "api_key"):
         return f"its auth_type {shown(auth_type)} is unknown"
     return None
+
+
+def region_of(provider):
+    """The region in which Braintrust calls Bedrock with this provider, or None if it has none that AWS could have."""
+    region = (provider.get("metadata") or {}).get("region")
+    return region if isinstance(region, str) and re.fullmatch(REGION, region) else None
+
+
+def describe_bedrock_region(region, provider):
+    """The region that the rotations write into the provider, beside the one that it has."""
+    before = region_of(provider)
+    if before == region:
+        return f"Bedrock region: {region}, as in Braintrust"
+    change = f"; Braintrust has {before}, and the first rotation changes it" if before else ""
+    return f"Bedrock region: {region}{change}"
 
 
 def api_key_in(secret_string):
@@ -680,8 +785,12 @@ class Questions:
             raise WrongAnswer(f"AWS doesn't answer in {region}: {error}") from None
         return region
 
-    def ask_braintrust_url(self):
+    def ask_braintrust_url(self, deployed):
+        """`deployed` is the URL that the stack uses, or None."""
         default = self.before.get("BraintrustApiUrl") or self.template.defaults()["BraintrustApiUrl"]
+        if default != deployed and not is_known_host(default):
+            print(f"  The file has {printable(default)}. Type it if it is yours: deploy.py sends the API key there.")
+            default = None
         self.answers["BraintrustApiUrl"] = ask("2. Braintrust API URL", check_braintrust_url, default)
 
     def ask_api_key(self, is_deployed):
@@ -721,7 +830,7 @@ class Questions:
     def _accept(self, name, value):
         problem = self.template.problem_with(name, value)
         if problem:
-            raise WrongAnswer(problem[0].upper() + problem[1:] + ".")
+            raise WrongAnswer(ended(problem[0].upper() + problem[1:]))
 
     def _read_secret(self, arn):
         """None if the caller may not read it. The function may, and providers are asked for by name then."""
@@ -757,14 +866,21 @@ class Questions:
             before = self.providers[names.index(self.before["AiSecretName"])]["id"]
         chosen = before if before in ids else ids[0] if len(ids) == 1 else None
         default = chosen and str(1 + [one["id"] for one in self.providers].index(chosen))
-        self.provider = ask("4. Which one is to be kept fresh", self._numbered_provider, default)
+        self.provider = ask("4. Which one should be kept fresh", self._numbered_provider, default)
         self.answers["AiSecretId"] = self.provider["id"]
+        self._keep_its_region()
+
+    def _keep_its_region(self):
+        """Otherwise the first rotation would write the stack's region into the provider."""
+        region = region_of(self.provider)
+        if "BedrockRegion" not in self.before and region not in (None, self.aws.region):
+            self.answers["BedrockRegion"] = region
 
     def _say_what_the_key_sees(self):
         names = ", ".join(sorted(self.organizations.values())) or "unknown"
         count = len(self.providers)
         print(f"  Organization: {names}. Bedrock providers: {count}.")
-        print("  Whether the key is an admin's shows in the first rotation: reading doesn't need one.")
+        print("  Any key can read these. The first rotation shows whether this one is an admin's.")
 
     def _look_again(self):
         key = self.api_key or self._read_secret(self.answers.get("BraintrustApiKeySecretArn") or self.deployed_secret)
@@ -772,11 +888,13 @@ class Questions:
 
     def _list_providers(self):
         width = max(len(one["name"]) for one in self.providers)
+        widest = max(len(region_of(one) or "no region") for one in self.providers)
         for number, one in enumerate(self.providers, 1):
             changed = (one.get("secret_updated_at") or one.get("updated_at") or "")[:10]
             refused = why_not(one)
             remark = f"can't be chosen: {refused}" if refused else f"last changed {changed}" if changed else ""
-            print(f"  {number:>2}  {one['name']:<{width}}  {self._organization(one)}  {remark}")
+            where = f"{self._organization(one)}  {region_of(one) or 'no region':<{widest}}"
+            print(f"  {number:>2}  {one['name']:<{width}}  {where}  {remark}")
 
     def _organization(self, provider):
         return self.organizations.get(provider["org_id"], f"organization {provider['org_id']}")
@@ -807,7 +925,20 @@ class Questions:
             return {"AlarmEmail": "", "AlarmTopicArn": ""}
         name = "AlarmTopicArn" if answer.startswith("arn:") else "AlarmEmail"
         self._accept(name, answer)
+        if name == "AlarmTopicArn":
+            self._check_topic(answer)
         return {name: answer}
+
+    def _check_topic(self, arn):
+        region = arn.split(":")[3]
+        if region != self.aws.region:
+            raise WrongAnswer(f"The topic is in {region}. It must be in {self.aws.region}.")
+        try:
+            self.aws.call("sns", "get-topic-attributes", {"TopicArn": arn})
+        except AwsError as error:
+            if error.code not in ("AuthorizationError", "AuthorizationErrorException", "AccessDenied"):
+                raise WrongAnswer(f"The topic can't be found: {error}") from None
+            print("  You may not read this topic, so it isn't checked whether it exists.")
 
 
 def check_yes(answer):
@@ -850,7 +981,7 @@ class Bundle:
         lines = [line.split() for line in sums.read_text().splitlines() if line]
         expected = {name.lstrip("*"): digest for digest, name in lines}
         for file in (self.template_file, *self.zips.values()):
-            if file.name in expected and sha256(file) != expected[file.name]:
+            if sha256(file) != expected.get(file.name):
                 raise Stop(f"{file} is damaged: its SHA-256 isn't the one in {sums}. Download the release again.")
 
     def architecture(self, wanted):
@@ -873,26 +1004,47 @@ def ensure_bucket(aws, name, may_create, tags):
     owner = {"ExpectedBucketOwner": aws.account}
     try:
         aws.call("s3api", "head-bucket", {"Bucket": name, **owner})
-        return
     except AwsError as error:
         if error.code in ("403", "AccessDenied", "Forbidden"):
             raise Stop(f"The bucket {name} belongs to another account, or you may not use it ({error}).") from None
         if error.code not in ("404", "NoSuchBucket", "NotFound"):
             raise
+    else:
+        if may_create and lacks_policy(aws, name):
+            print(f"Protecting the bucket {name}, which an interrupted deployment has left without its policy")
+            protect_bucket(aws, name, tags)
+        return
     if not may_create:
         raise Stop(f"The bucket {name} in CodeBucket doesn't exist. Create it, or remove CodeBucket.")
     print(f"Creating the bucket {name}")
     where = {} if aws.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": aws.region}}
     aws.call("s3api", "create-bucket", {"Bucket": name, **where})
+    protect_bucket(aws, name, tags)
+
+
+def lacks_policy(aws, bucket):
+    """False if the caller may not read it."""
+    try:
+        aws.call("s3api", "get-bucket-policy", {"Bucket": bucket, "ExpectedBucketOwner": aws.account})
+    except AwsError as error:
+        if error.code != "NoSuchBucketPolicy" and not error.code.startswith("AccessDenied"):
+            raise
+        return error.code == "NoSuchBucketPolicy"
+    return False
+
+
+def protect_bucket(aws, name, tags):
+    """The policy comes last: a bucket that has it has all of these settings."""
+    owner = {"ExpectedBucketOwner": aws.account}
     blocked = dict.fromkeys(["BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"], True)
     aws.call("s3api", "put-public-access-block", {"Bucket": name, "PublicAccessBlockConfiguration": blocked, **owner})
     encryption = {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]}
     request = {"Bucket": name, "ServerSideEncryptionConfiguration": encryption, **owner}
     aws.call("s3api", "put-bucket-encryption", request)
-    policy = json.dumps(only_tls(aws.partition, name))
-    aws.call("s3api", "put-bucket-policy", {"Bucket": name, "Policy": policy, **owner})
     if tags:
         aws.call("s3api", "put-bucket-tagging", {"Bucket": name, "Tagging": {"TagSet": tags}, **owner})
+    policy = json.dumps(only_tls(aws.partition, name))
+    aws.call("s3api", "put-bucket-policy", {"Bucket": name, "Policy": policy, **owner})
 
 
 def only_tls(partition, bucket):
@@ -926,6 +1078,20 @@ def describe_stack(aws, stack):
         if error.code == "ValidationError" and "does not exist" in error.message:
             return None
         raise
+
+
+def stacks_with_provider(aws, stack, ai_secret):
+    """The other stacks of this template here that rotate the provider; none if the caller may not list stacks."""
+    try:
+        stacks = aws.call("cloudformation", "describe-stacks")["Stacks"]
+    except AwsError:
+        return []
+    found = []
+    for one in stacks:
+        values = {each["ParameterKey"]: each.get("ParameterValue") for each in one.get("Parameters", [])}
+        if one["StackName"] != stack and OF_EVERY_VERSION <= set(values) and values.get("AiSecretId") == ai_secret:
+            found.append(one["StackName"])
+    return found
 
 
 class Progress:
@@ -964,6 +1130,16 @@ class Stack:
             return {}
         return {one["ParameterKey"]: one["ParameterValue"] for one in self.found.get("Parameters", [])}
 
+    def refuse_another_template(self):
+        """Otherwise a name that is taken would cost whatever has it all of its resources."""
+        names = {one["ParameterKey"] for one in (self.found or {}).get("Parameters", [])}
+        # A stack in review has no resources, and may have no parameters yet.
+        if self.found and self.status != "REVIEW_IN_PROGRESS" and not OF_EVERY_VERSION <= names:
+            raise Stop(
+                f"The stack {self.name} is something else, not a {NAME}. Choose another name with --stack, or delete "
+                "it yourself."
+            )
+
     def outputs(self):
         return {one["OutputKey"]: one["OutputValue"] for one in self.found.get("Outputs", [])}
 
@@ -984,8 +1160,8 @@ class Stack:
             print(f"Removing what a failed deployment left behind ({self.status})")
             self.delete()
 
-    def change(self, template, template_url, parameters, tags, number_of_resources):
-        """Returns whether anything was changed."""
+    def change(self, template, template_url, parameters, tags, number_of_resources, when_begun):
+        """Returns whether anything was changed. Calls `when_begun` before CloudFormation begins to change it."""
         change = {"StackName": self.name, "ChangeSetName": f"deploy-{int(time.time())}"}
         is_update = self.is_deployed()
         request = {
@@ -996,19 +1172,24 @@ class Stack:
             "Capabilities": template.capabilities(),
             **({"Tags": tags} if tags else {}),
         }
-        created = self.aws.call("cloudformation", "create-change-set", request)
-        described = self._wait_for_change_set(change)
+        try:
+            created = self.aws.call("cloudformation", "create-change-set", request)
+            described = self._wait_for_change_set(change)
+        except (KeyboardInterrupt, AwsError):
+            self._withdraw(change, is_update)
+            raise
         if described["Status"] == "FAILED":
             self._discard(change, created["StackId"], is_update)
             reason = described.get("StatusReason", "")
             if "didn't contain changes" in reason or "No updates are to be performed" in reason:
                 return False
-            raise Stop(f"CloudFormation refuses the change: {reason}")
+            raise Stop(f"CloudFormation refuses the change: {printable_lines(reason)}")
         if is_update:
             show_changes(described.get("Changes", []))
             number_of_resources = len(described.get("Changes", []))
         action = "UPDATE" if is_update else "CREATE"
         begin = ("execute-change-set", change)
+        when_begun()
         self._run(begin, created["StackId"], action, number_of_resources)
         self.found = describe_stack(self.aws, self.name)
         return True
@@ -1025,6 +1206,23 @@ class Stack:
             self.aws.call("cloudformation", "delete-change-set", change)
         else:
             self.aws.call("cloudformation", "delete-stack", {"StackName": id})
+
+    def _withdraw(self, change, is_update):
+        """Removes what an interrupted `create-change-set` may have made, or names it."""
+        try:
+            found = None if is_update else describe_stack(self.aws, self.name)
+            in_review = found and found["StackStatus"] == "REVIEW_IN_PROGRESS"
+            if is_update or (in_review and not self.found):
+                self._discard(change, found and found["StackId"], is_update)
+            elif in_review:
+                print(f"\nThe stack {self.name} is REVIEW_IN_PROGRESS, without any resources, as before.")
+        except (KeyboardInterrupt, AwsError):
+            kind = "a change set that wasn't executed" if is_update else "REVIEW_IN_PROGRESS, without any resources"
+            print(f"\nThe stack {self.name} may {'have' if is_update else 'be'} {kind}. You can delete it.")
+
+    def how_to_look(self):
+        command = f"aws cloudformation describe-stacks --stack-name {self.name} --region {self.aws.region}"
+        return f"CloudFormation continues without deploy.py. Look at it with\n  {command}"
 
     def _events(self, id):
         """The newest events of the stack, oldest first."""
@@ -1065,8 +1263,7 @@ class Stack:
                     break
                 time.sleep(1)
         except KeyboardInterrupt:
-            command = f"aws cloudformation describe-stacks --stack-name {self.name} --region {self.aws.region}"
-            raise Stop(f"\nInterrupted. CloudFormation continues without deploy.py. Look at it with\n  {command}", 2)
+            raise Stop(f"\nInterrupted. {self.how_to_look()}", 2)
         progress.end(f"{self.name}: {status}")
         if status != f"{action}_COMPLETE":
             raise Stop(why_it_failed(self.name, status, failures, stack), 2 if action == "DELETE" else 1)
@@ -1085,6 +1282,7 @@ def why_it_failed(name, status, failures, stack):
         reason = f"{first['LogicalResourceId']} ({first['ResourceType']}): {first.get('ResourceStatusReason', '')}"
     else:
         reason = (stack or {}).get("StackStatusReason", "CloudFormation gives no reason.")
+    reason = printable_lines(reason)
     if status == "ROLLBACK_COMPLETE":
         outcome = "CloudFormation has removed everything again, and the next deployment replaces the empty stack."
     elif status == "UPDATE_ROLLBACK_COMPLETE":
@@ -1112,7 +1310,7 @@ def show_error(error):
 
 
 def rotate(aws, function, is_new):
-    """Rotates what is due and shows the outcomes. Returns whether all is well, and the classes of the errors."""
+    """Rotates what is due and shows the outcomes. Returns whether all is well, and the report."""
     for seconds in (10, 10, 10, 0):
         try:
             report, failed = aws.invoke(function, {"action": "rotate"})
@@ -1128,7 +1326,7 @@ def rotate(aws, function, is_new):
         time.sleep(seconds)
     if not isinstance(report, dict) or "targets" not in report:
         print(f"  {report}")
-        return False, set()
+        return False, {"targets": []}
     for target in report["targets"]:
         expires = f", expires {target['expires_at']}" if "expires_at" in target else ""
         print(f"  {target['name']}: {target['outcome']}{expires}")
@@ -1136,7 +1334,7 @@ def rotate(aws, function, is_new):
             print(f"    warning: {warning}")
         if "error" in target:
             show_error(target["error"])
-    return not failed, classes_of(report)
+    return not failed, report
 
 
 def classes_of(report):
@@ -1144,7 +1342,13 @@ def classes_of(report):
     return {target["error"]["class"] for target in targets if "error" in target}
 
 
-def doctor(aws, function):
+def rotated_in(report):
+    """The names of the targets that have just been rotated."""
+    return {target["name"] for target in report["targets"] if target["outcome"] == "rotated"}
+
+
+def doctor(aws, function, rotated):
+    """Shows the checks, and returns whether all is well. `rotated` has the targets that have just been rotated."""
     answer, failed = aws.invoke(function, {"action": "check"})
     if failed or not isinstance(answer, dict) or "targets" not in answer:
         print(f"  {answer}")
@@ -1152,13 +1356,23 @@ def doctor(aws, function):
     for target in answer["targets"]:
         bad = [line for line in target["lines"] if line["result"] not in ("ok", "unknown")]
         results = [line["result"] for line in target["lines"]]
-        unknown = f", {results.count('unknown')} that only a rotation can tell" if "unknown" in results else ""
-        print(f"  {target['name']}: {results.count('ok')} checks ok{unknown}")
+        print(f"  {target['name']}: {describe_checks(results, target['name'] in rotated)}")
         for line in bad:
             print(f"    {line['result']}: {line['what']}" + (f" ({line['note']})" if "note" in line else ""))
             if "error" in line:
                 show_error(line["error"])
     return answer["ok"]
+
+
+def describe_checks(results, was_rotated):
+    unknown = results.count("unknown")
+    ok = f"{results.count('ok')} check{'' if results.count('ok') == 1 else 's'} ok"
+    if not was_rotated:
+        return ok + (f", {unknown} that only a rotation can tell" if unknown else "")
+    # What only a rotation can tell, this one has told.
+    is_healthy = set(results) <= {"ok", "unknown"}
+    shown = f", {unknown} proven by the rotation" if unknown else ""
+    return f"{'Healthy, ' if is_healthy else ''}{ok}{shown}"
 
 
 def bedrock_role_command(values, outputs):
@@ -1196,6 +1410,7 @@ class Deployment:
     def run(self):
         if self.options.config:
             config, name = read_config(Path(self.options.config)), self.options.config
+            chosen_values(self.template, config, {}, name)
             self._sign_in(config)
             stack = self._open(self.options.stack)
             values, config = self._values(config, name, secrets_in(os.environ, self.template), stack)
@@ -1213,6 +1428,7 @@ class Deployment:
 
     def _open(self, name):
         stack = Stack(self.aws, name)
+        stack.refuse_another_template()
         stack.refuse_what_cannot_be_updated()
         return stack
 
@@ -1224,6 +1440,8 @@ class Deployment:
             )
         path = Path("deploy", f"{self.options.stack}.yaml")
         config = read_config(path) if path.exists() else {}
+        # Before the questions, so that a mistake in the file doesn't cost the answers.
+        chosen_values(self.template, config, {}, str(path))
         before = {key: value for key, (value, _) in config.items()}
         questions = Questions(self.aws, self.template, self.options.stack, before)
         questions.ask_region(self.options.region)
@@ -1231,7 +1449,7 @@ class Deployment:
         deployed = {name: value for name, value in stack.parameters().items() if not self._is_hidden(name)}
         questions.before = {**changed_from_default(self.template, deployed), **before}
         questions.deployed_secret = stack.outputs().get("BraintrustApiKeySecretArn") if stack.is_deployed() else None
-        questions.ask_braintrust_url()
+        questions.ask_braintrust_url(deployed.get("BraintrustApiUrl"))
         questions.ask_api_key(bool(questions.deployed_secret))
         questions.ask_provider()
         questions.ask_alarm()
@@ -1271,7 +1489,7 @@ class Deployment:
         if broken:
             hint = f" ({variable_of('BraintrustApiKey')} in the environment sets BraintrustApiKey.)"
             lines = [f"  {text}{hint if 'BraintrustApiKey or' in text else ''}" for text in broken]
-            raise Stop("\n".join([f"{name} gives parameters that don't go together:", *lines]))
+            raise Stop("\n".join([f"The parameters in {name} break the template's rules:", *lines]))
         return values, {key: config[key][0] for key in OWN_KEYS if key in config}
 
     def _reserved_concurrency(self):
@@ -1280,8 +1498,8 @@ class Deployment:
                 return {}
             reason = f"the account must keep {MUST_STAY_UNRESERVED} unreserved"
         except AwsError as error:
-            reason = f"deploy.py may not find out whether the account has enough ({error.code or error})"
-        print(f"  No concurrency is reserved for the function: {reason}. It is safe without.")
+            reason = f"your credentials may not read the account's limits ({error.code or error})"
+        print(f"  No concurrency is reserved for the function: {reason}. The function is safe without it.")
         return {"ReservedConcurrency": "0"}
 
     def _effective(self, values, deployed):
@@ -1299,13 +1517,19 @@ class Deployment:
         types = self.template.created(effective).values()
         verb = "Updates" if stack.is_deployed() else "Creates"
         print(f"\n{verb} the stack {stack.name} in {self.aws.region}, account {self.aws.account}:")
-        print(f"  Resources  {describe_resources(types)}")
+        print(wrapped("  Resources  ", describe_resources(types)))
         if provider:
             print(f"  Provider   {provider['name']} ({provider['id']})")
+            region = effective["BedrockRegion"] or self.aws.region
+            print(wrapped(" " * 13, describe_bedrock_region(region, provider)))
+        others = stacks_with_provider(self.aws, stack.name, effective["AiSecretId"]) if effective["AiSecretId"] else []
+        if others:
+            warning = f"This provider is rotated by {', '.join(others)} already."
+            print(wrapped("  Warning    ", f"{warning} Two stacks replace each other's credentials."))
         print(f"  Schedule   {effective['ScheduleExpression']}")
         receiver = effective["AlarmEmail"] or effective["AlarmTopicArn"]
         print(f"  Alarms     {receiver or 'to a topic without subscribers'}")
-        print(f"  Cost       {describe_cost(types, targets_in(effective))}")
+        print(wrapped("  Cost       ", describe_cost(types, targets_in(effective))))
         if deployed:
             self._show_differences(values, deployed)
 
@@ -1318,19 +1542,19 @@ class Deployment:
                 if name not in ("CodeBucket", "CodeKey"):
                     print(f"  Changes    {name}: {change}")
         kept = [
-            f"{name}={value}"
+            f"{name}={printable(value)}"
             for name, value in changed_from_default(self.template, deployed).items()
             if name not in values and not self._is_hidden(name)
         ]
         if kept:
-            print(f"  Keeps      {', '.join(kept)}")
+            print(wrapped("  Keeps      ", ", ".join(kept)))
 
     def _deploy(self, stack, values, config):
         tags = tags_of(config.get("Tags", ""))
         stack.remove_remains()
         bucket = values["CodeBucket"]
         ensure_bucket(self.aws, bucket, bucket == bucket_name(self.aws), tags)
-        self.interrupted = f"Interrupted. Nothing was deployed; the bucket {bucket} is there."
+        self.interrupted = f"Interrupted. Nothing was deployed, but the bucket {bucket} exists."
         print("Uploading the function and the template")
         values["CodeKey"] = upload(self.aws, bucket, stack.name, self.bundle.zips[values["Architecture"]])
         key = upload(self.aws, bucket, stack.name, self.bundle.template_file)
@@ -1339,24 +1563,29 @@ class Deployment:
         deployed, is_new = stack.parameters(), not stack.is_deployed()
         parameters = list(stack_parameters(self.template, values, deployed))
         effective = self._effective(values, deployed)
-        if not stack.change(self.template, url, parameters, tags, len(self.template.created(effective))):
-            print("Nothing to change: the stack is already as the parameters say.")
+
+        def when_begun():
+            self.interrupted = f"Interrupted. {stack.how_to_look()}"
+
+        number = len(self.template.created(effective))
+        if not stack.change(self.template, url, parameters, tags, number, when_begun):
+            print("Nothing to change: the stack already has these parameters and this release.")
         self.interrupted = f"Interrupted. The stack {stack.name} is deployed."
         return self._prove(stack, effective, is_new)
 
     def _prove(self, stack, values, is_new):
         outputs = stack.outputs()
         print("\nRotating")
-        rotated, classes = rotate(self.aws, outputs["FunctionName"], is_new and not values["BedrockRoleArn"])
+        rotated, report = rotate(self.aws, outputs["FunctionName"], is_new and not values["BedrockRoleArn"])
         print("\nChecking everything that a rotation needs")
-        healthy = doctor(self.aws, outputs["FunctionName"])
-        if not rotated and "permission" in classes and values["BedrockRoleArn"]:
+        healthy = doctor(self.aws, outputs["FunctionName"], rotated_in(report))
+        if not rotated and "permission" in classes_of(report) and values["BedrockRoleArn"]:
             print("\n" + bedrock_role_command(values, outputs))
         print(f"\nDashboard  {dashboard_url(self.aws, outputs['DashboardName'])}")
         if values["AlarmEmail"] and is_unconfirmed(self.aws, outputs["AlarmTopicArn"], values["AlarmEmail"]):
-            print(f"Confirm the mail from AWS Notifications to {values['AlarmEmail']}. Alarms are not sent before.")
+            print(f"Confirm the email from AWS Notifications to {values['AlarmEmail']}. No alarm is sent before that.")
         ok = rotated and healthy
-        print("It is deployed and rotates." if ok else "It is deployed, but something is wrong: see above.")
+        print("The stack is deployed, " + ("and rotations work." if ok else "but something is wrong: see above."))
         return ok
 
 
@@ -1395,9 +1624,10 @@ class Deletion:
             raise Stop("The region is unknown. Give --region.")
         sign_in(self.aws, region)
         stack = Stack(self.aws, self.options.stack)
+        stack.refuse_another_template()
         bucket = config.get("CodeBucket", ("",))[0] or stack.parameters().get("CodeBucket") or bucket_name(self.aws)
         resources = self._resources(stack)
-        objects = self._objects(bucket, f"{stack.name}/")
+        objects = self._uploaded(bucket, stack.name)
         if not stack.found and not objects:
             raise Stop(f"There is no stack {stack.name} in {region}, account {self.aws.account}.")
         if stack.found and stack.found.get("EnableTerminationProtection"):
@@ -1418,13 +1648,15 @@ class Deletion:
         if not stack.found:
             return []
         request = {"StackName": stack.found["StackId"]}
-        return self.aws.call("cloudformation", "list-stack-resources", request)["StackResourceSummaries"]
+        listed = self.aws.call("cloudformation", "list-stack-resources", request)["StackResourceSummaries"]
+        return [one for one in listed if one.get("ResourceStatus") != "DELETE_COMPLETE"]
 
     def _show(self, stack, resources, bucket, objects):
         print(f"This deletes in {self.aws.region}, account {self.aws.account}, for good:")
         if stack.found:
-            contents = describe_resources([one["ResourceType"] for one in resources])
-            print(f"  the stack {stack.name} ({stack.status}), with {contents}")
+            gone = [type for type in (one["ResourceType"] for one in resources) if type != "AWS::Logs::LogGroup"]
+            contents = f", with {describe_resources(gone)}" if gone else ""
+            print(wrapped("  ", f"the stack {stack.name} ({stack.status}){contents}"))
         for secret in (one for one in resources if one["ResourceType"] == "AWS::SecretsManager::Secret"):
             name = secret.get("PhysicalResourceId", secret["LogicalResourceId"])
             print(f"  the secret {name}, without a recovery window")
@@ -1432,6 +1664,10 @@ class Deletion:
             print(f"  the IAM user {user}, with its access keys and API keys: whoever uses them loses access")
         if objects:
             print(f"  {len(objects)} uploaded files in the bucket {bucket}, and the bucket if no other stack uses it")
+        for group in (one for one in resources if one["ResourceType"] == "AWS::Logs::LogGroup"):
+            name = group.get("PhysicalResourceId", group["LogicalResourceId"])
+            command = f"aws logs delete-log-group --log-group-name {name} --region {self.aws.region}"
+            print(f"The log group {name} stays. This command deletes it:\n  {command}")
         print("Braintrust keeps the last credentials. Temporary ones work until they expire, within the hour.")
 
     def _confirm(self, name):
@@ -1512,8 +1748,14 @@ class Deletion:
         found = listed.get("Versions", []) + listed.get("DeleteMarkers", [])
         return [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in found]
 
+    def _uploaded(self, bucket, stack):
+        """What `upload` has put there. In a bucket of your own, other files may have the same prefix."""
+        names = [f"{NAME}-{architecture}.zip" for architecture in ARCHITECTURES] + ["cloudformation.json"]
+        pattern = rf"{stack}/[0-9a-f]{{16}}/({'|'.join(map(re.escape, names))})"
+        return [one for one in self._objects(bucket, f"{stack}/") if re.fullmatch(pattern, one["Key"])]
+
     def _empty_bucket(self, bucket, stack):
-        objects = self._objects(bucket, f"{stack}/")
+        objects = self._uploaded(bucket, stack)
         for start in range(0, len(objects), 1000):
             batch = {"Objects": objects[start : start + 1000], "Quiet": True}
             request = {"Bucket": bucket, "Delete": batch, "ExpectedBucketOwner": self.aws.account}
@@ -1523,7 +1765,7 @@ class Deletion:
         if bucket != bucket_name(self.aws):
             print(f"The bucket {bucket} stays, because deploy.py didn't create it.")
         elif self._objects(bucket):
-            print(f"The bucket {bucket} stays, because other stacks use it.")
+            print(f"The bucket {bucket} stays, because it has other files.")
         elif objects:
             self.aws.call("s3api", "delete-bucket", {"Bucket": bucket, "ExpectedBucketOwner": self.aws.account})
             print(f"Deleted the bucket {bucket}")
@@ -1562,7 +1804,16 @@ def options_of(arguments):
     return options
 
 
+def end_on_signals():
+    """As by Ctrl-C. Otherwise the file with the API key that the AWS CLI is reading would stay."""
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+            signal.signal(number, signal.default_int_handler)
+
+
 def main(arguments):
+    end_on_signals()
     is_deletion, work = "--delete" in arguments, None
     nothing = "Nothing was deleted." if is_deletion else "Nothing was deployed."
     with tempfile.TemporaryDirectory(prefix=f"{NAME}-") as folder:
@@ -1580,8 +1831,9 @@ def main(arguments):
             print(f"AWS: {error}{hint}\n{done}", file=sys.stderr)
             return 1 if done.startswith("Nothing") else 2
         except KeyboardInterrupt:
-            print(f"\n{work.interrupted if work else nothing}", file=sys.stderr)
-            return 1
+            done = work.interrupted if work else nothing
+            print(f"\n{done}", file=sys.stderr)
+            return 1 if "Nothing" in done else 2
 
 
 if __name__ == "__main__":

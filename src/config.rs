@@ -56,10 +56,28 @@ struct Variable {
 
 impl Variable {
     fn parse<T>(self, parse: impl FnOnce(String) -> Result<T, String>) -> Result<T, Error> {
-        let refuse =
-            |problem| Error::configuration(self.name, problem, "docs/configuration.md describes every variable");
-        parse(self.text).map_err(refuse)
+        parse(self.text).map_err(|problem| Error::configuration(self.name, problem, where_it_is_set(self.name)))
     }
+}
+
+/// Where to correct a variable: in a parameter of the template, if there is one for it.
+fn where_it_is_set(variable: &str) -> String {
+    let parameter = match variable {
+        TARGETS => "Targets",
+        TARGETS_SECRET_ID => "TargetsSecretArn",
+        "BRAINTRUST_API_KEY_SECRET_ID" => "BraintrustApiKeySecretArn",
+        "BRAINTRUST_API_URL" => "BraintrustApiUrl",
+        "BRAINTRUST_CA_BUNDLE" => "BraintrustCaBundle",
+        "AWS_CA_BUNDLE" => "AwsCaBundle",
+        "HTTPS_PROXY" => "HttpsProxy",
+        "METRICS_NAMESPACE" => "MetricsNamespace",
+        _ => {
+            return format!(
+                "Change the function's environment variable {variable}. docs/configuration.md describes it"
+            );
+        }
+    };
+    format!("Change the stack's parameter {parameter}. docs/configuration.md describes what the variable accepts")
 }
 
 impl Config {
@@ -105,7 +123,9 @@ impl Config {
         parse::targets(json, &self.defaults, secret_id).map_err(|invalid| {
             // Security: it may be the wrong secret, whose content must not be repeated.
             let problem = if secret_id.is_some() { invalid.place } else { invalid.to_string() };
-            Error::configuration(variable, problem, "docs/configuration.md describes every field of a target")
+            let remedy = "Change the stack's parameter Targets, or the parameter that sets the field, or the secret in \
+                          TargetsSecretArn. docs/configuration.md describes every field of a target";
+            Error::configuration(variable, problem, remedy)
         })
     }
 }
@@ -117,7 +137,8 @@ fn targets_source(json: Option<Variable>, id: Option<Variable>) -> Result<Target
         (None, None) => "neither TARGETS nor TARGETS_SECRET_ID is set",
         (Some(_), Some(_)) => "both TARGETS and TARGETS_SECRET_ID are set",
     };
-    let remedy = "Set exactly one of TARGETS (the JSON array) and TARGETS_SECRET_ID (the secret that holds it)";
+    let remedy = "Set exactly one of TARGETS (the JSON array; the parameter Targets) and TARGETS_SECRET_ID (the secret that \
+                  holds it; the parameter TargetsSecretArn)";
     Err(Error::configuration(TARGETS, problem, remedy))
 }
 
@@ -144,6 +165,18 @@ mod tests {
 
     fn read(variables: &[(&str, &str)]) -> Result<Config, Error> {
         Config::read(&|name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    #[test]
+    fn an_error_names_the_templates_parameter_if_there_is_one() {
+        for (variable, expected) in [
+            ("BRAINTRUST_API_URL", "the stack's parameter BraintrustApiUrl."),
+            ("HTTPS_PROXY", "the stack's parameter HttpsProxy."),
+            ("AWS_ENDPOINT_URL_STS", "the function's environment variable AWS_ENDPOINT_URL_STS."),
+        ] {
+            let remedy = read(&[("TARGETS", "[]"), (variable, "ftp://example")]).unwrap_err().remedy;
+            assert!(remedy.contains(expected), "{remedy}");
+        }
     }
 
     #[test]

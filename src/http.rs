@@ -25,7 +25,8 @@ pub fn client(ca_bundle: Option<&CaBundle>, proxy: Option<&HttpsProxy>) -> Resul
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(CaBundle { variable, pem }) = ca_bundle {
         trust(&mut roots, pem).map_err(|problem| {
-            let remedy = "Provide one or more certificates in PEM format, or the path of a file that contains them";
+            let remedy = "Provide one or more certificates in PEM format, or the path of a file that contains them (the \
+                          parameters AwsCaBundle and BraintrustCaBundle)";
             Error::configuration(variable, problem, remedy)
         })?;
     }
@@ -126,16 +127,25 @@ impl Failure {
     fn of_the_proxy(cause: &(dyn StdError + 'static)) -> Option<Self> {
         let (did, remedy, is_lasting) = match cause.to_string().strip_prefix("tunnel error: ")? {
             "proxy authorization required" => {
-                let remedy = "Put a user name and password that the proxy accepts into HTTPS_PROXY, such as \
-                              http://user:password@proxy.example.com:3128";
+                let remedy = "Put a user name and password that the proxy accepts into the URL in the parameter \
+                              HttpsProxy (HTTPS_PROXY), such as http://user:password@proxy.example.com:3128";
                 ("answered 407, because it requires a valid user name and password", remedy, true)
             }
-            "unsuccessful" => ("refused to connect to it", "Allow the host in the proxy, or add it to NO_PROXY", false),
+            "unsuccessful" => (
+                "refused to connect to it",
+                "Allow the host in the proxy, or add it to the parameter NoProxy (NO_PROXY)",
+                false,
+            ),
             "failed to create underlying connection" => {
-                let remedy = "Check the host and port in HTTPS_PROXY, and that the function's network can reach them";
+                let remedy = "Check the host and port in the parameter HttpsProxy (HTTPS_PROXY), and that the function's network \
+                              can reach them";
                 ("could not be reached", remedy, false)
             }
-            _ => ("did not make the connection", "Check that HTTPS_PROXY is the URL of an HTTP proxy", false),
+            _ => (
+                "did not make the connection",
+                "Check that the parameter HttpsProxy (HTTPS_PROXY) is the URL of an HTTP proxy",
+                false,
+            ),
         };
         Some(Self { problem: format!("could not be reached: the proxy {did}"), remedy: Some(remedy), is_lasting })
     }
@@ -149,8 +159,8 @@ impl Failure {
         let (certificate, remedy) = match problem {
             CertificateError::UnknownIssuer => (
                 "whose issuer is not trusted".to_owned(),
-                "If a private CA or a proxy that inspects TLS issued it, put that CA's certificate into AWS_CA_BUNDLE \
-                 (for Braintrust, BRAINTRUST_CA_BUNDLE). Otherwise, check the URL",
+                "If a private CA or a proxy that inspects TLS issued it, put that CA's certificate into the parameter \
+                 AwsCaBundle (for Braintrust, BraintrustCaBundle). Otherwise, check the URL",
             ),
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
                 ("that has expired".to_owned(), replace)

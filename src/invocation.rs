@@ -145,7 +145,8 @@ impl Function {
         let mut destinations = self.targets.iter().flat_map(|target| &target.destinations);
         let Some(destination) = destinations.find(|it| is_meant(&&it.data_plane.api_key_secret_id)) else {
             let problem = "the SecretId is neither a target's secret_id nor the secret of a Braintrust API key";
-            let remedy = "Configure a target with that secret_id, or remove this function from the secret's rotation";
+            let remedy = "Configure that secret for a target (the parameter StagedSecretArn, or the target's secret_id), or \
+                          cancel the secret's rotation: `aws secretsmanager cancel-rotate-secret --secret-id <secret>`";
             return Err(Error::configuration("event", problem, remedy));
         };
         Ok(rotate_api_key::run(&self.services, destination, command, deadline).await)

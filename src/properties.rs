@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::aws::bedrock::Proven;
-use crate::braintrust::ai_secret::{AiSecret, AuthType};
+use crate::braintrust::ai_provider::{AiProvider, AuthType, Place};
 use crate::braintrust::{arrival, layout};
 use crate::config::{Config, LayoutChoice, Region};
 use crate::credentials::{Credentials, Kind, Secret};
@@ -53,31 +53,36 @@ pub fn of_an_event(event: &[u8]) {
     }
 }
 
-/// An `ai_secret` is refused, or it takes all parts of new credentials and then shows that it holds them. No secret in
-/// it is ever shown.
+/// An `ai_secret` or a project's provider is refused, or it takes all parts of new credentials and then shows that it
+/// holds them. No secret in it is ever shown.
 ///
 /// # Panics
 /// If that does not hold.
-pub fn of_an_ai_secret(answer: &[u8]) {
-    let Ok(before) = serde_json::from_slice::<AiSecret>(answer) else { return };
+pub fn of_an_ai_provider(answer: &[u8]) {
+    of_a_provider(Place::Organization, answer);
+    of_a_provider(Place::Project, answer);
+}
+
+fn of_a_provider(place: Place, answer: &[u8]) {
+    let Ok(before) = AiProvider::from_json(place, answer) else { return };
     let Some(answer) = serde_json::from_slice::<Value>(answer).ok().filter(Value::is_object) else { return };
     for kind in KINDS {
         for choice in [LayoutChoice::Auto, LayoutChoice::Gateway, LayoutChoice::Documented] {
             let Ok(layout) = layout::choose(choice, kind, &before) else { continue };
-            assert_eq!(before.provider.as_deref(), Some("bedrock"));
+            assert!(before.is_bedrock());
             assert_ne!(before.metadata.auth_type, AuthType::AssumeRole);
             let _ = (layout::warning(layout, &before), arrival::access_key_id(layout, &before.metadata));
             let credentials = credentials(kind);
             let Ok(region) = Region::try_from("eu-west-1".to_owned()) else { unreachable!("it is a region") };
-            let body = layout::patch_body(layout, Proven::assume(&credentials), &region, &before.metadata);
-            let after = merged(&answer, &body.unwrap_or_default());
+            let body = layout::patch_body(layout, Proven::assume(&credentials), &region, &before);
+            let after = merged(place, &answer, &body.unwrap_or_default());
             assert_eq!(arrival::arrived(layout, &credentials, None, &after), Ok(()));
         }
     }
     assert!(!format!("{before:?}").contains(HIDDEN));
 }
 
-/// The value of the secret fields in a generated `ai_secret`.
+/// The value of the secret fields in a generated provider.
 pub const HIDDEN: &str = "hidden-from-all";
 
 /// A list of targets is refused, or its targets have unique names.
@@ -104,7 +109,7 @@ fn credentials(kind: Kind) -> Credentials {
 }
 
 /// Merges as Braintrust does: deep, and without removing anything.
-fn merged(answer: &Value, patch: &[u8]) -> AiSecret {
+fn merged(place: Place, answer: &Value, patch: &[u8]) -> AiProvider {
     let (mut after, patch) = (answer.clone(), serde_json::from_slice::<Value>(patch).unwrap_or_default());
     if !after["metadata"].is_object() {
         after["metadata"] = json!({});
@@ -113,7 +118,8 @@ fn merged(answer: &Value, patch: &[u8]) -> AiSecret {
         after["metadata"][field] = value.clone();
     }
     after["secret_updated_at"] = json!("2026-01-01T00:00:00Z");
-    serde_json::from_value(after).unwrap_or_else(|error| unreachable!("merged JSON parses again: {error}"))
+    AiProvider::from_json(place, after.to_string().as_bytes())
+        .unwrap_or_else(|error| unreachable!("merged JSON parses again: {error}"))
 }
 
 #[cfg(test)]
@@ -189,9 +195,9 @@ mod tests {
     }
 
     prop_compose! {
-        /// An `ai_secret` with any metadata.
-        fn ai_secret()(
-            provider in proptest::sample::select(&["bedrock", "bedrock", "openai"][..]),
+        /// An `ai_secret` or a project's provider with any metadata.
+        fn ai_provider()(
+            type_name in proptest::sample::select(&["bedrock", "bedrock", "openai"][..]),
             auth_type in proptest::sample::select(vec![
                 json!(null), json!(""), json!("api_key"), json!("iam_credentials"), json!("assume_role"), json!(7),
             ]),
@@ -203,6 +209,8 @@ mod tests {
                 proptest::sample::select(&["session_token", "aws_secret_access_key", "aws_session_token"][..]), 0..3,
             ),
             moved in any_json(&["a"], &["2026-01-01T00:00:00Z"]),
+            category in proptest::sample::select(&[None, Some("env_var"), Some("ai_provider"), Some("ai_provider")][..]),
+            object_type in proptest::sample::select(&["organization", "project"][..]),
         ) -> Value {
             let mut metadata = metadata;
             if metadata.is_object() {
@@ -212,13 +220,14 @@ mod tests {
                 }
             }
             json!({
-                "id": uuid::Uuid::nil(), "name": "AWS Bedrock", "type": provider, "metadata": metadata,
-                "secret_updated_at": moved.as_str(),
+                "id": uuid::Uuid::nil(), "name": "AWS Bedrock", "type": type_name, "metadata": metadata,
+                "secret_updated_at": moved.as_str(), "secret_type": type_name, "secret_category": category,
+                "object_type": object_type, "object_id": uuid::Uuid::max(),
             })
         }
     }
 
-    const TARGET: [&str; 18] = [
+    const TARGET: [&str; 19] = [
         "name",
         "kind",
         "role_arn",
@@ -237,6 +246,7 @@ mod tests {
         "ai_secrets",
         "id",
         "layout",
+        "project",
     ];
 
     prop_compose! {
@@ -371,8 +381,8 @@ mod tests {
         }
 
         #[test]
-        fn any_ai_secret_is_refused_or_takes_new_credentials(answer in ai_secret()) {
-            of_an_ai_secret(answer.to_string().as_bytes());
+        fn any_ai_provider_is_refused_or_takes_new_credentials(answer in ai_provider()) {
+            of_an_ai_provider(answer.to_string().as_bytes());
         }
 
         #[test]

@@ -129,13 +129,16 @@ pub enum KeyChange {
 pub struct DestinationReport {
     /// As configured: the ID or the name.
     pub ai_secret: String,
+    /// As configured, for a project's own provider.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layout: Option<Layout>,
     /// Whether Braintrust shows that it holds the new credentials.
     pub updated: bool,
-    /// Whether the `ai_secret` is known to hold parts of two credentials, which don't work together.
+    /// Whether the provider is known to hold parts of two credentials, which don't work together.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub is_mixed: bool,
     /// Whether another run had written newer credentials, which were left there.
@@ -238,7 +241,8 @@ mod tests {
     fn destination(ai_secret: &str, updated: bool) -> DestinationReport {
         let (id, layout) = (Some(Uuid::nil()), Some(Layout::Gateway));
         let (is_mixed, is_superseded) = (false, false);
-        DestinationReport { ai_secret: ai_secret.to_owned(), id, layout, updated, is_mixed, is_superseded, error: None }
+        let (ai_secret, project) = (ai_secret.to_owned(), None);
+        DestinationReport { ai_secret, project, id, layout, updated, is_mixed, is_superseded, error: None }
     }
 
     #[test]

@@ -15,3 +15,4 @@ pub mod target_run;
 #[cfg(test)]
 pub mod test_world;
 pub mod verdict;
+pub mod writing;

@@ -1,7 +1,7 @@
-# The bucket for the code, unless there is one: private, versioned, encrypted, and only by TLS.
+# The bucket for the code, unless code_bucket names one. It is private, versioned, encrypted, and open to TLS only.
 
 resource "aws_s3_bucket" "code" {
-  # checkov:skip=CKV_AWS_18:Only CloudFormation and Lambda read it. Give a bucket of yours if reads must be logged.
+  # checkov:skip=CKV_AWS_18:Only CloudFormation and Lambda read it. Set code_bucket if reads must be logged.
   # checkov:skip=CKV_AWS_144:A release's files can be downloaded again.
   # checkov:skip=CKV_AWS_145:It holds a public release and no secret.
   # checkov:skip=CKV2_AWS_61:Every release stays, so that a stack can be rolled back. A release takes 2.4 MB.

@@ -34,7 +34,7 @@ locals {
   ]
 
   known = { for name, value in local.parameters : name => value if contains(keys(local.declared), name) }
-  # CloudFormation alone checks a pattern that Terraform's regular expressions don't support.
+  # Only CloudFormation checks patterns that Terraform's regular expressions don't support.
   patterns = {
     for name in keys(local.known) : name => local.declared[name].AllowedPattern
     if can(regexall(local.declared[name].AllowedPattern, ""))

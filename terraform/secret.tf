@@ -1,7 +1,7 @@
-# The Braintrust API key, unless it is in a secret of yours.
+# The secret for the Braintrust API key, unless braintrust_api_key_secret_arn names one.
 
 resource "aws_secretsmanager_secret" "api_key" {
-  # checkov:skip=CKV2_AWS_57:A user's API key can't be rotated. A service token of yours goes into braintrust_api_key_secret_arn.
+  # checkov:skip=CKV2_AWS_57:A user's API key can't be rotated. To rotate a service token, set braintrust_api_key_secret_arn.
   count       = var.braintrust_api_key_version == null ? 0 : 1
   name_prefix = "${var.name}-braintrust-api-key-"
   description = "The Braintrust API key of the stack ${var.name}"

@@ -1,10 +1,10 @@
 variable "bundle" {
-  description = "The folder with the unpacked files of a release: cloudformation.json and the function's zip file."
+  description = "The folder with the files of a release, such as cloudformation.json and the function's zip file."
   type        = string
 
   validation {
     condition     = fileexists("${var.bundle}/cloudformation.json")
-    error_message = "There is no cloudformation.json in ${var.bundle}. Download a release's files into it, or run make release and use dist."
+    error_message = "There is no cloudformation.json in ${var.bundle}. Download a release's files into it, or run make release and use its folder dist."
   }
 }
 
@@ -31,7 +31,7 @@ variable "name" {
 }
 
 variable "braintrust_api_url" {
-  description = "The URL of the Braintrust API, such as https://api-eu.braintrust.dev in the EU, or of your data plane. If null, the template's default."
+  description = "The URL of the Braintrust API, such as https://api-eu.braintrust.dev in the EU, or of your data plane. If null, the template's default is used."
   type        = string
   default     = null
 }
@@ -48,7 +48,7 @@ variable "braintrust_api_key_secret_arn" {
 }
 
 variable "braintrust_api_key" {
-  description = "The Braintrust API key of an organization admin. The module writes it to a secret, and neither to the plan nor to the state."
+  description = "The Braintrust API key of an organization admin. The module writes it to a secret, but not to the plan or the state."
   type        = string
   default     = null
   sensitive   = true
@@ -86,14 +86,14 @@ variable "alarm_topic_arn" {
 }
 
 variable "parameters" {
-  description = "Any other parameters of the template, by their names, such as { Kind = \"access_key\" }. Join lists with commas."
+  description = "Other parameters of the template, by name, such as { Kind = \"access_key\" }. Join lists with commas."
   type        = map(string)
   default     = {}
   nullable    = false
 }
 
 variable "code_bucket" {
-  description = "The name of an existing S3 bucket, in the stack's region, for the template and the function's zip file. Terraform must know it when it plans. If null, the module creates one."
+  description = "The name of an existing S3 bucket, in the stack's region, for the template and the function's zip file. Terraform must know the name when it plans. If null, the module creates one."
   type        = string
   default     = null
 }
@@ -105,7 +105,7 @@ variable "cloudformation_role_arn" {
 }
 
 variable "tags" {
-  description = "Tags of the stack, which CloudFormation gives to its resources, and of what the module creates itself."
+  description = "Tags for the stack, which CloudFormation gives to its resources, and for what the module itself creates."
   type        = map(string)
   default     = {}
   nullable    = false

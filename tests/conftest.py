@@ -1,15 +1,23 @@
 """The fixtures of the black-box tests: the local AWS, one test's world, and deployed stacks."""
 
+import contextlib
+import os
 import uuid
 from collections import Counter
 
 import pytest
 from support.deployed_function import parameters_of, run_command
 from support.deployment import deploy, deploy_directly
+from support.installer import Installer
 from support.local_cloud import LocalCloud
 from support.paths import MINISTACK, TEMPLATE
+from support.release_bundle import make_bundle
 from support.tls import private_ca
 from support.world import World
+
+# `make test` passes these on. Without them, a `make` that a test starts prints what it prints in a terminal.
+for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"):
+    os.environ.pop(name, None)
 
 
 def pytest_xdist_auto_num_workers(config):
@@ -84,3 +92,39 @@ def deployed(world):
     events = world.client("events")
     for rule in events.list_rules()["Rules"]:
         events.disable_rule(Name=rule["Name"])
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory):
+    """A release bundle with the function that the tests run."""
+    return make_bundle(tmp_path_factory.mktemp("release") / "bundle")
+
+
+@pytest.fixture
+def installer(world, bundle, tmp_path):
+    """deploy.py for a world whose stacks and buckets are deleted after the test."""
+    yield Installer(world, bundle, tmp_path)
+    cloudformation, s3 = world.client("cloudformation"), world.client("s3")
+    for stack in cloudformation.describe_stacks()["Stacks"]:
+        _delete_keys_of_users(world, stack["StackId"])
+        cloudformation.delete_stack(StackName=stack["StackId"])
+    for bucket in s3.list_buckets()["Buckets"]:
+        for one in s3.list_objects_v2(Bucket=bucket["Name"]).get("Contents", []):
+            s3.delete_object(Bucket=bucket["Name"], Key=one["Key"])
+        s3.delete_bucket(Bucket=bucket["Name"])
+
+
+def _delete_keys_of_users(world, stack):
+    """CloudFormation can't delete a user that has keys."""
+    iam = world.client("iam")
+    for resource in world.client("cloudformation").describe_stack_resources(StackName=stack)["StackResources"]:
+        if resource["ResourceType"] != "AWS::IAM::User" or "PhysicalResourceId" not in resource:
+            continue
+        user = resource["PhysicalResourceId"]
+        with contextlib.suppress(iam.exceptions.NoSuchEntityException):
+            for key in iam.list_access_keys(UserName=user)["AccessKeyMetadata"]:
+                iam.delete_access_key(UserName=user, AccessKeyId=key["AccessKeyId"])
+            for key in iam.list_service_specific_credentials(UserName=user)["ServiceSpecificCredentials"]:
+                iam.delete_service_specific_credential(
+                    UserName=user, ServiceSpecificCredentialId=key["ServiceSpecificCredentialId"]
+                )

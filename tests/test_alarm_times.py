@@ -6,7 +6,9 @@ import pytest
 from support.alarm_evaluation import Point, first_time_on
 from support.deployed_alarms import NAMESPACE, alarms_of
 from support.events import scheduled_run
+from support.paths import ROOT
 
+RUNBOOK = (ROOT / "docs/runbook.md").read_text()
 MINUTE = 60
 LIFETIME = 3600  # of role-based credentials
 TIMEOUT = 300  # the default of TimeoutSeconds
@@ -117,7 +119,7 @@ def the_rule_is_disabled(_hours):
     pass
 
 
-def lambda_throttles_the_function(hours):
+def the_concurrency_is_used_up(hours):
     """Lambda tries again after a second, and then ever later, up to five minutes."""
     for at in range(hours.interval, 3 * hours.interval, hours.interval):
         wait, end = 1, at + 30 * MINUTE
@@ -126,13 +128,14 @@ def lambda_throttles_the_function(hours):
             at, wait = at + wait, min(2 * wait, 5 * MINUTE)
 
 
-EVERYTHING = [
-    the_role_refuses_the_function,
-    the_function_crashes,
-    the_function_times_out,
-    the_rule_is_disabled,
-    lambda_throttles_the_function,
-]
+# What can fail, the first alarm that says so, and how many minutes before the credentials expire.
+EVERYTHING = {
+    the_role_refuses_the_function: ("ErrorsAlarm", 36),
+    the_function_crashes: ("ErrorsAlarm", 36),
+    the_function_times_out: ("ErrorsAlarm", 27),
+    the_rule_is_disabled: ("NoSuccessAlarm", 26),
+    the_concurrency_is_used_up: ("NoSuccessAlarm", 26),
+}
 
 
 def minutes_left(alarms, hours):
@@ -150,7 +153,9 @@ def test_a_failing_schedule_is_seen_25_minutes_before_the_credentials_expire(ala
     hours = Hours(lines, interval=20)
     failure(hours)
     left = minutes_left(alarms(), hours)
-    assert max(left.values()) >= 25, left
+    first, minutes = EVERYTHING[failure]
+    assert left[first] == max(left.values()) == minutes >= 25, left
+    assert f"| {failure.__name__.replace('_', ' ')} | `{first}` | {minutes} |" in RUNBOOK
 
 
 @pytest.mark.parametrize("failure", [the_role_refuses_the_function, the_function_crashes])

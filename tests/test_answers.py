@@ -1,5 +1,6 @@
 """What `make status`, `make doctor`, `make rotate` and `make rollback` show of the function's answers."""
 
+import ast
 import re
 import sys
 from datetime import datetime, timedelta, timezone
@@ -16,7 +17,9 @@ from page import Page  # noqa: E402
 NOW = datetime(2026, 1, 10, tzinfo=timezone.utc)
 ACCOUNT = "arn:aws:iam::123456789012:"
 ROLE = f"{ACCOUNT}role/a-team-with-a-long-name/bedrock-braintrust-rotator-BedrockRole-3FE477A374EA0"
-SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:bedrock-braintrust-rotator-StagedSecret-3FE477A374EA0-aB3dE6"
+SECRET = (
+    "arn:aws:secretsmanager:us-east-1:123456789012:secret:bedrock-braintrust-rotator-StagedSecret-3FE477A374EA0-aB3dE6"
+)
 ROTATE_SECRET = f"aws secretsmanager rotate-secret --secret-id {SECRET}"
 LONG_NAME = "t" * 48
 COMMAND = command_for("rotator")
@@ -26,7 +29,7 @@ DENIED = {
     "service": "sts",
     "call": "AssumeRole",
     "problem": "answered AccessDenied",
-    "remedy": f"Check that the role {ROLE} exists. Then look at its trust policy: `aws iam get-role --role-name {ROLE}`",
+    "remedy": f"Check that the role {ROLE} exists. Then see its trust policy: `aws iam get-role --role-name {ROLE}`",
     "aws": {"message": f"User: {ACCOUNT}role/x is not authorized to perform: sts:AssumeRole on resource: {ROLE}"},
 }
 
@@ -58,7 +61,10 @@ def target(state="ok", **fields):
 def checked(*lines, name="prod"):
     """A target of a check: for each line what is checked, the result, and the note or the error."""
     keys = {str: "note", dict: "error"}
-    shown = [{"what": what, "result": result, **{keys[type(extra)]: extra for extra in more}} for what, result, *more in lines]
+    shown = [
+        {"what": what, "result": result, **{keys[type(extra)]: extra for extra in more}}
+        for what, result, *more in lines
+    ]
     return {"name": name, "ok": all(line["result"] != "failed" for line in shown), "lines": shown}
 
 
@@ -148,6 +154,7 @@ def test_a_command_in_the_middle_of_a_text_is_not_cut_either():
         (target("out_of_step", rotated_by="secrets_manager"), "make rotate STACK=rotator TARGETS={name}"),
         (target("unknown"), "make doctor STACK=rotator TARGETS={name}"),
         (target("unknown", error=DENIED), "aws iam get-role"),
+        (target("expired", rotation_under_way=True), "make rotate STACK=rotator TARGETS={name}"),
         (target(rotation_under_way=True), "make rotate STACK=rotator TARGETS={name}"),
         (target(rotation_under_way=True, rotated_by="secrets_manager"), "make doctor STACK=rotator TARGETS={name}"),
     ],
@@ -160,7 +167,9 @@ def test_every_state_that_is_not_ok_comes_with_a_command(found, advice):
 
 
 def test_a_target_that_is_ok_is_shown_without_advice():
-    assert status_lines(Page(80), target(name="prod", kind="access_key", expires_at=None, next_rotation=later(86_400 * 5))) == [
+    assert status_lines(
+        Page(80), target(name="prod", kind="access_key", expires_at=None, next_rotation=later(86_400 * 5))
+    ) == [
         "prod: ok",
         "  kind           access_key in us-east-1",
         "  credentials    ASIA4F6820E498BF4B47, 10 minutes old",
@@ -177,13 +186,19 @@ def test_a_target_that_is_ok_is_shown_without_advice():
         ({"holds_current": False, "access_key_id": "AKIA1"}, "x holds other credentials (AKIA1)"),
         ({"holds_current": False}, "x holds other credentials"),
         ({"access_key_id": "ASIA1"}, "x holds ASIA1"),
-        ({}, "x holds an API key, which can't be read back"),
+        ({}, "x holds no access key"),
         ({"error": DENIED}, "x could not be read"),
     ],
 )
 def test_each_destination_says_what_it_holds(entry, text):
     lines = status_lines(Page(80), target(ai_secrets=[{"ai_secret": "x", **entry}]))
     assert f"  ai_secret      {text}" in lines
+
+
+@pytest.mark.parametrize("kind", ["short_term_api_key", "long_term_api_key"])
+def test_an_api_key_is_said_to_be_unreadable(kind):
+    lines = status_lines(Page(80), target(kind=kind, ai_secrets=[{"ai_secret": "x"}]))
+    assert "  ai_secret      x holds an API key, which can't be read back" in lines
 
 
 def test_of_many_targets_only_those_that_need_attention_get_a_block():
@@ -228,7 +243,10 @@ def test_of_many_targets_a_doctor_shows_only_those_with_a_problem_or_a_warning()
 @pytest.mark.parametrize(
     "found, expected",
     [
-        (done("rotated", credential_id="ASIA1", expires_at=later(3600)), ["prod: rotated, ASIA1, expires in 60 minutes"]),
+        (
+            done("rotated", credential_id="ASIA1", expires_at=later(3600)),
+            ["prod: rotated, ASIA1, expires in 60 minutes"],
+        ),
         (done("rolled_back", credential_id="AKIA1"), ["prod: rolled back, AKIA1"]),
         (
             done("rotated", retired=[{"credential_id": "AKIA0", "how": "deactivated"}]),
@@ -260,13 +278,31 @@ def test_each_outcome_says_what_to_do_next(found, expected):
     assert report_lines(Page(80), found) == expected
 
 
+def test_a_step_is_done():
+    assert report_lines(Page(80), done("step_done", credential_id="AKIA1")) == ["prod: done, AKIA1"]
+
+
+def test_what_secrets_manager_rotates_is_rotated_by_the_aws_cli_but_not_on_the_local_stack():
+    left = {"targets": [done("left_to_secrets_manager", secret_id=SECRET)]}
+    assert answers.report(left, Page(80), NOW, COMMAND)[-1].strip() == ROTATE_SECRET
+    local = answers.report(left, Page(80), NOW, command_for(""))
+    assert local[-1].strip() == "make run KIND=temporary TRIGGER=rotation"
+
+
 def test_a_dry_run_says_that_nothing_has_changed():
     assert report_lines(Page(80), done("would_rotate"), dry_run=True)[-1] == "This was a dry run: nothing has changed."
 
 
 @pytest.mark.parametrize(
     "seconds, text",
-    [(1, "1 second"), (119, "119 seconds"), (120, "2 minutes"), (3599, "60 minutes"), (7200, "2 hours"), (86_400 * 30, "30 days")],
+    [
+        (1, "1 second"),
+        (119, "119 seconds"),
+        (120, "2 minutes"),
+        (3599, "60 minutes"),
+        (7200, "2 hours"),
+        (86_400 * 30, "30 days"),
+    ],
 )
 def test_a_duration_is_shown_in_the_largest_unit_of_which_it_has_two(seconds, text):
     assert answers.duration(seconds) == text
@@ -288,3 +324,8 @@ def test_the_page_is_the_terminal(monkeypatch, is_terminal, columns, no_color, e
     monkeypatch.setenv("NO_COLOR", no_color)
     page = terminal.page()
     assert (page.width, page.colors) == expected
+
+
+@pytest.mark.parametrize("tool", ["answers.py", "goals.py", "page.py"])
+def test_python_3_9_can_read_what_shows_the_answers(tool):
+    assert ast.parse((ROOT / "tools" / tool).read_text(), feature_version=(3, 9)).body

@@ -1,5 +1,7 @@
 """bedrock-role.yaml: a role for Bedrock in another account."""
 
+import uuid
+
 import pytest
 from botocore.exceptions import ClientError
 from support.deployed_bedrock_role import MODEL, DeployedBedrockRole, caller_role
@@ -61,6 +63,16 @@ def test_the_role_is_assumed_only_with_the_external_id_and_for_an_hour(bedrock_r
     [trusted] = found["AssumeRolePolicyDocument"]["Statement"]
     assert trusted["Principal"] == {"AWS": role.parameters["ExecutionRoleArn"]}
     assert trusted["Condition"] == {"StringEquals": {"sts:ExternalId": "from-us"}}
+
+
+def test_the_role_has_the_path_and_the_boundary_that_parameters_give_it(bedrock_role, world):
+    document = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "bedrock:List*", "Resource": "*"}]}'
+    boundary = world.client("iam").create_policy(PolicyName=f"b-{uuid.uuid4().hex[:8]}", PolicyDocument=document)
+    role = bedrock_role(RolePath="/service/bedrock/", PermissionsBoundaryArn=boundary["Policy"]["Arn"])
+    found = world.client("iam").get_role(RoleName=role.name)["Role"]
+    assert found["Path"] == "/service/bedrock/"
+    assert found["PermissionsBoundary"]["PermissionsBoundaryArn"] == boundary["Policy"]["Arn"]
+    assert (role.list_models(), role.converse()) == (None, "AccessDeniedException")
 
 
 def test_sessions_are_tagged_only_if_a_parameter_allows_it(bedrock_role):

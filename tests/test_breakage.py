@@ -28,6 +28,10 @@ class Function:
     def invoke(self, **event):
         return invoke(self.world.cloud, self.local["outputs"]["FunctionName"], json.dumps(event))
 
+    def is_unfinished(self):
+        answer, _ = self.invoke(action="status")
+        return answer["targets"][0]["rotation_under_way"]
+
     def problems(self):
         answer, _ = self.invoke(action="check")
         return [line["error"]["class"] for line in answer["targets"][0]["lines"] if line["result"] == "failed"]
@@ -80,3 +84,16 @@ def test_what_can_not_break_is_refused_with_what_can(function):
         with pytest.raises(SystemExit, match="WHAT must be bedrock or ai_secret"):
             breakage.break_local_stack(broken, what, PAGE)
     assert broken.problems() == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_mending_resumes_a_rotation_that_failed_while_something_was_broken(function, kind, capsys):
+    broken = function(kind)
+    breakage.break_local_stack(broken, "bedrock", PAGE)
+    _, failed = broken.invoke(action="rotate", force=True)
+    assert failed and broken.is_unfinished()
+    assert breakage.mend_local_stack(broken, PAGE)
+    assert not broken.is_unfinished() and broken.problems() == []
+    told = " ".join(capsys.readouterr().out.split())
+    assert "A run of the function then completed the rotation that had failed." in told
+    assert ("a short-term API key of the session ASIA" in told) == (kind == "short_term_api_key")

@@ -3,12 +3,14 @@
 import json
 import uuid
 
+import boto3
 import pytest
 from botocore.exceptions import ClientError
 from support.deployed_function import execution_policy, parameters_of, refused_call, rotate_deployed
 from support.deployment import create_change_set, deploy_directly
+from support.local_cloud import REGION
 from support.local_iam import ACCOUNT
-from support.paths import TEMPLATE
+from support.paths import ROOT, TEMPLATE
 from support.upstream import form
 
 SIGNING = f"arn:aws:lambda:us-east-1:{ACCOUNT}:code-signing-config:csc-0123456789abcdef0"
@@ -151,3 +153,60 @@ def test_a_value_of_the_wrong_form_is_refused(world, changed, message):
         create_change_set(
             world.cloud, TEMPLATE, parameters, StackName=f"refused-{uuid.uuid4().hex[:8]}", ChangeSetName="refused"
         )
+
+
+def test_a_deployer_can_be_made_to_use_the_boundary(world):
+    """docs/examples/deployer-boundary.json, beside a policy that allows everything."""
+    boundary, iam = new_boundary(world), world.client("iam")
+    demanded = (ROOT / "docs/examples/deployer-boundary.json").read_text()
+    demanded = demanded.replace("arn:aws:iam::123456789012:policy/developer-boundary", boundary)
+    user = f"deployer-{uuid.uuid4().hex[:8]}"
+    iam.create_user(UserName=user)
+    everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+    iam.put_user_policy(UserName=user, PolicyName="everything", PolicyDocument=json.dumps(everything))
+    iam.put_user_policy(UserName=user, PolicyName="boundary", PolicyDocument=demanded)
+    key = iam.create_access_key(UserName=user)["AccessKey"]
+    deployer = boto3.session.Session(key["AccessKeyId"], key["SecretAccessKey"], region_name=REGION)
+    deployer = deployer.client("iam", endpoint_url=world.aws.url)
+    role = {"RoleName": f"made-by-{user}", "AssumeRolePolicyDocument": json.dumps(everything)}
+    another = new_boundary(world)
+    # Such as the roles of a stack that an administrator has deployed before there was a boundary.
+    without = {"RoleName": f"made-before-{user}", "PolicyName": "everything", "PolicyDocument": json.dumps(everything)}
+    iam.create_role(RoleName=without["RoleName"], AssumeRolePolicyDocument=json.dumps(everything))
+    for refused in (
+        lambda: deployer.put_role_policy(**without),
+        lambda: deployer.attach_role_policy(RoleName=without["RoleName"], PolicyArn=another),
+        lambda: deployer.create_role(**role),
+        lambda: deployer.create_role(**role, PermissionsBoundary=another),
+        lambda: deployer.create_user(UserName=f"made-by-{user}"),
+        lambda: deployer.create_policy_version(PolicyArn=boundary, PolicyDocument=json.dumps(everything)),
+    ):
+        with pytest.raises(ClientError, match="AccessDenied"):
+            refused()
+    deployer.create_role(**role, PermissionsBoundary=boundary)
+    with pytest.raises(ClientError, match="AccessDenied"):
+        deployer.delete_role_permissions_boundary(RoleName=role["RoleName"])
+
+
+def test_the_key_of_the_example_encrypts_what_the_stack_has(world, deployed):
+    """The local AWS doesn't evaluate key policies, so this looks at who may use the key."""
+    client, name = world.client("cloudformation"), f"key-{uuid.uuid4().hex[:8]}"
+    client.create_stack(StackName=name, TemplateBody=(ROOT / "docs/examples/operations-key.yaml").read_text())
+    client.get_waiter("stack_create_complete").wait(StackName=name, WaiterConfig={"Delay": 0.2})
+    [made] = client.describe_stacks(StackName=name)["Stacks"]
+    key = made["Outputs"][0]["OutputValue"]
+    policy = json.loads(world.client("kms").get_key_policy(KeyId=key, PolicyName="default")["Policy"])
+    services = [statement["Principal"].get("Service") for statement in policy["Statement"]]
+    assert services == [
+        None,
+        "logs.us-east-1.amazonaws.com",
+        ["cloudwatch.amazonaws.com", "events.amazonaws.com"],
+    ]
+    outputs = deployed(world.new_ai_secret(), OperationsKmsKeyArn=key, KmsKeyArn=key)
+    assert rotate_deployed(world, outputs)["outcome"] == "rotated"
+
+
+def test_a_stack_with_an_event_bus_does_not_use_the_key_of_the_queue_itself(world, deployed):
+    key = world.client("kms").create_key()["KeyMetadata"]["Arn"]
+    outputs = deployed(world.new_ai_secret(), OperationsKmsKeyArn=key, EventBusName="default")
+    assert "UseTheKeyOfTheQueue" not in execution_policy(world, outputs)

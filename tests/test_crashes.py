@@ -10,7 +10,14 @@ from support.events import scheduled_run
 from support.kinds import KINDS, USER_BASED
 from support.side_by_side import side_by_side
 from support.watched_run import LONGER_THAN_ANY_RUN
-from support.stopped_run import STOPS, due_rollbacks, due_rotations, first_rotations, placeholder_rotations
+from support.stopped_run import (
+    STOPS,
+    due_rollbacks,
+    due_rotations,
+    due_rotations_in_projects,
+    first_rotations,
+    placeholder_rotations,
+)
 
 CASES = "rotations stopped"
 STOPPED = [(new_rotations, stop) for new_rotations in (due_rotations, first_rotations) for stop in STOPS]
@@ -54,6 +61,17 @@ def stop_rotation(rotation, stop, position):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("new_rotations", "stop"), STOPPED)
 def test_a_rotation_survives_being(world, new_rotations, kind, trigger, stop, record_property):
+    stop_at_every_call(world, new_rotations, kind, trigger, stop, record_property)
+
+
+# The steps are the same as for an ai_secret, so one kind with and one without an IAM user are enough.
+@pytest.mark.parametrize(("kind", "trigger"), [("temporary", "schedule"), ("access_key", "rotation")])
+@pytest.mark.parametrize("stop", STOPS)
+def test_a_rotation_into_a_project_survives_being(world, kind, trigger, stop, record_property):
+    stop_at_every_call(world, due_rotations_in_projects, kind, trigger, stop, record_property)
+
+
+def stop_at_every_call(world, new_rotations, kind, trigger, stop, record_property):
     calls = calls_of_rotation(world, kind, trigger, new_rotations)
 
     def check(rotation, position):

@@ -81,7 +81,7 @@ def test_targets_may_be_in_a_secret_that_the_function_needs_permission_to_read(w
 
 @pytest.mark.long
 def test_two_schedules_rotate_the_targets_that_each_names(world, deployed):
-    """One schedule is the stack's own, and one is created with the README's commands."""
+    """One schedule is the stack's own, and one is created with the commands of docs/several-targets.md."""
     ids, role = [world.new_ai_secret() for _ in range(3)], world.cloud.new_role(trust="*")
     targets = [world.target(id, name=name, role_arn=role) for id, name in zip(ids, ["a", "b", "neither"], strict=True)]
     outputs = deployed(

@@ -1,16 +1,15 @@
-"""docs/deployer-policy.json allows everything that deploying and inspecting the stack needs."""
+"""docs/deployer-policy.json allows everything that deploying, inspecting, and deleting the stack with deploy.py needs."""
 
 import fnmatch
 import json
+import re
 import uuid
 
 import pytest
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 from samcli.yamlhelper import yaml_parse
-from support.deployed_function import SCHEDULED_EVENT, parameters_of, run_command
-from support.deployment import deploy, invoke
 from support.local_cloud import REGION
-from support.paths import ROOT, TEMPLATE
+from support.paths import ROOT
 
 POLICY = json.loads((ROOT / "docs/deployer-policy.json").read_text())
 STACK = "bedrock-braintrust-rotator"
@@ -20,11 +19,11 @@ OF_SAM = {"AWS::Lambda::Function", "AWS::Lambda::EventInvokeConfig", "AWS::Lambd
 UNUSED = [
     "ec2:*", "elasticfilesystem:*", "s3files:*", "firehose:*", "s3:REST.PUT.OBJECT",
     "kms:*",  # with KmsKeyArn: README says what to add
-    "iam:*Group*", "iam:*LoginProfile", "iam:*Boundary", "iam:DeleteAccessKey", "iam:PutUserPolicy",
+    "iam:*Group*", "iam:*LoginProfile", "iam:PutUserPolicy",
     "iam:DeleteUserPolicy", "iam:UpdateUser",
-    "lambda:*CodeSigning*", "lambda:*Scaling*", "lambda:PassCapacityProvider", "lambda:AssociateRuntimeAlias",
+    "lambda:*Scaling*", "lambda:PassCapacityProvider", "lambda:AssociateRuntimeAlias",
     "lambda:PutRuntimeManagementConfig", "lambda:PutFunctionRecursionConfig", "lambda:PublishVersion",
-    "logs:*KmsKey", "logs:CreateLogDelivery", "logs:*ResourcePolicy", "logs:*IndexPolicy", "logs:P*Protection*",
+    "logs:CreateLogDelivery", "logs:*ResourcePolicy", "logs:*IndexPolicy", "logs:P*Protection*",
     "logs:DeleteDataProtectionPolicy", "logs:PutBearerTokenAuthentication",
     "secretsmanager:*Replicat*", "secretsmanager:GetSecretValue", "sns:PutDataProtectionPolicy",
 ]  # fmt: skip
@@ -56,8 +55,8 @@ def test_the_policy_fits_a_managed_policy():
 
 
 @pytest.fixture
-def deployer(world):
-    """Deploys as an IAM user that has the policy without some of its statements."""
+def deployer(world, installer):
+    """deploy.py as an IAM user that has the policy without some of its statements."""
     iam = world.client("iam")
 
     def deployer(*without):
@@ -67,23 +66,47 @@ def deployer(world):
         policy = json.dumps({**POLICY, "Statement": statements})
         iam.put_user_policy(UserName=name, PolicyName="deployer", PolicyDocument=policy)
         key = iam.create_access_key(UserName=name)["AccessKey"]
-        caller = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
-        return deploy(
-            world.cloud, TEMPLATE, STACK, parameters_of(world, world.new_ai_secret(), {}), run_command, caller
-        )
+        installer.caller = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+        installer.variables = {"BRAINTRUST_API_KEY": world.api_key}
+        return installer
 
-    yield deployer
-    world.client("cloudformation").delete_stack(StackName=STACK)
+    return deployer
 
 
-def test_a_user_with_the_policy_can_deploy(world, deployer):
-    outputs = deployer()
-    report, failed = invoke(world.cloud, outputs["FunctionName"], SCHEDULED_EVENT)
-    assert not failed, report
+@pytest.fixture
+def lines(world):
+    """A stack with everything that needs permissions of its own when it is deleted."""
+    return {
+        "BraintrustApiUrl": world.braintrust.url,
+        "AiSecretId": world.new_ai_secret(),
+        "Kind": "access_key",
+        "AlarmEmail": "on-call@example.com",
+        "Tags": "team=ml",
+    }
+
+
+def test_a_user_with_the_policy_can_deploy_and_delete(world, deployer, lines):
+    user = deployer()
+    output, status = user.deploy(STACK, **lines)
+    assert status == 0 and "No concurrency is reserved" not in output, output
+    assert world.has_working_credentials(lines["AiSecretId"])
+    output, status = user.run("--delete", "--yes")
+    assert status == 0, output
+    assert user.buckets() == []
+    assert not [one for one in world.client("iam").list_users()["Users"] if one["UserName"].startswith(STACK)]
 
 
 # The local CloudFormation doesn't check its caller's permissions for the template's resources. The test above does.
-@pytest.mark.parametrize("sid", ["DeployTheStack", "UploadTheFunction"])
-def test_a_user_without_one_of_the_statements_cannot_deploy(deployer, sid):
-    with pytest.raises(AssertionError, match="AccessDenied|not authorized|Access Denied|Forbidden"):
-        deployer(sid)
+@pytest.mark.parametrize("sid", ["DeployTheStack", "UploadTheFunction", "MakeTheBucket"])
+def test_a_user_without_one_of_the_statements_cannot_deploy(deployer, lines, sid):
+    output, status = deployer(sid).deploy(STACK, **lines)
+    assert status == 1 and "Nothing was deployed" in output, output
+    assert re.search("AccessDenied|not authorized|may not use it", output), output
+
+
+def test_a_user_who_may_not_delete_keys_cannot_delete_the_stack_of_a_user(deployer, lines):
+    user = deployer("DeleteTheUsersKeys")
+    output, status = user.deploy(STACK, **lines)
+    assert status == 0, output
+    output, status = user.run("--delete", "--yes")
+    assert status == 2 and "AccessDenied" in output, output

@@ -64,7 +64,7 @@ def test_the_table_of_metrics_is_complete():
 def costs(heading):
     """The rows of a table of costs, by their first column, with numbers."""
     rows = tables(ROOT / "docs/cost.md")[heading]
-    return {row[0]: [float(cell.removesuffix(" $")) for cell in row[1:]] for row in rows}
+    return {row[0]: [float(cell.removeprefix("$")) for cell in row[1:]] for row in rows}
 
 
 def test_the_costs_count_the_runs_of_the_templates_schedule():

@@ -9,6 +9,7 @@ from functools import cache
 import botocore.session
 import jsonschema
 import pytest
+from samcli.yamlhelper import yaml_parse
 from support import aws_commands
 from support.documents import DOCUMENTS, PAGES, README, anchors, blocks, code_spans, commands, fences, links, name
 from support.documents import prose, tables
@@ -95,6 +96,13 @@ def test_a_wrong_command_of_the_aws_cli_is_noticed(command, problem):
     assert aws_commands.problems(command) == [problem]
 
 
+@of_each_page
+def test_deploy_py_has_every_option(path):
+    options = set(re.findall(r"--[a-z-]+", "\n".join(commands(path, "python3 deploy.py"))))
+    source = (ROOT / "deploy.py").read_text()
+    assert [option for option in options if f'"{option}"' not in source] == []
+
+
 @of_each_document
 def test_every_block_of_json_parses(path):
     for text in blocks(path, "json"):
@@ -146,8 +154,9 @@ def test_there_are_examples_of_events():
 @cache
 def known_names():
     """Every name in capitals and small letters that a page can mention as code."""
-    parts = [template.get(part, {}) for template in TEMPLATES for part in ("Parameters", "Resources", "Outputs")]
-    names = {name for part in parts for name in part}
+    examples = [yaml_parse(path.read_text()) for path in (ROOT / "docs/examples").glob("*.yaml")]
+    parts = [template.get(part, {}) for template in TEMPLATES + examples for part in ("Parameters", "Resources", "Outputs")]
+    names = {name for part in parts for name in part} | {"CodeBucket", "CodeKey"}  # only in a release's template
     for parameter in PARAMETERS.values():
         names.update(map(str, [parameter.get("Default"), *parameter.get("AllowedValues", [])]))
     session = botocore.session.get_session()
@@ -159,7 +168,9 @@ def known_names():
 @of_each_page
 def test_every_parameter_alarm_metric_and_operation_exists(path):
     mentioned = [code for code in code_spans(prose(path)) if re.fullmatch(r"[A-Z][a-z]+(?:[A-Z][a-z]*)+", code)]
-    from_aws = {"AmazonBedrockMantleInferenceAccess"}
+    # Names from AWS that its models don't have as operations: a policy, a metric, fields, conditions, and an error.
+    from_aws = {"AmazonBedrockMantleInferenceAccess", "DestinationDeliveryFailures", "EventAgeExceeded", "InputTemplate"}
+    from_aws |= {"ReservedConcurrentExecutions", "RetriesExhausted", "TooManyRequestsException"}
     assert sorted(set(mentioned) - known_names() - from_aws) == []
 
 
@@ -171,7 +182,9 @@ def test_every_line_of_a_configuration_file_is_a_parameter_with_a_value_that_it_
         if found is None or found[1] in ("Region", "Tags", "Type", "Description"):
             continue
         parameter = PARAMETERS[found[1]]
-        values = found[2].split(",") if parameter["Type"] == "CommaDelimitedList" else [found[2]]
+        # CloudFormation drops spaces around the members of a list.
+        is_list = parameter["Type"] == "CommaDelimitedList"
+        values = re.split(r"\s*,\s*", found[2]) if is_list else [found[2]]
         for value in values:
             assert re.fullmatch(parameter.get("AllowedPattern", ".*"), value), line
-            assert value in parameter.get("AllowedValues", [value]), line
+            assert value in map(str, parameter.get("AllowedValues", [value])), line

@@ -1,6 +1,8 @@
 """The report of each scheduled run on an event bus, and the examples of what can follow from it."""
 
 import json
+import re
+import shlex
 import time
 import uuid
 
@@ -55,6 +57,20 @@ def test_the_report_of_a_successful_run_is_on_the_bus(world, deployed, bus):
     assert event["detail"]["requestContext"]["functionArn"] == f"{outputs['FunctionArn']}:$LATEST"
     assert event["detail"]["requestPayload"] == json.loads(SCHEDULED_EVENT)
     assert event["detail"]["responsePayload"]["targets"][0]["outcome"] == "rotated"
+
+
+def test_the_failure_queue_takes_nothing_from_another_account(world, deployed, bus):
+    name, _ = bus
+    outputs = deployed(world.new_ai_secret(), EventBusName=name)
+    events = world.client("events")
+    [rule] = [one for one in events.list_rules(EventBusName=name)["Rules"] if "functionArn" in one["EventPattern"]]
+    context = {"functionArn": f"{outputs['FunctionArn']}:$LATEST", "condition": "RetriesExhausted"}
+    event = {"id": "1", "time": "2026-11-27T07:00:00Z", "region": "us-east-1", "resources": [], "detail-type": "Test"}
+    event |= {"source": "lambda", "detail": {"requestContext": context}}
+    for account, matches in ((ACCOUNT, True), ("111122223333", False)):
+        sent = json.dumps({**event, "account": account})
+        found = events.test_event_pattern(EventPattern=rule["EventPattern"], Event=sent)
+        assert found["Result"] is matches, account
 
 
 def test_a_failed_run_is_on_the_bus_and_in_the_failure_queue(world, deployed, bus):
@@ -112,23 +128,22 @@ def test_the_deployed_schedule_reports_to_the_bus(world, deployed, bus):
     assert world.braintrust.ai_secrets[ai_secret]["metadata"] != OLD_METADATA
 
 
+def deploy_slack(world, bus, *stacks):
+    """Deploys the example for each stack. Returns the topics, and the URL of a queue that gets what Slack would."""
+    url, arn = new_queue(world, f"slack-{uuid.uuid4().hex[:8]}")
+    channel = {"SlackWorkspaceId": "T07EA123LEP", "SlackChannelId": "C07EZ1ABC23"}
+    topics = []
+    for outputs in stacks:
+        made = deploy_example(world, "slack", EventBusName=bus, FunctionArn=outputs["FunctionArn"], **channel)
+        topics.append(made["Topic"])
+        world.client("sns").subscribe(TopicArn=made["Topic"], Protocol="sqs", Endpoint=arn)
+    return topics, url
+
+
 def test_slack_gets_a_custom_notification_of_a_failed_run_only(world, deployed, bus):
     name, _ = bus
     outputs, good = deployed(str(uuid.uuid4()), EventBusName=name), deployed(world.new_ai_secret(), EventBusName=name)
-    topics = []
-    for each in (good, outputs):
-        made = deploy_example(
-            world,
-            "slack",
-            EventBusName=name,
-            FunctionArn=each["FunctionArn"],
-            SlackWorkspaceId="T07EA123LEP",
-            SlackChannelId="C07EZ1ABC23",
-        )
-        topics.append(made["Topic"])
-    url, arn = new_queue(world, f"slack-{uuid.uuid4().hex[:8]}")
-    for topic in topics:
-        world.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+    topics, url = deploy_slack(world, name, good, outputs)
     for each in (good, outputs):
         run_by_schedule(world, each)
     sent = wait_for_message(world, url)
@@ -138,6 +153,17 @@ def test_slack_gets_a_custom_notification_of_a_failed_run_only(world, deployed, 
     assert outputs["FunctionName"] in message["content"]["title"]
     assert json.loads(message["content"]["description"])["targets"][0]["error"]["class"] == "not_found"
     assert "3 attempts (RetriesExhausted)" in message["content"]["nextSteps"][0]
+
+
+def test_the_test_event_of_the_documentation_reaches_slack(world, deployed, bus):
+    name, _ = bus
+    outputs = deployed(world.new_ai_secret(), EventBusName=name)
+    _, url = deploy_slack(world, name, outputs)
+    [command] = re.findall(r"aws events put-events --entries .*", (ROOT / "docs/eventbridge.md").read_text())
+    [entry] = json.loads(shlex.split(command.replace("<FunctionArn>", outputs["FunctionArn"]))[-1])
+    world.client("events").put_events(Entries=[{**entry, "EventBusName": name}])
+    message = json.loads(wait_for_message(world, url)["Message"])
+    assert message["content"]["description"] == "This is a test."
 
 
 class Jira(RecordingServer):

@@ -15,6 +15,7 @@ from support.interleaved_runs import (
     STEPS,
     TURNED_ON,
     due_runs,
+    due_runs_in_projects,
     first_runs,
     runs_after_two_rotations,
 )
@@ -34,6 +35,7 @@ INTERLEAVED = [
     for first, second in PAIRS
     for new_runs in ([runs_after_two_rotations] if ROLLED_BACK in (first, second) else [due_runs, first_runs])
 ]
+IN_PROJECTS = [(SCHEDULED, FORCED_RUN), (FORCED_RUN, STEPS)]
 # Runs of all kinds take the same paths, and only those of user-based kinds deactivate or delete keys. So an access
 # key's run is held before each of its calls, and the other kinds' runs before some of theirs.
 EVERY = {"access_key": 1, "temporary": 3, "long_term_api_key": 3, "short_term_api_key": 4}
@@ -59,6 +61,16 @@ def calls_of(world, kind, does, beside, new_runs):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("first", "second", "new_runs"), INTERLEAVED)
 def test_a_run_may_be_overtaken_by_another(world, first, second, new_runs, kind, record_property):
+    overtake(world, first, second, new_runs, kind, record_property)
+
+
+@pytest.mark.parametrize("kind", ["temporary", "access_key"])
+@pytest.mark.parametrize(("first", "second"), IN_PROJECTS)
+def test_a_run_that_writes_into_a_project_may_be_overtaken_by_another(world, first, second, kind, record_property):
+    overtake(world, first, second, due_runs_in_projects, kind, record_property)
+
+
+def overtake(world, first, second, new_runs, kind, record_property):
     calls = calls_of(world, kind, first, second, new_runs)
     positions = range(0, len(calls), EVERY[kind])
 

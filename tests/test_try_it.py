@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -82,7 +83,10 @@ def wait_until(condition, seconds=30):
 
 def test_a_second_run_is_refused_while_the_first_one_starts(tools, starting):
     starting_process = json.loads(tools.starting.read_text())["pid"]
+    # Otherwise, it may have started before the second one asks.
+    os.kill(starting_process, signal.SIGSTOP)
     output, status = tools.run("run.py", "temporary", "schedule")
+    os.kill(starting_process, signal.SIGCONT)
     assert status == 1 and f"process {starting_process}" in output and "make stop" in output
     assert starting.wait(timeout=60) == 0
     assert starting_process in tools.processes()
@@ -103,9 +107,35 @@ def test_a_second_run_replaces_a_stack_that_has_started(tools, starting):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_during_the_start_leaves_no_process(tools, starting, number):
     starting.send_signal(number)
-    assert starting.wait(timeout=60) == 128 + number
+    output, _ = starting.communicate(timeout=60)
+    assert starting.returncode == 128 + number and output.endswith("Stopped. Nothing is left running.\n"), output
     assert tools.processes() == []
     assert tools.run("stop.py") == ("Nothing is running.\n", 0)
+
+
+def catches(process, number):
+    caught = re.search(r"^SigCgt:\s*(\w+)$", Path(f"/proc/{process.pid}/status").read_text(), re.MULTILINE)
+    return int(caught[1], 16) >> (number - 1) & 1
+
+
+@pytest.mark.parametrize("tool", ["try_it.py", "run.py"])
+def test_ctrl_c_during_the_imports_ends_with_a_word_and_no_traceback(tools, tool):
+    process = tools.start(tool, "temporary", "schedule")
+    # Python itself catches only SIGINT.
+    wait_until(lambda: catches(process, signal.SIGTERM))
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert (process.returncode, output) == (128 + signal.SIGINT, "Stopped. Nothing is left running.\n")
+    assert tools.processes() == []
+
+
+def test_a_stopped_start_says_that_the_earlier_stack_is_still_running(tools, starting):
+    assert starting.wait(timeout=60) == 0
+    process = tools.start("try_it.py", "temporary", "schedule")
+    wait_until(lambda: catches(process, signal.SIGTERM))
+    process.send_signal(signal.SIGINT)
+    assert "earlier local stack is still running. To stop it: make stop" in process.communicate(timeout=60)[0]
+    assert tools.run("stop.py") == ("Stopped.\n", 0)
 
 
 def test_a_stack_can_be_stopped_while_it_starts(tools, starting):
@@ -142,11 +172,16 @@ class Compiling:
 
 
 @pytest.fixture
-def compiling(tools, tmp_path, monkeypatch):
+def try_it(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "tools")
-    import install_python
+    import try_it
 
-    if not install_python.is_installed("ministack"):
+    return try_it
+
+
+@pytest.fixture
+def compiling(tools, tmp_path, try_it):
+    if not try_it.install_python.is_installed("ministack"):
         pytest.skip("it would install the local AWS")
     return Compiling(tools, tmp_path)
 
@@ -157,7 +192,8 @@ def test_a_run_can_be_stopped_while_it_compiles(tools, compiling):
     output, status = tools.run("run.py", "temporary", "schedule")
     assert status == 1 and f"process {process.pid}" in output
     assert tools.run("stop.py") == ("Stopped.\n", 0)
-    assert process.communicate(timeout=60)[0].endswith("compile the function: stopped\n")
+    output, _ = process.communicate(timeout=60)
+    assert output.endswith("compile the function: stopped\nStopped. Nothing is left running.\n"), output
     assert tools.processes() == []
 
 
@@ -166,3 +202,13 @@ def test_a_failed_compilation_shows_why(tools, compiling):
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1 and "error: expected one of" in output
     assert tools.processes() == []
+
+
+def test_cargo_test_reuses_the_dependencies_that_make_run_compiles(try_it):
+    def packages(*options):
+        command = ["cargo", "tree", "--locked", "--prefix", "none", "--no-dedupe", "--format", "{p} {f}", *options]
+        return set(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines())
+
+    only_here = packages("--edges", "normal,build", *try_it.FEATURES) - packages("--edges", "normal,build,dev")
+    # Little depends on idna, and only a dependency of its own could turn on its feature `default`.
+    assert {package.split()[0] for package in only_here} <= {"idna"}

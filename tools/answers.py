@@ -1,7 +1,8 @@
 """Shows the function's answers: each function here turns one answer into lines of text.
 
 They are pure, so they get the time, the page, and `command`, which returns the command line for a goal: for example,
-`command("rotate", TARGETS="prod")` is `make rotate STACK=rotator TARGETS=prod`.
+`command("rotate", TARGETS="prod")` is `make rotate STACK=rotator TARGETS=prod`. `command.rotate_secret(target)` has
+Secrets Manager rotate.
 """
 
 from datetime import datetime
@@ -13,6 +14,7 @@ WIDEST = 99
 # A longer list of targets would hide those that need attention among those that don't.
 MANY_TARGETS = 4
 ROLE_BASED = ("temporary", "short_term_api_key")
+API_KEYS = ("short_term_api_key", "long_term_api_key")
 SERVICES = {
     "function": "the function",
     "iam": "IAM",
@@ -29,8 +31,8 @@ def duration(seconds):
     """A duration, in the largest unit of which it has at least two."""
     for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if seconds >= 2 * size:
-            return "{} {}".format(round(seconds / size), unit)
-    return "1 second" if seconds == 1 else "{} seconds".format(int(seconds))
+            return f"{round(seconds / size)} {unit}"
+    return "1 second" if seconds == 1 else f"{int(seconds)} seconds"
 
 
 def when(time, now):
@@ -87,7 +89,7 @@ def status(answer, page, now, command):
         lines += ([""] if lines else []) + _block(target, page, now, command)
     if len(targets) > 1:
         healthy = sum(target["state"] == "ok" for target in targets)
-        lines += ["", "{} of {} targets are ok.".format(healthy, len(targets))]
+        lines += ["", f"{healthy} of {len(targets)} targets are ok."]
     return lines
 
 
@@ -107,7 +109,7 @@ def _block(target, page, now, command):
     ]
     rows += [("ai_secret", _destination(target, entry)) for entry in target["ai_secrets"]]
     for label, text in rows:
-        lines += page.paragraph(text, " " * 17, "  {:<15}".format(label))
+        lines += page.paragraph(text, " " * 17, f"  {label:<15}")
     if "error" in target:
         lines += error(target["error"], page, "  ")
     for color, note in _notes(target, command):
@@ -119,7 +121,7 @@ def _block(target, page, now, command):
 def _credentials(target, now):
     if target["state"] == "never_rotated":
         return "none yet"
-    facts = [target.get("credential_id", "an ID that isn't known")]
+    facts = [target.get("credential_id", "unknown ID")]
     if "age_seconds" in target:
         facts.append(duration(max(0, target["age_seconds"])) + " old")
     if "expires_at" in target:
@@ -131,7 +133,7 @@ def _next_rotation(target, now):
     who = {"schedule": "by the schedule", "secrets_manager": "by Secrets Manager"}[target["rotated_by"]]
     time = target.get("next_rotation")
     if time is None:
-        return who + ", at a time that isn't known"
+        return who + ", at an unknown time"
     return "{}, {}".format("at the next scheduled run" if time == "next_scheduled_run" else when(time, now), who)
 
 
@@ -142,30 +144,34 @@ def _destination(target, entry):
     elif entry.get("holds_current"):
         holds = "holds the current credentials"
     elif entry.get("holds_current") is False:
-        holds = "holds other credentials" + (" ({})".format(found) if found else "")
+        holds = "holds other credentials" + (f" ({found})" if found else "")
     elif found:
         holds = "holds " + found
-    else:
+    elif target["kind"] in API_KEYS:
         holds = "holds an API key, which can't be read back"
+    else:
+        holds = "holds no access key"
     return "{} {}".format(entry["ai_secret"], holds)
 
 
 def _notes(target, command):
     """What to know and to do about a target, each with its color, or None."""
     notes = [(YELLOW, _sentence("Warning: " + warning)) for warning in target.get("warnings", [])]
-    if target["rotation_under_way"]:
-        notes.append((None, _unfinished(target, command)))
     advice = _advice(target, command)
+    if target["rotation_under_way"]:
+        notes.append((None, _unfinished(target, command, has_advice=bool(advice))))
     return notes + ([(None, advice)] if advice else [])
 
 
-def _unfinished(target, command):
-    if target["rotated_by"] == "secrets_manager":
-        return "A rotation isn't finished. Secrets Manager's next attempt resumes it. To see what it needs: `{}`".format(
-            command("doctor", TARGETS=target["name"])
-        )
-    rotate = command("rotate", TARGETS=target["name"])
-    return "A rotation isn't finished. The next scheduled run resumes it. To resume it now: `{}`".format(rotate)
+def _unfinished(target, command, has_advice):
+    by_secrets_manager, name = target["rotated_by"] == "secrets_manager", target["name"]
+    who = "Secrets Manager's next attempt" if by_secrets_manager else "The next scheduled run"
+    text = f"A rotation isn't finished. {who} resumes it."
+    if has_advice:  # two commands would compete
+        return text
+    if by_secrets_manager:
+        return "{} To see what it needs: `{}`".format(text, command("doctor", TARGETS=name))
+    return "{} To resume it now: `{}`".format(text, command("rotate", TARGETS=name))
 
 
 def _advice(target, command):
@@ -173,23 +179,25 @@ def _advice(target, command):
     name, state = target["name"], target["state"]
     rotate, doctor = command("rotate", TARGETS=name), command("doctor", TARGETS=name)
     if target["rotated_by"] == "secrets_manager":
-        rotate = "aws secretsmanager rotate-secret --secret-id {}".format(target.get("secret_id", "<secret>"))
+        rotate = command.rotate_secret(target)
     if state == "never_rotated":
-        return "There has been no rotation yet, so Braintrust holds what it held before. To rotate now: `{}`".format(rotate)
+        return f"There has been no rotation yet, so Braintrust holds what it held before. To rotate now: `{rotate}`"
     if state == "overdue" and target["kind"] in ROLE_BASED:
-        text = "The credentials have used three quarters of their lifetime, so a scheduled run has failed or is missing."
-        return "{} To find out why: `{}`".format(text, doctor)
+        text = (
+            "The credentials have used three quarters of their lifetime, so a scheduled run has failed or is missing."
+        )
+        return f"{text} To find out why: `{doctor}`"
     if state == "overdue":
-        return "The rotation is more than a day late. To find out why: `{}`".format(doctor)
+        return f"The rotation is more than a day late. To find out why: `{doctor}`"
     if state == "expired":
-        return "Bedrock refuses these credentials, because they have expired. To rotate now: `{}`".format(rotate)
+        return f"Bedrock refuses these credentials, because they have expired. To rotate now: `{rotate}`"
     if state == "out_of_step":
         text = "Somebody else has written to the ai_secret, or a run was interrupted. The next scheduled run writes the"
         # A scheduled run repairs this even if Secrets Manager rotates the secret.
         return "{} current credentials. To do that now: `{}`".format(text, command("rotate", TARGETS=name))
     if state == "unknown" and "error" not in target:
-        text = "The data plane doesn't say when the ai_secret last changed, so the age of its credentials isn't known."
-        return "{} To check everything else: `{}`".format(text, doctor)
+        text = "The data plane doesn't say when the ai_secret last changed, so the age of its credentials is unknown."
+        return f"{text} To check everything else: `{doctor}`"
     return ""
 
 
@@ -197,7 +205,7 @@ def _advice(target, command):
 
 
 def doctor(answer, page):
-    """The lines of each target, and the verdict. Of many targets, those without a problem or warning get one line each."""
+    """The lines of each target, and the verdict. Of many targets, those without problems and warnings get one line."""
     page, targets, lines = page.at_most(WIDEST), answer["targets"], []
     for target in targets:
         calm = all(line["result"] in ("ok", "unknown") for line in target["lines"])
@@ -230,7 +238,7 @@ def verdict(answer, page):
         problems = [what_failed(line["error"]) for line in target["lines"] if line["result"] == "failed"]
         failed += [target["name"] + ": " + problem if len(targets) > 1 else problem for problem in problems]
     if failed:
-        more = ["and {} more".format(len(failed) - 3)] if len(failed) > 3 else []
+        more = [f"and {len(failed) - 3} more"] if len(failed) > 3 else []
         return "{}: {}".format(page.paint(count(len(failed), "problem"), RED), "; ".join(failed[:3] + more))
     parts = [page.paint("Healthy", GREEN)]
     if warnings := results.count("warning"):
@@ -257,8 +265,12 @@ def has_failed(target):
     return target["outcome"] in ("failed", "deferred")
 
 
+def outcome_words(target):
+    return "done" if target["outcome"] == "step_done" else target["outcome"].replace("_", " ")
+
+
 def _outcome(target, page, now):
-    facts = [page.paint(target["outcome"].replace("_", " "), RED if has_failed(target) else GREEN)]
+    facts = [page.paint(outcome_words(target), RED if has_failed(target) else GREEN)]
     # A failed target may name credentials that were created and are not in use.
     if not has_failed(target) and "credential_id" in target:
         facts.append(target["credential_id"])
@@ -276,11 +288,11 @@ def _after(target, page, command):
         lines += error(target["error"], page, "  ")
     if outcome == "not_due":
         again = command("rotate", TARGETS=name, FORCE="true")
-        lines += page.paragraph("The credentials are current and not due yet. To rotate anyway: `{}`".format(again), "  ")
+        lines += page.paragraph(f"The credentials are current and not due yet. To rotate anyway: `{again}`", "  ")
     if outcome == "deferred":
         alone = command("rotate", TARGETS=name)
-        lines += page.paragraph("Too little time was left for this target. To rotate it alone: `{}`".format(alone), "  ")
+        lines += page.paragraph(f"Too little time was left for this target. To rotate it alone: `{alone}`", "  ")
     if outcome == "left_to_secrets_manager":
-        rotate = "aws secretsmanager rotate-secret --secret-id {}".format(target.get("secret_id", "<secret>"))
-        lines += page.paragraph("Secrets Manager rotates this target. To have it do so now: `{}`".format(rotate), "  ")
+        rotate = command.rotate_secret(target)
+        lines += page.paragraph(f"Secrets Manager rotates this target. To have it do so now: `{rotate}`", "  ")
     return lines

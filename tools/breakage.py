@@ -17,6 +17,14 @@ WHAT_BROKE = {
     "bedrock": "The policy for Bedrock is detached from {who}, so Bedrock refuses its credentials.",
     "ai_secret": "Braintrust's ai_secret now holds an access key that somebody else entered, so evaluations fail.",
 }
+# By the run's outcome.
+WHAT_A_RUN_DID = {
+    "rotated": "A run of the function then made new credentials, {}, and wrote them into the ai_secret.",
+    "resumed": "A run of the function then completed the rotation that had failed. Braintrust now holds {}.",
+    "repaired": "A run of the function then found the ai_secret changed, and wrote {} into it.",
+    "not_due": "A run of the function then found nothing left to do. Braintrust holds {}, which is current.",
+    "left_to_secrets_manager": "Secrets Manager rotates this secret, so its next attempt resumes what is unfinished.",
+}
 
 
 def breakable(outputs):
@@ -28,7 +36,9 @@ def break_local_stack(function, what, page):
     """Breaks one thing, and remembers how it was. Returns True."""
     known = breakable(function.local["outputs"])
     if what == "trust" and what not in known:
-        sys.exit("WHAT=trust is for the kinds that assume a role. For this kind, WHAT must be {}.".format(" or ".join(known)))
+        sys.exit(
+            "WHAT=trust is for the kinds that assume a role. For this kind, WHAT must be {}.".format(" or ".join(known))
+        )
     if what not in known:
         sys.exit("WHAT must be {}. For example: make break WHAT={}".format(" or ".join(known), known[0]))
     broken, who = function.local.get("broken", {}), _Principal(function)
@@ -36,7 +46,7 @@ def break_local_stack(function, what, page):
         broken[what] = who.take_away(what) if what != "ai_secret" else _overwrite(function.local)
         local_stack.remember(broken=broken)
     print(*page.paragraph(WHAT_BROKE[what].format(who=who.text)), "", sep="\n")
-    print("  make doctor  # finds that, and says how to mend it\n  make mend    # mends it")
+    print("  make doctor  # finds that, and says how to fix it\n  make mend    # mends it")
     return True
 
 
@@ -44,27 +54,35 @@ def mend_local_stack(function, page):
     """Mends all that was broken. Returns whether that worked."""
     broken, who = function.local.get("broken", {}), _Principal(function)
     if not broken:
-        print("Nothing is broken. To break something: make break WHAT={}".format(breakable(function.local["outputs"])[0]))
+        print(
+            "Nothing is broken. To break something: make break WHAT={}".format(breakable(function.local["outputs"])[0])
+        )
         return True
     for what in ("trust", "bedrock"):
         if what in broken:
             print(*page.paragraph(who.give_back(what, broken[what])), sep="\n")
-    if "ai_secret" in broken and not _rotate(function, page):
+    if not _rotate(function, page):
         return False
     local_stack.remember(broken={})
-    print("\n  make doctor  # finds no problem any more")
+    print("\n  make doctor  # finds no more problems")
     return True
 
 
 def _rotate(function, page):
-    """The function itself repairs the ai_secret, as the next scheduled run would."""
-    report, failed = function.invoke(action="rotate")
+    """The function repairs the ai_secret and resumes a rotation that failed meanwhile, as the next run would."""
+    report, failed = function.invoke(action="rotate", force=False)
     if failed:
-        print("The run that should repair the ai_secret failed. To see why: make doctor")
+        print("The run that should repair what is left failed. To see why: make doctor")
         return False
-    text = "A run of the function found the ai_secret changed, and wrote {} into it."
-    print(*page.paragraph(text.format(report["targets"][0]["credential_id"])), sep="\n")
+    [target] = report["targets"]
+    print(*page.paragraph(WHAT_A_RUN_DID[target["outcome"]].format(_credentials(target))), sep="\n")
     return True
+
+
+def _credentials(target):
+    """A short-term API key has no ID but that of the session which signed it."""
+    is_signed = target["kind"] == "short_term_api_key"
+    return "{}{}".format("a short-term API key of the session " if is_signed else "", target.get("credential_id"))
 
 
 class _Principal:
@@ -106,8 +124,12 @@ class _Principal:
 
 
 def _overwrite(local):
-    url = f"{local['braintrust_url']}/v1/ai_secret/{local['ai_secret']}"
-    request = urllib.request.Request(url, json.dumps(SOMEBODY_ELSES).encode(), method="PATCH")
+    collection, body = "ai_secret", SOMEBODY_ELSES
+    if local["project"]:
+        collection = "env_var"
+        body = {"name": "AWS Bedrock", "value": body["secret"], "metadata": body["metadata"]}
+    url = f"{local['braintrust_url']}/v1/{collection}/{local['ai_secret']}"
+    request = urllib.request.Request(url, json.dumps(body).encode(), method="PATCH")
     request.add_header("Authorization", f"Bearer {local['braintrust_api_key']}")
     urllib.request.urlopen(request).close()
     return "overwritten"

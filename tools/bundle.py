@@ -34,7 +34,7 @@ def write_bundle(folder, bootstraps):
             _write_zip(new / f"{NAME}-{arch}.zip", bootstrap.read_bytes())
         (new / "cloudformation.json").write_text(cloudformation.plain_template())
         (new / "sbom.cdx.json").write_text(sbom.bill())
-        for path in filter(lambda path: (ROOT / path).is_file(), COPIED):
+        for path in COPIED:
             shutil.copy(ROOT / path, new / Path(path).name)
 
     replace(folder, write)

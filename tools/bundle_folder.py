@@ -32,5 +32,5 @@ def checked_digests(folder):
     found = digests(folder)
     differing = sorted(name for name in expected | found if expected.get(name) != found.get(name))
     if differing:
-        sys.exit(f"{folder} isn't what its {SUMS} says: {', '.join(differing)}")
+        sys.exit(f"{folder} doesn't match its {SUMS}: {', '.join(differing)}")
     return found

@@ -1,6 +1,6 @@
 """Prints template.yaml as a plain CloudFormation template in JSON, which needs neither sam nor a transform.
 
-The code is in S3, where the parameters CodeBucket and CodeKey say. Everything else is as in template.yaml.
+The parameters CodeBucket and CodeKey say where in S3 the code is. Everything else is as in template.yaml.
 """
 
 import json

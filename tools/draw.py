@@ -15,6 +15,8 @@ from pictures.files import save
 from pictures.template import Template
 from step import exit_on_signals
 
+sys.path.insert(0, str(ROOT / "tests"))  # the pictures need tests/support
+
 PICTURES = ("hour", "resources", "dashboard", "tour")
 
 

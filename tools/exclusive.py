@@ -7,7 +7,7 @@ import os
 
 @contextlib.contextmanager
 def wait_for_turn(file, does):
-    """A context that one process at a time may be in; `does` says what it does there. Its turn ends with the process."""
+    """A context for one process at a time; `does` says what it does there. Its turn ends with the process."""
     file.parent.mkdir(exist_ok=True)
     with open(file, "a+") as lock:
         try:

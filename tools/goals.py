@@ -2,10 +2,20 @@
 
 
 def command_for(stack):
-    """Returns a function that returns the command line of a goal of `make`, for a deployed stack if `stack` names one."""
+    """Returns what gives the command lines for a deployed stack, if `stack` names one, or for the local stack."""
+    return Commands(stack)
 
-    def command(goal, **variables):
-        given = {"STACK": stack, **variables} if stack else variables
+
+class Commands:
+    def __init__(self, stack):
+        self.stack = stack
+
+    def __call__(self, goal, **variables):
+        given = {"STACK": self.stack, **variables} if self.stack else variables
         return " ".join(["make", goal, *(f"{name}={value}" for name, value in given.items())])
 
-    return command
+    def rotate_secret(self, target):
+        """Has Secrets Manager rotate a target. The AWS CLI would look for the local stack's secret in AWS."""
+        if not self.stack:
+            return f"make run KIND={target['kind']} TRIGGER=rotation"
+        return f"aws secretsmanager rotate-secret --secret-id {target.get('secret_id', '<secret>')}"

@@ -67,7 +67,7 @@ def operate(action, stack, targets, fields):
     if action == "doctor":
         print(*answers.doctor(answer, page()), sep="\n")
         return answer["ok"]
-    # A forced rotation that Secrets Manager would have to do has not done what it was asked for.
+    # A forced rotation fails if it is left to Secrets Manager.
     not_done = add_secrets(function, answer) and "force" in fields
     print(*answers.report(answer, page(), datetime.now(UTC), command), sep="\n")
     return not failed and not not_done
@@ -83,9 +83,9 @@ def main():
     try:
         match action, arguments:
             case "break", [what]:
-                ok = break_local_stack(RunningFunction(""), what, page())
+                ok = break_local_stack(RunningFunction("", only_local=True), what, page())
             case "mend", []:
-                ok = mend_local_stack(RunningFunction(""), page())
+                ok = mend_local_stack(RunningFunction("", only_local=True), page())
             case _, [stack, targets, *fields] if action in ACTIONS:
                 ok = operate(action, stack, targets, fields)
             case _:

@@ -1,7 +1,7 @@
-"""Lays out text for a page of some width, with or without colors. It reads no environment, so that tests can choose both.
+"""Lays out text for a page of some width, with or without colors, which the caller chooses.
 
-Words, and with them ARNs, are never cut. Neither are commands, which stand between backticks. A line is longer than the
-page only if one of them alone is.
+Words, such as ARNs, are never cut, and neither are commands, which are in backticks. A line is longer than the page
+only if a single word or command is.
 """
 
 import re
@@ -21,10 +21,10 @@ class Page:
         return Page(min(width, self.width), self.colors)
 
     def paint(self, text, code):
-        return "\x1b[{}m{}\x1b[0m".format(code, text) if self.colors else text
+        return f"\x1b[{code}m{text}\x1b[0m" if self.colors else text
 
     def paragraph(self, text, indent="", first=None):
-        """Wraps a text. `first` replaces the indentation of the first line, and is as wide if its colors don't count.
+        """Wraps a text. `first` replaces the indentation of the first line, and is equally wide, apart from its colors.
 
         A command after a colon at the text's end gets a line of its own, ready to be copied.
         """
@@ -33,7 +33,7 @@ class Page:
         lines = [indent + line for line in lines]
         if first is not None:
             lines[0] = first + lines[0][len(indent) :]
-        return lines + (["{}  {}".format(indent, command[2])] if command else [])
+        return lines + ([f"{indent}  {command[2]}"] if command else [])
 
     def _wrap(self, text, indent):
         lines, room = [], 0

@@ -3,6 +3,8 @@
 Run this after a change of a parameter. A test fails as long as the page differs from the templates.
 """
 
+import textwrap
+
 from environment import ROOT
 from samcli.yamlhelper import yaml_parse
 
@@ -10,7 +12,7 @@ PAGE = ROOT / "docs/parameters.md"
 INTRODUCTION = """\
 # Parameters
 
-`deploy.py` keeps your answers in `deploy/<stack>.yaml`, where you can set every parameter of this page:
+`deploy.py` keeps your answers in `deploy/<stack>.yaml`, where you can set every parameter on this page:
 
 ```yaml
 AiSecretName: AWS Bedrock
@@ -23,9 +25,14 @@ Deploy the file with `python3 deploy.py --config deploy/<stack>.yaml`. [Install]
 [Terraform](terraform.md) describes the module that takes the same parameters. Where a table shows no default, the
 parameter is empty. `make docs` writes this page from `template.yaml` and `bedrock-role.yaml`.
 
-Several parameters have a page of their own: [kinds of credentials](kinds.md) for `Kind` and what belongs to it,
+Other pages explain groups of parameters: [kinds of credentials](kinds.md) for `Kind` and what belongs to it,
 [several targets](several-targets.md) for `Targets`, [network](network.md) for the proxy, the VPC, and the certificates,
-[what companies require](company.md), and [events](eventbridge.md).
+[what your company requires](company.md), and [reports on an event bus](eventbridge.md) for `EventBusName`.
+"""
+COMBINATIONS = """\
+### Combinations
+
+CloudFormation and `deploy.py` refuse parameters that don't go together, with one of these messages:
 """
 TEMPLATES = {
     "template.yaml": """\
@@ -37,7 +44,7 @@ Role-based kinds are `temporary` and `short_term_api_key`. User-based kinds are 
 ## A Bedrock role of your own: `bedrock-role.yaml`
 
 This template creates the role that may call Bedrock, in the same account as the rotator or in another one.
-[Install](deploy.md) describes the order of the steps.
+[Install](deploy.md#use-a-role-of-your-own-or-in-another-account) describes the order of the steps.
 """,
 }
 
@@ -77,6 +84,14 @@ def rows(names, parameters):
         yield f"| `{name}` | {default(parameter)} | {' '.join(filter(None, meaning))} |"
 
 
+def refused_combinations(template):
+    """What the template's rules say about parameters that don't go together."""
+    for rule in template["Rules"].values():
+        for assertion in rule["Assertions"]:
+            text = escaped(" ".join(assertion["AssertDescription"].split()))
+            yield textwrap.fill(text, 118, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
+
+
 def page():
     parts = [INTRODUCTION]
     for file, introduction in TEMPLATES.items():
@@ -85,6 +100,9 @@ def page():
         for group in template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]:
             table = "\n".join(rows(group["Parameters"], template["Parameters"]))
             parts.append(f"### {group['Label']['default']}\n\n{table}\n")
+        if "Rules" in template:
+            parts.append(COMBINATIONS)
+            parts.append("\n".join(refused_combinations(template)) + "\n")
     return "\n".join(parts)
 
 

@@ -84,7 +84,7 @@ def cargo_problem():
 
 
 def cargo_version():
-    """cargo's version; None if rustup must first install it, which it does by itself when cargo compiles something."""
+    """cargo's version; None if rustup must first install it, which it does when cargo compiles something."""
     environment = dict(os.environ, RUSTUP_AUTO_INSTALL="0")
     try:
         shown = subprocess.check_output(["cargo", "--version"], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
@@ -98,7 +98,7 @@ def problems(goals):
     if python:
         yield python
     if any(goal in RUN for goal in goals) and not sys.platform.startswith("linux"):
-        yield "The function runs only on Linux. Found: " + sys.platform, "Use a Linux machine, virtual machine or container."
+        yield "The function runs only on Linux. Found: " + sys.platform, "Use a Linux machine or container."
     if not python and any(goal not in NO_TOOLS for goal in goals):
         yield venv_problem()
     if any(goal in COMPILE for goal in goals):

@@ -23,7 +23,8 @@ def main():
     [wanted] = sys.argv[1:]
     version = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["version"]
     if wanted != version:
-        sys.exit(f"Cargo.toml has the version {version}, not {wanted}. Tag the commit that has the tag's version: v{version}")
+        remedy = f"Tag a commit that has the tag's version, or use the tag v{version}."
+        sys.exit(f"Cargo.toml has the version {version}, not {wanted}. {remedy}")
     notes = section((ROOT / "CHANGELOG.md").read_text(), version)
     if not notes:
         sys.exit(f'CHANGELOG.md has no section for {version}. Rename "Unreleased" to "{version} - YYYY-MM-DD".')

@@ -1,19 +1,23 @@
 """Deploys the template to a local AWS, rotates, and tells how that changed what Braintrust holds.
 
-    run.py KIND TRIGGER
+    run.py KIND TRIGGER PROJECT
 
 With the trigger `schedule`, the function is invoked for two scheduled runs, the second of which finds it warm. With
-`rotation`, Secrets Manager invokes it for the four rotation steps. The local stack runs for another hour, so that
+`rotation`, Secrets Manager invokes it for the four rotation steps. If PROJECT is not empty, the credentials go into the
+own provider of a project with that name, instead of the organization's ai_secret. The local stack runs for another hour, so that
 `make status`, `make doctor`, `make rotate`, `make rollback`, `make break` and `make mend` can use it.
 """
 
-import sys
+import signals
 
-import environment
-import local_stack
-from environment import ROOT
-from step import exit_on_signals
-from terminal import GREEN, Progress
+signals.exit_on_signals(signals.say_stopped)
+
+import sys  # noqa: E402
+
+import environment  # noqa: E402
+import local_stack  # noqa: E402
+from environment import ROOT  # noqa: E402
+from terminal import GREEN, Progress  # noqa: E402
 
 sys.path.insert(0, str(ROOT / "tests"))
 import story  # noqa: E402
@@ -29,7 +33,7 @@ OLD |= {"session_token": "IQoJb3JpZ2luOfASessionThatExpiredLongAgo"}
 OLD_SECRET = "0ldS3cretAccessKeyThatNoLongerWorks00000"
 
 
-def rotate(stack, kind, trigger):
+def rotate(stack, kind, trigger, project):
     ai_secret = stack.braintrust.add_ai_secret("AWS Bedrock", metadata=dict(OLD), secret=OLD_SECRET)
     parameters = {
         "BraintrustApiKey": stack.braintrust_api_key,
@@ -38,21 +42,28 @@ def rotate(stack, kind, trigger):
         "Kind": kind,
         "StageCredentials": "true",
     }
+    where = ""
+    if project:
+        ai_secret = stack.braintrust.add_project_provider(
+            stack.braintrust.add_project(project), metadata=dict(OLD), secret=OLD_SECRET
+        )
+        parameters |= {"AiSecretId": "", "AiSecretName": "AWS Bedrock", "BraintrustProject": project}
+        where = f' of the project "{project}"'
     progress = Progress("deploy the template")
     progress.say()
     outputs = deploy_directly(stack, TEMPLATE, STACK_NAME, parameters)
     progress.end("ok", GREEN)
-    story.tell(stack, ai_secret, outputs, trigger)
-    return {"outputs": outputs, "ai_secret": ai_secret}
+    story.tell(stack, ai_secret, outputs, trigger, where)
+    return {"outputs": outputs, "ai_secret": ai_secret, "project": project}
 
 
 def work(done):
-    kind, trigger = sys.argv[1:]
+    kind, trigger, project = sys.argv[1:]
     start = Progress("start the local AWS and Braintrust")
     start.say()
     with LocalCloud(MINISTACK) as stack:
         start.end("ok", GREEN)
-        rotated = rotate(stack, kind, trigger)
+        rotated = rotate(stack, kind, trigger, project)
         root = stack.ministack.root
         local_stack.save(
             **rotated,
@@ -71,7 +82,6 @@ def work(done):
 
 def main():
     environment.prepare()
-    exit_on_signals()
     start = local_stack.Start()
     local_stack.stop_running()
     local_stack.in_background(start, work)

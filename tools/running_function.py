@@ -2,28 +2,29 @@
 
 import json
 import os
+import re
 import sys
-import tomllib
 
 import boto3
 import local_stack
 from botocore.config import Config
 from environment import ROOT
 
-NOT_RUNNING = "Nothing is running. Start a local stack: make run. For a deployed stack, add STACK=<its name> to the command."
+NOT_RUNNING = "Nothing is running. Start a local stack: make run"
+OR_DEPLOYED = ". For a deployed stack, add STACK=<its name> to the command."
 
 
 class RunningFunction:
-    def __init__(self, stack):
+    def __init__(self, stack, only_local=False):
         """`stack` is the name of a CloudFormation stack. If it is empty, the function is the local stack's."""
         self.local = None if stack else local_stack.load()
         if not stack and not self.local:
-            sys.exit(NOT_RUNNING)
+            sys.exit(NOT_RUNNING + ("" if only_local else OR_DEPLOYED))
         # botocore itself reads only AWS_DEFAULT_REGION.
         account = self.local["credentials"] if self.local else {"region_name": os.environ.get("AWS_REGION") or None}
         self.session = boto3.session.Session(**account)
         if not self.session.region_name:
-            self.session = boto3.session.Session(region_name=_saved_region())
+            self.session = boto3.session.Session(region_name=_saved_region(stack))
         if self.local:
             self.title = "The local stack that `make run` left running"
             self.name = self.local["outputs"]["FunctionName"]
@@ -41,18 +42,31 @@ class RunningFunction:
         answer = self.client("lambda").invoke(FunctionName=self.name, Payload=json.dumps(event))
         body = json.loads(answer["Payload"].read())
         if "FunctionError" not in answer:
-            return body, False
+            return printable(body), False
         try:
-            return json.loads(body["errorMessage"]), True
+            return printable(json.loads(body["errorMessage"])), True
         except ValueError:
-            return body["errorMessage"], True
+            return printable(body["errorMessage"]), True
 
     def _output_of(self, stack, key):
         [described] = self.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
         return {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}[key]
 
 
-def _saved_region():
-    """The region that `make deploy` saved."""
-    saved = tomllib.loads((ROOT / "samconfig.toml").read_text())["default"]["deploy"]["parameters"]
-    return saved.get("region") or sys.exit("The region is unknown. Set AWS_REGION.")
+def printable(value):
+    """All texts in a value of JSON without characters that control a terminal.
+
+    Whoever may name a provider in Braintrust could otherwise write what they like to the screen.
+    """
+    if isinstance(value, dict):
+        return {printable(key): printable(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [printable(one) for one in value]
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in value) if isinstance(value, str) else value
+
+
+def _saved_region(stack):
+    """The region that deploy.py saved."""
+    saved = ROOT / f"deploy/{stack}.yaml"
+    found = saved.exists() and re.search(r"^Region: *\"?([a-z0-9-]+)", saved.read_text(), re.MULTILINE)
+    return found[1] if found else sys.exit(f"The region is unknown: there is no {saved}. Set AWS_REGION.")

@@ -14,6 +14,7 @@ import sys
 
 import environment
 from environment import ROOT
+from signals import exit_on_signals
 from terminal import GREEN, RED, YELLOW, Progress, redraw
 
 LOGS = ROOT / ".tools" / "logs"
@@ -156,22 +157,6 @@ def run(name, command, variables=None, show=None):
     if run_side_by_side([step]):
         sys.exit(1)
     return step.output()
-
-
-def exit_on_signals():
-    """Makes Ctrl-C, SIGTERM and a closed terminal unwind the program, so that everything it started is stopped.
-
-    A second signal doesn't cut that short.
-    """
-    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def unwind(number, _frame):
-        for one in ends:
-            signal.signal(one, signal.SIG_IGN)
-        sys.exit(128 + number)
-
-    for one in ends:
-        signal.signal(one, unwind)
 
 
 def main():

@@ -15,7 +15,7 @@ WITHOUT_TERMINAL = 80
 
 
 def page():
-    """The page that standard output is: as wide as the terminal, with colors unless NO_COLOR is set (https://no-color.org)."""
+    """Standard output as a page: as wide as the terminal, in colors unless NO_COLOR is set (https://no-color.org)."""
     if not sys.stdout.isatty():
         return Page(WITHOUT_TERMINAL)
     columns = shutil.get_terminal_size().columns

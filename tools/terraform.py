@@ -1,4 +1,4 @@
-"""Checks terraform/ with Terraform itself, which is a library in .tools/lint; run it with .tools/lint/bin/python.
+"""Checks terraform/ with Terraform itself, which is a library in .tools/terraform. Run it with that Python.
 
     terraform.py fmt         whether every file is formatted as `terraform fmt` would
     terraform.py validate    whether the module and its examples fit AWS's provider, which is downloaded for that
@@ -16,7 +16,8 @@ MODULE = ROOT / "terraform"
 
 
 def folders():
-    return sorted({file.parent.relative_to(MODULE) for file in MODULE.rglob("*.tf")})
+    files = (file.relative_to(MODULE) for file in MODULE.rglob("*.tf"))
+    return sorted({file.parent for file in files if ".terraform" not in file.parts})
 
 
 def fmt():
@@ -26,23 +27,37 @@ def fmt():
         sys.exit("Run `terraform fmt -recursive terraform`, or make the changes above.")
 
 
+def write_bundle(folder):
+    """Writes what the examples must find in a release: the templates, and zip files whose contents don't matter here."""
+    folder.mkdir()
+    shutil.copy(ROOT / "bedrock-role.yaml", folder)
+    (folder / "cloudformation.json").write_text('{"Parameters": {}}')
+    for arch in ("x86_64", "arm64"):
+        (folder / f"bedrock-braintrust-rotator-{arch}.zip").touch()
+
+
 def validate():
     with tempfile.TemporaryDirectory() as temporary:
         # A copy, because init writes into the folder.
         copy = Path(shutil.copytree(MODULE, Path(temporary) / "terraform"))
+        for example in (copy / "examples").iterdir():
+            write_bundle(example / "dist")
         for folder in folders():
-            terraform = TerraformCommand(str(copy / folder))
-            initialized = terraform.init(backend=False)
-            if initialized.retcode:
-                sys.exit(f"terraform init failed in terraform/{folder}:\n{initialized.value}\n{initialized.error}")
-            found = terraform.validate().value["diagnostics"]
-            for one in found:
-                where = one.get("range", {})
-                print(f"terraform/{folder}/{where.get('filename')}:{where.get('start', {}).get('line')}: {one['summary']}")
-                print(f"    {one.get('detail', '')}")
-            if found:
-                sys.exit(1)
-            print(f"terraform/{folder}: valid")
+            validate_folder(Path("terraform") / folder, TerraformCommand(str(copy / folder)))
+
+
+def validate_folder(name, terraform):
+    initialized = terraform.init(backend=False)
+    if initialized.retcode:
+        sys.exit(f"terraform init failed in {name}:\n{initialized.value}\n{initialized.error}")
+    found = terraform.validate().value["diagnostics"]
+    for one in found:
+        where = one.get("range") or {}
+        print(f"{name / where.get('filename', '')}:{where.get('start', {}).get('line', 0)}: {one['summary']}")
+        print(f"    {one.get('detail', '')}")
+    if found:
+        sys.exit(1)
+    print(f"{name}: valid")
 
 
 def main():

@@ -1,22 +1,29 @@
 """Compiles the function and installs the local AWS side by side, and then tries it with run.py.
 
-    try_it.py KIND TRIGGER
+    try_it.py KIND TRIGGER PROJECT
 
 The function is the debug build, because a release build takes minutes longer. Only this machine's own Python and cargo
 are needed.
 """
 
-import os
-import sys
+import signals
 
-import environment
-import install_python
-import local_stack
-from environment import ROOT
-from step import Step, exit_on_signals, run_side_by_side
+if __name__ == "__main__":
+    signals.exit_on_signals(signals.say_stopped)
+
+import os  # noqa: E402
+import sys  # noqa: E402
+
+import environment  # noqa: E402
+import install_python  # noqa: E402
+import local_stack  # noqa: E402
+from environment import ROOT  # noqa: E402
+from step import Step, run_side_by_side  # noqa: E402
 
 BOOTSTRAP = ROOT / "target/debug/bootstrap"
-COMPILE = ["cargo", "build", "--locked", "--bin", "bootstrap"]
+# What the development dependencies turn on, so that `cargo test` can reuse what this compiles.
+FEATURES = ["--features", "serde_json/alloc,tokio/test-util"]
+COMPILE = ["cargo", "build", "--locked", "--bin", "bootstrap", *FEATURES]
 INSTALL = [sys.executable, ROOT / "tools/install_python.py", "ministack"]
 
 
@@ -26,20 +33,21 @@ def prepare():
     if not install_python.is_installed("ministack"):
         installing.append(Step("install the local AWS", INSTALL))
     if not BOOTSTRAP.exists():
-        print("The first run compiles the function, which takes one to three minutes. The next takes seconds.", flush=True)
+        print("The first run takes two to three minutes on two cores. The next takes seconds.", flush=True)
     if run_side_by_side(compiling, installing):
         sys.exit(1)
 
 
 def main():
     environment.prepare()
-    exit_on_signals()
     start = local_stack.Start()
     prepare()
     start.end()
     os.environ["BOOTSTRAP"] = str(BOOTSTRAP)
     python = ROOT / ".tools/ministack/bin/python"
+    signals.hold()
     os.execv(python, [python, ROOT / "tools/run.py", *sys.argv[1:]])
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -78,16 +78,18 @@ fn explain(error: Error, role: &AssumeRole) -> Error {
     let arn = &role.role_arn;
     let external_id = match role.external_id {
         Some(_) => "requires the configured external ID (the parameter ExternalId, or the target's external_id)",
-        None => "requires no external ID, because none is configured (the parameter ExternalId does that)",
+        None => "requires no external ID, because none is configured (the parameter ExternalId, or external_id)",
     };
     let source_identity = role.source_identity.as_ref().map(|_| "sts:SetSourceIdentity");
     let session_tags = (!role.session_tags.is_empty()).then_some("sts:TagSession");
     let actions: Vec<_> = [Some("sts:AssumeRole"), source_identity, session_tags].into_iter().flatten().collect();
     let actions = actions.join(" and ");
+    let name = arn.as_str().rsplit('/').next().unwrap_or_default();
     let trust = format!(
         "Check that the role {arn} exists, that its trust policy allows {actions} to the function's role (the stack's \
          output ExecutionRoleArn) and {external_id}, and that the policy of the function's role allows {actions} on it \
-         (the parameter BedrockRoleArn, or RoleArns with Targets)"
+         (the parameter BedrockRoleArn, or RoleArns with Targets). To see the trust policy, with credentials of the \
+         role's account: `aws iam get-role --role-name {name} --query Role.AssumeRolePolicyDocument`"
     );
     error.with_remedy_for(ErrorClass::Permission, trust)
 }
@@ -95,6 +97,20 @@ fn explain(error: Error, role: &AssumeRole) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Source;
+    use crate::config::for_test::role_based;
+
+    #[test]
+    fn a_denied_call_is_explained_for_this_role() {
+        let Source::RoleBased(source) = role_based("prod").source else { unreachable!() };
+        let denied = Error::new(ErrorClass::Permission, Service::Sts, "AssumeRole", "answered AccessDenied", "");
+        let remedy = explain(denied, &source.role).remedy;
+        assert!(remedy.contains("the role arn:aws:iam::123456789012:role/bedrock exists"), "{remedy}");
+        assert!(
+            remedy.contains("requires no external ID") && remedy.contains("get-role --role-name bedrock "),
+            "{remedy}"
+        );
+    }
 
     #[test]
     fn the_functions_role_is_read_from_the_arn_of_its_session() {

@@ -1,8 +1,8 @@
-//! Tells from an `ai_secret` whether it holds certain credentials. The secret itself can't be read back.
+//! Tells from a provider whether it holds certain credentials. The secret itself can't be read back.
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::ai_secret::{AiSecret, AuthType, Metadata};
+use super::ai_provider::{AiProvider, AuthType, Metadata};
 use super::layout::Layout;
 use crate::config::Region;
 use crate::credentials::{Authentication, Credentials, Kind};
@@ -10,7 +10,7 @@ use crate::credentials::{Authentication, Credentials, Kind};
 /// Clocks differ: a change this long before the credentials were created still counts as theirs.
 const LEEWAY: SignedDuration = SignedDuration::from_mins(5);
 
-/// Why an `ai_secret` doesn't show the credentials that were sent.
+/// Why a provider doesn't show the credentials that were sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotArrived {
     /// Completes the sentence "Braintrust accepted the PATCH, but …".
@@ -20,20 +20,20 @@ pub struct NotArrived {
 }
 
 /// Checks that `after` holds what was sent: the access key ID of each layout (for an API key, the `auth_type`) reads
-/// back, and the secret has changed, if the data plane says when. `before` is the `ai_secret` before the PATCH; without
+/// back, and the secret has changed, if the data plane says when. `before` is the provider before the PATCH; without
 /// it, the change must not be older than the credentials.
 pub fn arrived(
     layout: Layout,
     credentials: &Credentials,
-    before: Option<&AiSecret>,
-    after: &AiSecret,
+    before: Option<&AiProvider>,
+    after: &AiProvider,
 ) -> Result<(), NotArrived> {
     let not_arrived = |problem| {
         let is_mixture = before.is_some_and(|before| is_mixture(layout, credentials, before, after));
         Err(NotArrived { problem, is_mixture })
     };
     if before.is_some_and(|before| before.id != after.id) {
-        return Err(NotArrived { problem: "the response shows another ai_secret", is_mixture: false });
+        return Err(NotArrived { problem: "the response shows another provider", is_mixture: false });
     }
     if !reads_back(layout, credentials, after) {
         return not_arrived("what reads back is not what was sent");
@@ -54,8 +54,8 @@ pub fn arrived(
 pub fn arrived_unconfirmed(
     layout: Layout,
     credentials: &Credentials,
-    before: &AiSecret,
-    after: &AiSecret,
+    before: &AiProvider,
+    after: &AiProvider,
 ) -> Result<(), NotArrived> {
     let is_same_time = before.secret_updated_at == after.secret_updated_at;
     if credentials.kind().is_api_key() && is_same_time && reads_back(layout, credentials, before) {
@@ -66,7 +66,7 @@ pub fn arrived_unconfirmed(
 
 /// Whether credentials have arrived only in part: their metadata is there, or the secret has changed and the metadata
 /// hasn't. Metadata that is neither the old nor the new is another writer's.
-fn is_mixture(layout: Layout, credentials: &Credentials, before: &AiSecret, after: &AiSecret) -> bool {
+fn is_mixture(layout: Layout, credentials: &Credentials, before: &AiProvider, after: &AiProvider) -> bool {
     let (was, is) = (&before.metadata, &after.metadata);
     let (has_new_metadata, has_old_metadata) = match credentials.authentication() {
         Authentication::ApiKey(_) => {
@@ -80,8 +80,8 @@ fn is_mixture(layout: Layout, credentials: &Credentials, before: &AiSecret, afte
     has_new_metadata || (secret_has_moved && has_old_metadata)
 }
 
-fn reads_back(layout: Layout, credentials: &Credentials, ai_secret: &AiSecret) -> bool {
-    let metadata = &ai_secret.metadata;
+fn reads_back(layout: Layout, credentials: &Credentials, provider: &AiProvider) -> bool {
+    let metadata = &provider.metadata;
     match credentials.authentication() {
         Authentication::ApiKey(_) => metadata.holds_api_key(),
         Authentication::AccessKey { access_key_id, session_token, .. } => {
@@ -91,7 +91,7 @@ fn reads_back(layout: Layout, credentials: &Credentials, ai_secret: &AiSecret) -
     }
 }
 
-fn has_changed(layout: Layout, credentials: &Credentials, before: Option<&AiSecret>, after: &AiSecret) -> bool {
+fn has_changed(layout: Layout, credentials: &Credentials, before: Option<&AiProvider>, after: &AiProvider) -> bool {
     // An API key does not read back, so its time must be exact after a PATCH.
     let is_exact = before.is_some() && credentials.kind().is_api_key();
     let leeway = if is_exact { SignedDuration::ZERO } else { LEEWAY };
@@ -113,24 +113,24 @@ pub fn has_arrived_again(
     layout: Layout,
     credentials: &Credentials,
     written_at: Timestamp,
-    before: &AiSecret,
-    after: &AiSecret,
+    before: &AiProvider,
+    after: &AiProvider,
 ) -> bool {
     let (was, is) = (changed_at(before), changed_at(after));
     let is_ours = was == is && was.is_some_and(|was| was.duration_since(written_at) <= LEEWAY);
     is_ours && arrived(layout, credentials, None, after).is_ok()
 }
 
-/// Why an `ai_secret` doesn't hold the current credentials, as far as it shows. This function wrote them no later than
-/// `written_at`. The reason follows "the ai_secret … did not hold the current credentials:".
+/// Why a provider doesn't hold the current credentials, as far as it shows. This function wrote them no later than
+/// `written_at`. The reason follows "the provider … did not hold the current credentials:".
 pub fn differs(
     layout: Layout,
     current: &Credentials,
     region: &Region,
     written_at: Option<Timestamp>,
-    ai_secret: &AiSecret,
+    provider: &AiProvider,
 ) -> Option<&'static str> {
-    let metadata = &ai_secret.metadata;
+    let metadata = &provider.metadata;
     if metadata.holds_api_key() != current.kind().is_api_key() || !metadata.auth_type_is_known() {
         return Some("its auth_type was that of other credentials");
     }
@@ -149,30 +149,30 @@ pub fn differs(
         return Some("its region was not the target's");
     }
     // The documented layout does not change the encrypted value.
-    let changed = changed_at(ai_secret).filter(|_| layout.has_gateway_fields());
+    let changed = changed_at(provider).filter(|_| layout.has_gateway_fields());
     // Not `written_at + LEEWAY`, which may overflow.
     let is_later = changed.zip(written_at).is_some_and(|(changed, written)| changed.duration_since(written) > LEEWAY);
     is_later.then_some("its secret was changed after this function had written it")
 }
 
 /// Whether another run has written newer credentials than those that this run created at `created_at`. `first` is the
-/// `ai_secret` as this run read it at that time, and `latest` is its present state.
+/// provider as this run read it at that time, and `latest` is its present state.
 ///
 /// A change between the two readings is another run's, whatever the clocks show. For a change before the first reading,
 /// only the clocks can decide, and they may differ: the change must be clearly later than the credentials, and not in
 /// the future.
-pub fn is_superseded(created_at: Timestamp, first: &AiSecret, latest: &AiSecret, now: Timestamp) -> bool {
+pub fn is_superseded(created_at: Timestamp, first: &AiProvider, latest: &AiProvider, now: Timestamp) -> bool {
     let Some(changed) = changed_at(latest) else { return false };
     let is_later = changed.duration_since(created_at) > LEEWAY && changed.duration_since(now) <= LEEWAY;
     is_later || changed_at(first).is_some_and(|first| changed > first)
 }
 
 /// When the secret itself last changed, if the data plane says so.
-pub fn changed_at(ai_secret: &AiSecret) -> Option<Timestamp> {
-    ai_secret.secret_updated_at.as_ref()?.parse().ok()
+pub fn changed_at(provider: &AiProvider) -> Option<Timestamp> {
+    provider.secret_updated_at.as_ref()?.parse().ok()
 }
 
-/// The access key ID that an `ai_secret` shows. Beside an API key, an ID is stale and does not count.
+/// The access key ID that a provider shows. Beside an API key, an ID is stale and does not count.
 pub fn access_key_id(layout: Layout, metadata: &Metadata) -> Option<&str> {
     metadata.ids_in(layout).find_map(|id| id).filter(|_| !metadata.holds_api_key())
 }
@@ -202,7 +202,7 @@ impl Metadata {
     }
 }
 
-/// Whether an `ai_secret` holds certain credentials.
+/// Whether a provider holds certain credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Presence {
     /// It holds others, or none.
@@ -213,11 +213,17 @@ pub enum Presence {
     Present,
 }
 
-/// Whether an `ai_secret` holds the credentials `id` of a kind. An API key that was created after the secret last
+/// Whether a provider holds the credentials `id` of a kind. An API key that was created after the secret last
 /// changed is not in it.
-pub fn presence(layout: Layout, kind: Kind, id: &str, created_at: Option<Timestamp>, ai_secret: &AiSecret) -> Presence {
-    let metadata = &ai_secret.metadata;
-    let times = changed_at(ai_secret).zip(created_at);
+pub fn presence(
+    layout: Layout,
+    kind: Kind,
+    id: &str,
+    created_at: Option<Timestamp>,
+    provider: &AiProvider,
+) -> Presence {
+    let metadata = &provider.metadata;
+    let times = changed_at(provider).zip(created_at);
     let is_newer = times.is_some_and(|(changed, created)| created.duration_since(changed) > LEEWAY);
     match kind.is_api_key() {
         true if metadata.holds_api_key() && !is_newer => Presence::Unknown,
@@ -240,8 +246,8 @@ mod tests {
     const EARLY: Option<&str> = Some("2026-01-01T00:00:00Z");
     const LATE: Option<&str> = Some("2026-01-01T00:00:00.001Z");
 
-    fn at(metadata: Value, time: Option<&str>) -> AiSecret {
-        AiSecret::for_test(metadata, time)
+    fn at(metadata: Value, time: Option<&str>) -> AiProvider {
+        AiProvider::for_test(metadata, time)
     }
 
     fn created_early(secret: Secret) -> Credentials {
@@ -278,7 +284,7 @@ mod tests {
             (at(old(), None), at(new(), None), true),
             (at(old(), EARLY), at(new(), EARLY), false),
             (at(old(), EARLY), at(new(), None), false),
-            (at(old(), EARLY), AiSecret { id: Uuid::max(), ..at(new(), LATE) }, false),
+            (at(old(), EARLY), AiProvider { id: Uuid::max(), ..at(new(), LATE) }, false),
             (at(old(), LATE), at(new(), EARLY), false),
             (at(old(), EARLY), at(old(), LATE), false),
             (at(old(), EARLY), at(json!({"aws_access_key_id": "ASIANEW"}), LATE), false),
@@ -364,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_ai_secret_before_the_time_alone_decides_about_an_api_key() {
+    fn without_the_provider_before_the_time_alone_decides_about_an_api_key() {
         for (after, has_arrived) in [
             (at(of_type("api_key"), EARLY), true),
             (at(of_type("api_key"), Some("2025-12-31T23:55:00Z")), true),
@@ -417,7 +423,7 @@ mod tests {
     #[test]
     fn an_access_key_is_present_where_its_id_is_shown_and_an_api_key_may_be_where_one_is() {
         let created = |time: &str| Some(time.parse().unwrap());
-        for (kind, created_at, ai_secret, expected) in [
+        for (kind, created_at, provider, expected) in [
             (Kind::AccessKey, None, at(shows("ASIANEW"), EARLY), Presence::Present),
             (Kind::AccessKey, None, at(shows("ASIAOLD"), EARLY), Presence::Absent),
             (Kind::AccessKey, None, at(of_type("api_key"), EARLY), Presence::Absent),
@@ -427,8 +433,8 @@ mod tests {
             (Kind::LongTermApiKey, created("2026-01-01T00:05:01Z"), at(of_type("api_key"), EARLY), Presence::Absent),
             (Kind::LongTermApiKey, created("2026-01-01T00:05:01Z"), at(of_type("api_key"), None), Presence::Unknown),
         ] {
-            let found = presence(Layout::Gateway, kind, "ASIANEW", created_at, &ai_secret);
-            assert_eq!(found, expected, "{kind:?} {created_at:?} {ai_secret:?}");
+            let found = presence(Layout::Gateway, kind, "ASIANEW", created_at, &provider);
+            assert_eq!(found, expected, "{kind:?} {created_at:?} {provider:?}");
         }
     }
 
@@ -476,15 +482,15 @@ mod tests {
             (api_key(), pair(json!({"auth_type": "iam_credentials"})), WRITTEN, auth_type),
             (api_key(), key(json!({"region": "eu-west-1"})), WRITTEN, region),
         ] {
-            let ai_secret = at(metadata, Some(time));
+            let provider = at(metadata, Some(time));
             let written_at = Some(WRITTEN.parse().unwrap());
-            let found = differs(Layout::Gateway, &credentials, &us_east_1(), written_at, &ai_secret);
+            let found = differs(Layout::Gateway, &credentials, &us_east_1(), written_at, &provider);
             let is_as_expected = match (found, expected) {
                 (None, None) => true,
                 (Some(reason), Some(word)) => reason.contains(word),
                 (None, Some(_)) | (Some(_), None) => false,
             };
-            assert!(is_as_expected, "{found:?}, not {expected:?}: {:?} {ai_secret:?}", credentials.kind());
+            assert!(is_as_expected, "{found:?}, not {expected:?}: {:?} {provider:?}", credentials.kind());
         }
     }
 

@@ -61,6 +61,11 @@ impl Braintrust<'_> {
         self.deadline.retry(Service::Braintrust, request.call, attempt).await
     }
 
+    /// Reads a list that has no pages.
+    pub(super) async fn list_once<T: DeserializeOwned>(&self, request: &Request) -> Result<Vec<T>, Error> {
+        self.send(request).await.map(|Page { objects }| objects)
+    }
+
     /// Reads pages until `enough` wanted objects are found. The answers have no cursor: the last ID of a page leads to
     /// the next one, and an empty page is the end. So is a page that repeats, from a data plane that ignores the cursor
     /// and the limit.
@@ -89,7 +94,7 @@ impl Braintrust<'_> {
         }
         let problem = format!("answered more than {MAX_PAGES} pages");
         let remedy = "Check that the Braintrust URL (the parameter BraintrustApiUrl, or the ai_secret's api_url) is that \
-                      of a data plane, or name the ai_secret by its ID (the parameter AiSecretId)";
+                      of a data plane, or give the ID (the parameter AiSecretId or BraintrustProject) instead of the name";
         Err(Error::new(ErrorClass::Unavailable, Service::Braintrust, request.call, problem, remedy))
     }
 
@@ -152,9 +157,17 @@ fn refused(call: &'static str, status: u16, headers: &HeaderMap) -> Error {
         // A refusal is not retried, whatever it comes from.
         return Error::new(ErrorClass::Unavailable, Service::Braintrust, call, problem, remedy).into_final();
     }
-    // Some data planes answer 400 when they don't know an ID.
-    let is_unknown = status == 404 || (status == 400 && call.starts_with("GET ") && call.ends_with("{id}"));
+    // Some data planes answer 400 when they don't know an ID, such as that of the project whose env_vars are listed.
+    let names_an_id = call.ends_with("{id}") || call.ends_with("/env_var");
+    let is_unknown = status == 404 || (status == 400 && call.starts_with("GET ") && names_an_id);
+    let is_of_a_project = call.contains("/env_var") || call.contains("/project");
     let (class, remedy) = match status {
+        _ if is_unknown && is_of_a_project => (
+            ErrorClass::NotFound,
+            "Check the IDs (the parameters AiSecretId and BraintrustProject, or id and project in the target's \
+             ai_secrets), that the Braintrust URL (BraintrustApiUrl, or api_url) is that of the data plane without a \
+             path, and that the data plane is not too old to have project-level providers",
+        ),
         _ if is_unknown => (
             ErrorClass::NotFound,
             "Check the ID (the parameter AiSecretId, or the ai_secret's id), that the Braintrust URL \
@@ -165,6 +178,11 @@ fn refused(call: &'static str, status: u16, headers: &HeaderMap) -> Error {
             ErrorClass::InvalidCredentials,
             "Braintrust refuses the API key. Put a valid one into its secret, which the function reads again after a \
              refusal",
+        ),
+        403 if is_of_a_project => (
+            ErrorClass::Permission,
+            "The call is denied. Use an API key whose user or service account may read the project and update it. Some \
+             data planes answer 403 for an unknown ID",
         ),
         403 => (
             ErrorClass::Permission,
@@ -224,6 +242,9 @@ mod tests {
             ("PATCH /v1/ai_secret/{id}", 400, ErrorClass::Configuration),
             (CALL, 401, ErrorClass::InvalidCredentials),
             (CALL, 403, ErrorClass::Permission),
+            ("GET /v1/env_var", 400, ErrorClass::NotFound),
+            ("GET /v1/project", 400, ErrorClass::Configuration),
+            ("PATCH /v1/env_var/{id}", 400, ErrorClass::Configuration),
             (CALL, 404, ErrorClass::NotFound),
             (CALL, 302, ErrorClass::Configuration),
             (CALL, 418, ErrorClass::Configuration),
@@ -235,6 +256,21 @@ mod tests {
             let error = get_once(&server, call).await.unwrap_err();
             assert_eq!((error.class, error.problem.as_str()), (class, format!("answered {status}").as_str()), "{call}");
             assert!(!format!("{error:?}").contains("hidden"), "{error:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_denial_says_whose_right_is_missing() {
+        for (call, needed) in [
+            (CALL, "admin of the ai_secret's organization"),
+            ("PATCH /v1/ai_secret/{id}", "admin of the ai_secret's organization"),
+            ("GET /v1/project", "may read the project"),
+            ("GET /v1/env_var", "may read the project"),
+            ("PATCH /v1/env_var/{id}", "may read the project and update it"),
+        ] {
+            let error = get_once(&TestServer::start(|_| Answer::status(403)), call).await.unwrap_err();
+            assert_eq!((error.class, error.call), (ErrorClass::Permission, call));
+            assert!(error.remedy.contains(needed), "{error}");
         }
     }
 

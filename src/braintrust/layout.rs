@@ -1,4 +1,4 @@
-//! Decides where Bedrock credentials go inside an `ai_secret`, and puts them there with one PATCH.
+//! Decides where Bedrock credentials go inside a provider, and puts them there with one PATCH.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -8,16 +8,14 @@ use secrecy::ExposeSecret;
 use secrecy::zeroize::Zeroizing;
 use serde::Serialize;
 
-use super::ai_secret::{API_KEY, AiSecret, AuthType, IAM_CREDENTIALS, Metadata};
+use super::ai_provider::{AI_PROVIDER, API_KEY, AiProvider, AuthType, IAM_CREDENTIALS, Metadata, Place};
 use super::client::{Braintrust, Request};
 use crate::aws::bedrock::Proven;
 use crate::config::{LayoutChoice, Region};
 use crate::credentials::{Authentication, Kind};
 use crate::error::{Error, ErrorClass, Service, shortened};
 
-pub const PATCH: &str = "PATCH /v1/ai_secret/{id}";
-
-/// The two known ways to store AWS credentials in an `ai_secret`.
+/// The two known ways to store AWS credentials in a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Layout {
@@ -46,53 +44,59 @@ impl Layout {
 }
 
 /// # Errors
-/// `conflict` if the `ai_secret` must not be written: it has another type, or an `auth_type` that is `assume_role` or
+/// `conflict` if the provider must not be written: it has another type, or an `auth_type` that is `assume_role` or
 /// unknown, or the documented layout is configured although gateways would go on using the credentials in the other
 /// one.
-pub fn choose(choice: LayoutChoice, kind: Kind, ai_secret: &AiSecret) -> Result<Layout, Error> {
-    refuse_others(ai_secret)?;
+pub fn choose(choice: LayoutChoice, kind: Kind, provider: &AiProvider) -> Result<Layout, Error> {
+    refuse_others(provider)?;
     match choice {
         _ if kind.is_api_key() => Ok(Layout::Gateway),
-        LayoutChoice::Auto if needs_both(&ai_secret.metadata) => Ok(Layout::Both),
+        LayoutChoice::Auto if needs_both(&provider.metadata) => Ok(Layout::Both),
         LayoutChoice::Gateway | LayoutChoice::Auto => Ok(Layout::Gateway),
-        LayoutChoice::Documented if has_gateway_credentials(&ai_secret.metadata) => Err(untouched(
-            ai_secret,
+        LayoutChoice::Documented if has_gateway_credentials(&provider.metadata) => Err(untouched(
+            provider,
             "holds credentials in the gateway layout, which gateways would go on using".to_owned(),
-            "Remove \"layout\": \"documented\" from the target, or name an ai_secret without those credentials",
+            "Remove \"layout\": \"documented\" from the target, or name a provider without those credentials",
         )),
         LayoutChoice::Documented => Ok(Layout::Documented),
     }
 }
 
-const NAME_ANOTHER: &str = "Name an ai_secret of type bedrock (the parameter AiSecretName or AiSecretId, or the target's \
+const NAME_ANOTHER: &str = "Name a provider of type bedrock (the parameter AiSecretName or AiSecretId, or the target's \
                             ai_secrets)";
 
-fn refuse_others(ai_secret: &AiSecret) -> Result<(), Error> {
-    if !ai_secret.is_bedrock() {
-        let (name, found) = (&ai_secret.name, ai_secret.provider.as_deref().unwrap_or("none"));
-        let problem = format!("({:?}) has type {:?}, not \"bedrock\"", shortened(name), shortened(found));
-        return Err(untouched(ai_secret, problem, NAME_ANOTHER));
+fn refuse_others(provider: &AiProvider) -> Result<(), Error> {
+    let name = shortened(&provider.name);
+    if !provider.is_ai_provider() {
+        let found = provider.category.as_deref().unwrap_or("none");
+        let problem = format!("({name:?}) has secret_category {:?}, not {AI_PROVIDER:?}", shortened(found));
+        return Err(untouched(provider, problem, NAME_ANOTHER));
     }
-    match &ai_secret.metadata.auth_type {
+    if !provider.is_bedrock() {
+        let found = provider.type_name.as_deref().unwrap_or("none");
+        let problem = format!("({name:?}) has type {:?}, not \"bedrock\"", shortened(found));
+        return Err(untouched(provider, problem, NAME_ANOTHER));
+    }
+    match &provider.metadata.auth_type {
         AuthType::Absent | AuthType::Empty | AuthType::IamCredentials | AuthType::ApiKey => Ok(()),
         AuthType::AssumeRole => Err(untouched(
-            ai_secret,
+            provider,
             "has auth_type \"assume_role\"".to_owned(),
-            "Braintrust assumes the role itself, so this ai_secret needs no rotation: remove it from the targets, or \
+            "Braintrust assumes the role itself, so this provider needs no rotation: remove it from the targets, or \
              create another one for this function",
         )),
         AuthType::Other(other) => Err(untouched(
-            ai_secret,
+            provider,
             format!("has auth_type {:?}", shortened(other)),
-            "This function knows \"iam_credentials\" and \"api_key\": name another ai_secret, or change this one in \
+            "This function knows \"iam_credentials\" and \"api_key\": name another provider, or change this one in \
              Braintrust",
         )),
     }
 }
 
-fn untouched(ai_secret: &AiSecret, problem: String, remedy: &str) -> Error {
-    let problem = format!("the ai_secret {} {problem}; it was not touched", ai_secret.id);
-    Error::new(ErrorClass::Conflict, Service::Braintrust, PATCH, problem, remedy)
+fn untouched(provider: &AiProvider, problem: String, remedy: &str) -> Error {
+    let problem = format!("the {provider} {problem}; it was not touched");
+    Error::new(ErrorClass::Conflict, Service::Braintrust, provider.place.patch(), problem, remedy)
 }
 
 fn has_gateway_credentials(metadata: &Metadata) -> bool {
@@ -116,44 +120,43 @@ fn documented_fields(metadata: &Metadata) -> Vec<&'static str> {
     fields.into_iter().filter_map(|(name, is_there)| is_there.then_some(name)).collect()
 }
 
-/// What the operator should know about an `ai_secret` that is written in this layout.
-pub fn warning(layout: Layout, ai_secret: &AiSecret) -> Option<String> {
-    const IRREMOVABLE: &str = "A PATCH can't remove these fields, everybody who may list ai_secrets can read them, and \
-                               some versions of Braintrust's proxy refuse an ai_secret that has them";
-    let (id, metadata) = (ai_secret.id, &ai_secret.metadata);
-    let fields = documented_fields(metadata).join(", ");
+/// What the operator should know about a provider that is written in this layout.
+pub fn warning(layout: Layout, provider: &AiProvider) -> Option<String> {
+    const IRREMOVABLE: &str = "A PATCH can't remove these fields, everybody who may list providers can read them, and \
+                               some versions of Braintrust's proxy refuse a provider that has them";
+    let fields = documented_fields(&provider.metadata).join(", ");
     match layout {
         Layout::Gateway if fields.is_empty() => None,
         Layout::Gateway => Some(format!(
-            "the ai_secret {id} still has the fields {fields} in its metadata, which are not rotated. {IRREMOVABLE}. \
-             Retire those credentials, and replace the ai_secret with a new one"
+            "the {provider} still has the fields {fields} in its metadata, which are not rotated. {IRREMOVABLE}. \
+             Retire those credentials, and replace the provider with a new one"
         )),
         Layout::Both => Some(format!(
-            "the ai_secret {id} has the fields {fields} in its metadata, so both layouts are written. {IRREMOVABLE}. \
-             Replace the ai_secret with one that is created in Braintrust's UI"
+            "the {provider} has the fields {fields} in its metadata, so both layouts are written. {IRREMOVABLE}. \
+             Replace the provider with one that is created in Braintrust's UI"
         )),
         Layout::Documented => Some(format!(
-            "the ai_secret {id} is written in the documented layout, which no known gateway reads, and in which \
-             everybody who may list ai_secrets can read the secret access key. Remove \"layout\" from the target, or \
-             name an ai_secret that is created in Braintrust's UI"
+            "the {provider} is written in the documented layout, which no known gateway reads, and in which \
+             everybody who may list providers can read the secret access key. Remove \"layout\" from the target, or \
+             name a provider that is created in Braintrust's UI"
         )),
     }
 }
 
 impl Braintrust<'_> {
-    /// Writes proven credentials over an `ai_secret`, and returns the result. The call may be retried, because sending
+    /// Writes proven credentials over a provider, and returns the result. The call may be retried, because sending
     /// the same body again changes nothing. `check` runs in each attempt, after the wait for the permit, which may be
     /// long. Its argument says whether an earlier attempt may have arrived, because the response to it was lost.
     pub async fn patch(
         &self,
-        before: &AiSecret,
+        before: &AiProvider,
         layout: Layout,
         proven: Proven<'_>,
         region: &Region,
         check: impl AsyncFn(bool) -> Result<(), Error>,
-    ) -> Result<AiSecret, Error> {
-        let body = patch_body(layout, proven, region, &before.metadata)?;
-        let request = Request { body: Some(body), ..self.request(PATCH, Some(before.id)) };
+    ) -> Result<AiProvider, Error> {
+        let (body, call) = (patch_body(layout, proven, region, before)?, before.place.patch());
+        let request = Request { body: Some(body), ..self.request(call, Some(before.id)) };
         let lost = RefCell::new(None);
         let attempt = async || {
             let earlier: Option<Error> = lost.borrow().clone();
@@ -163,7 +166,7 @@ impl Braintrust<'_> {
                 Some(lost) => lost.into_final(),
                 None => error,
             })?;
-            let answer = self.exchange(&request).await;
+            let answer = self.exchange_provider(before.place, &request).await;
             if let Err(error) = &answer
                 && matches!(error.class, ErrorClass::Unavailable | ErrorClass::Timeout)
             {
@@ -171,24 +174,31 @@ impl Braintrust<'_> {
             }
             answer
         };
-        self.deadline.retry(Service::Braintrust, PATCH, || self.with_permit(PATCH, attempt())).await
+        self.deadline.retry(Service::Braintrust, call, || self.with_permit(call, attempt())).await
     }
 }
 
 #[derive(Serialize)]
 struct Body<'a> {
+    /// The PATCH of an `env_var` requires its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    /// The secret part of an `ai_secret`.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<&'a str>,
+    /// The secret part of an `env_var`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'a str>,
     metadata: BTreeMap<&'static str, &'a str>,
 }
 
-/// The body that writes `proven` over an `ai_secret` with the metadata `current`.
+/// The body that writes `proven` over a provider.
 ///
 /// All parts go into one request, because they would not match between two requests. A field that is not needed is left
 /// out, because older gateways refuse the metadata if they don't know a field, `auth_type` included, and because some
 /// sign an empty session token. An existing token has to be emptied, because Braintrust would otherwise keep it.
-pub fn patch_body(layout: Layout, proven: Proven<'_>, region: &Region, current: &Metadata) -> Result<Bytes, Error> {
-    let mut metadata = BTreeMap::new();
+pub fn patch_body(layout: Layout, proven: Proven<'_>, region: &Region, before: &AiProvider) -> Result<Bytes, Error> {
+    let (current, mut metadata) = (&before.metadata, BTreeMap::new());
     // Security: the parts are exposed into the request's body, which is zeroized after the request.
     let secret = match proven.credentials().authentication() {
         Authentication::ApiKey(key) => {
@@ -217,8 +227,12 @@ pub fn patch_body(layout: Layout, proven: Proven<'_>, region: &Region, current: 
     }
     // Room for the longest parts: STS's session tokens have a kilobyte. Growing the buffer would leave a copy behind.
     let mut json = Zeroizing::new(Vec::with_capacity(8 << 10));
-    serde_json::to_writer(&mut *json, &Body { secret, metadata })
-        .map_err(|_| Error::configuration("ai_secret", "it can't be written as JSON", "Report this as a bug"))?;
+    let body = match before.place {
+        Place::Organization => Body { name: None, secret, value: None, metadata },
+        Place::Project => Body { name: Some(&before.name), secret: None, value: secret, metadata },
+    };
+    serde_json::to_writer(&mut *json, &body)
+        .map_err(|_| Error::configuration("ai_secrets", "it can't be written as JSON", "Report this as a bug"))?;
     Ok(Bytes::from_owner(json))
 }
 
@@ -235,8 +249,8 @@ mod tests {
     use crate::credentials::{Credentials, Secret};
     use crate::deadline::Deadline;
 
-    fn ai_secret(metadata: &Value) -> AiSecret {
-        AiSecret::for_test(metadata.clone(), None)
+    fn provider(metadata: &Value) -> AiProvider {
+        AiProvider::for_test(metadata.clone(), None)
     }
 
     /// The known states of an `ai_secret`, and the layout in which `auto` writes an IAM pair over each.
@@ -262,17 +276,17 @@ mod tests {
             // As the first rotation leaves it.
             (json!({"aws_access_key_id": "AKIA", "access_key": "AKIA"}), Layout::Both),
         ] {
-            let chosen = choose(LayoutChoice::Auto, Kind::Temporary, &ai_secret(&metadata)).unwrap();
+            let chosen = choose(LayoutChoice::Auto, Kind::Temporary, &provider(&metadata)).unwrap();
             assert_eq!(chosen, layout, "{metadata}");
         }
     }
 
     #[test]
     fn an_explicit_layout_wins_over_the_metadata() {
-        let documented = ai_secret(&json!({"aws_access_key_id": "AKIA"}));
+        let documented = provider(&json!({"aws_access_key_id": "AKIA"}));
         assert_eq!(choose(LayoutChoice::Gateway, Kind::Temporary, &documented).unwrap(), Layout::Gateway);
         for metadata in [json!({}), json!({"aws_access_key_id": "AKIA", "auth_type": null})] {
-            let chosen = choose(LayoutChoice::Documented, Kind::Temporary, &ai_secret(&metadata)).unwrap();
+            let chosen = choose(LayoutChoice::Documented, Kind::Temporary, &provider(&metadata)).unwrap();
             assert_eq!(chosen, Layout::Documented, "{metadata}");
         }
     }
@@ -284,7 +298,7 @@ mod tests {
             json!({"auth_type": "api_key"}),
             json!({"access_key": "AKIA", "aws_access_key_id": "AKIA"}),
         ] {
-            let error = choose(LayoutChoice::Documented, Kind::Temporary, &ai_secret(&metadata)).unwrap_err();
+            let error = choose(LayoutChoice::Documented, Kind::Temporary, &provider(&metadata)).unwrap_err();
             assert_eq!(error.class, ErrorClass::Conflict, "{metadata}");
             assert!(error.problem.contains("was not touched") && error.remedy.contains("layout"), "{error}");
         }
@@ -292,7 +306,7 @@ mod tests {
 
     #[test]
     fn an_api_key_goes_into_the_gateway_layout() {
-        let documented = ai_secret(&json!({"aws_access_key_id": "AKIA"}));
+        let documented = provider(&json!({"aws_access_key_id": "AKIA"}));
         for kind in [Kind::ShortTermApiKey, Kind::LongTermApiKey] {
             assert_eq!(choose(LayoutChoice::Auto, kind, &documented).unwrap(), Layout::Gateway);
             assert!(warning(Layout::Gateway, &documented).is_some());
@@ -302,16 +316,16 @@ mod tests {
     #[test]
     fn another_type_and_assume_role_are_refused_in_every_layout() {
         for choice in [LayoutChoice::Auto, LayoutChoice::Gateway, LayoutChoice::Documented] {
-            let refused = |ai_secret: &AiSecret| choose(choice, Kind::Temporary, ai_secret).unwrap_err();
-            for provider in [None, Some("openai".to_owned())] {
-                let other = AiSecret { provider, ..ai_secret(&json!({})) };
+            let refused = |provider: &AiProvider| choose(choice, Kind::Temporary, provider).unwrap_err();
+            for type_name in [None, Some("openai".to_owned())] {
+                let other = AiProvider { type_name, ..provider(&json!({})) };
                 assert_eq!(refused(&other).class, ErrorClass::Conflict);
             }
             for auth_type in [json!("web_identity"), json!(5), json!({})] {
-                let error = refused(&ai_secret(&json!({"auth_type": auth_type}))).to_string();
+                let error = refused(&provider(&json!({"auth_type": auth_type}))).to_string();
                 assert!(error.contains("was not touched"), "{auth_type}");
             }
-            let error = refused(&ai_secret(&json!({"auth_type": "assume_role"}))).to_string();
+            let error = refused(&provider(&json!({"auth_type": "assume_role"}))).to_string();
             assert!(error.contains("needs no rotation"), "{error}");
         }
     }
@@ -322,8 +336,12 @@ mod tests {
     }
 
     fn body(layout: Layout, secret: Secret, metadata: &Value) -> Value {
-        let (credentials, current) = (new_credentials(secret), ai_secret(metadata).metadata);
-        let body = patch_body(layout, Proven::assume(&credentials), &region("us-east-1"), &current).unwrap();
+        body_over(layout, secret, &provider(metadata))
+    }
+
+    fn body_over(layout: Layout, secret: Secret, before: &AiProvider) -> Value {
+        let credentials = new_credentials(secret);
+        let body = patch_body(layout, Proven::assume(&credentials), &region("us-east-1"), before).unwrap();
         serde_json::from_slice(&body).unwrap()
     }
 
@@ -424,7 +442,7 @@ mod tests {
 
     #[test]
     fn a_warning_names_what_a_patch_cannot_remove() {
-        let warned = |layout, metadata: Value| warning(layout, &ai_secret(&metadata)).unwrap_or_default();
+        let warned = |layout, metadata: Value| warning(layout, &provider(&metadata)).unwrap_or_default();
         let stale = json!({"access_key": "AKIA", "aws_secret_access_key": "hidden"});
         let gateway = warned(Layout::Gateway, stale.clone());
         assert!(gateway.contains("aws_secret_access_key") && !gateway.contains("hidden"));
@@ -433,13 +451,41 @@ mod tests {
         assert!(warned(Layout::Documented, stale).contains("no known gateway reads"));
     }
 
+    #[test]
+    fn a_projects_provider_gets_the_same_parts_in_an_env_vars_fields() {
+        let before = json!({"region": "us-east-1", "session_token": "stale", "aws_access_key_id": "AKIA"});
+        let of_a_project = AiProvider::of_a_project_for_test(before.clone());
+        for layout in [Layout::Gateway, Layout::Documented, Layout::Both] {
+            for secret in [access_key, temporary] {
+                let mut expected = body(layout, secret(), &before);
+                if let Some(secret) = expected.as_object_mut().unwrap().remove("secret") {
+                    expected["value"] = secret;
+                }
+                expected["name"] = json!("x");
+                assert_eq!(body_over(layout, secret(), &of_a_project), expected, "{layout:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_environment_variable_of_a_project_is_refused() {
+        let provider = AiProvider::of_a_project_for_test(json!({}));
+        assert_eq!(choose(LayoutChoice::Auto, Kind::Temporary, &provider).unwrap(), Layout::Gateway);
+        for category in [None, Some("env_var".to_owned()), Some("sandbox_provider".to_owned())] {
+            let other = AiProvider { category, ..provider.clone() };
+            let error = choose(LayoutChoice::Auto, Kind::Temporary, &other).unwrap_err();
+            assert_eq!((error.class, error.call), (ErrorClass::Conflict, "PATCH /v1/env_var/{id}"));
+            assert!(error.problem.contains("of the project") && error.problem.contains("secret_category"), "{error}");
+        }
+    }
+
     fn stored() -> Answer {
         Answer::json(&json!({"id": Uuid::nil(), "name": "x"}))
     }
 
-    async fn patch(api: Braintrust<'_>, check: impl AsyncFn(bool) -> Result<(), Error>) -> Result<AiSecret, Error> {
+    async fn patch(api: Braintrust<'_>, check: impl AsyncFn(bool) -> Result<(), Error>) -> Result<AiProvider, Error> {
         let credentials = new_credentials(Secret::LongTermApiKey("key".into()));
-        let (before, proven) = (ai_secret(&json!({"region": "us-east-1"})), Proven::assume(&credentials));
+        let (before, proven) = (provider(&json!({"region": "us-east-1"})), Proven::assume(&credentials));
         api.patch(&before, Layout::Gateway, proven, &region("us-east-1"), check).await
     }
 
@@ -463,9 +509,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_projects_provider_is_patched_as_an_env_var() {
+        let server = TestServer::start(|_| {
+            Answer::json(&json!({"id": Uuid::nil(), "name": "x", "object_type": "project",
+            "object_id": Uuid::max()}))
+        });
+        let credentials = new_credentials(Secret::LongTermApiKey("key".into()));
+        let (before, proven) = (AiProvider::of_a_project_for_test(json!({})), Proven::assume(&credentials));
+        let region = region("us-east-1");
+        let after = server.api().patch(&before, Layout::Gateway, proven, &region, async |_| Ok(())).await.unwrap();
+        assert_eq!((after.place, after.owner), (Place::Project, Some(Uuid::max())));
+        assert_eq!(server.received()[0].target, format!("/v1/env_var/{}", Uuid::nil()));
+    }
+
+    #[tokio::test]
     async fn a_patch_is_not_sent_when_the_check_fails() {
         let server = TestServer::start(|_| stored());
-        let check = async |_| Err(Error::new(ErrorClass::Conflict, Service::Braintrust, PATCH, "changed", ""));
+        let check = async |_| Err(Error::new(ErrorClass::Conflict, Service::Braintrust, "GET", "changed", ""));
         let error = patch(server.api(), check).await.unwrap_err();
         assert_eq!((error.class, server.received().len()), (ErrorClass::Conflict, 0));
     }
@@ -480,7 +540,7 @@ mod tests {
                 if may_have_arrived { Err(Error::new(class, Service::Braintrust, "GET", "failed", "")) } else { Ok(()) }
             };
             let error = patch(server.api(), check).await.unwrap_err();
-            assert_eq!((error.class, error.call), (ErrorClass::Unavailable, PATCH), "{class:?}");
+            assert_eq!((error.class, error.call), (ErrorClass::Unavailable, Place::Organization.patch()), "{class:?}");
             assert_eq!((server.received().len(), checks.into_inner()), (1, attempts), "{class:?}");
         }
     }
@@ -511,7 +571,7 @@ mod tests {
         let check = async |_| {
             // From now on no call gets a permit before the deadline.
             server.rate_limit.throttled(tokio::time::Instant::now(), Some(Duration::from_secs(5)));
-            api().get_under_permit(Uuid::nil()).await.map(drop)
+            api().get_under_permit(Place::Organization, Uuid::nil()).await.map(drop)
         };
         patch(api(), check).await.unwrap();
         assert_eq!(methods(&server.received()), ["GET", "PATCH"]);

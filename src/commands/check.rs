@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::aws::bedrock::Proof;
 use crate::aws::iam_keys::{Key, MAX_KEYS};
+use crate::braintrust::ai_provider::Place;
 use crate::config::{RoleBased, Source, Target, UserBased};
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorClass, Service};
@@ -85,7 +86,7 @@ fn check_verdict(run: &TargetRun<'_>, versions: Option<&Versions>, readings: &[R
         State::Ok => return Line::tried(what, None),
         State::NeverRotated => return Line::noted(what, LineResult::Unknown, "there has been no rotation yet"),
         State::Unknown => {
-            let note = "it isn't known when the ai_secret last changed";
+            let note = "it isn't known when the provider last changed";
             return Line::noted(what, LineResult::Unknown, note);
         }
         State::Overdue => ("the rotation is overdue", late),
@@ -100,7 +101,8 @@ fn check_verdict(run: &TargetRun<'_>, versions: Option<&Versions>, readings: &[R
              continues, look for another writer",
         ),
     };
-    let error = Error::new(ErrorClass::VerificationFailed, Service::Braintrust, "GET /v1/ai_secret", problem, remedy);
+    let call = run.target.destinations.first().map_or("", |destination| Place::of(&destination.lookup).list());
+    let error = Error::new(ErrorClass::VerificationFailed, Service::Braintrust, call, problem, remedy);
     Line::tried(what, Some(&error))
 }
 
@@ -207,14 +209,20 @@ fn check_destinations(readings: &[Reading<'_>]) -> Vec<Line> {
     for reading in readings {
         let lookup = &reading.destination.lookup;
         let error = reading.result.as_ref().err();
-        lines.push(Line::tried(format!("find the ai_secret {lookup} and its layout"), error));
+        let named = format!("{} {lookup}", lookup.noun());
+        lines.push(Line::tried(format!("find the {named} and its layout"), error));
         if error.is_some() {
             continue;
         }
         let warnings = destinations::warnings(std::slice::from_ref(reading)).into_iter();
-        lines.extend(warnings.map(|note| Line::noted(format!("the ai_secret {lookup}"), LineResult::Warning, note)));
-        let note = "only an organization admin's API key can do this, and reading doesn't show whose key it is";
-        lines.push(Line::noted(format!("update the ai_secret {lookup}"), LineResult::Unknown, note));
+        lines.extend(warnings.map(|note| Line::noted(format!("the {named}"), LineResult::Warning, note)));
+        let note = match Place::of(lookup) {
+            Place::Organization => {
+                "only an organization admin's API key can do this, and reading doesn't show whose key it is"
+            }
+            Place::Project => "only an API key that may update the project can do this, and reading doesn't show that",
+        };
+        lines.push(Line::noted(format!("update the {named}"), LineResult::Unknown, note));
     }
     lines
 }

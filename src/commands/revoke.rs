@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use crate::aws::bedrock::Ended;
 use crate::aws::staged_value::VersionValue;
-use crate::braintrust::layout::PATCH;
 use crate::config::{RoleBased, Source, UserBased};
 use crate::credentials::Credentials;
-use crate::error::{Error, ErrorClass, Service};
+use crate::error::Error;
 use crate::event::Revoke;
 use crate::report::{Outcome, TargetReport};
 use crate::revocation::RevokedState;
@@ -22,6 +21,7 @@ use crate::rotation::revocation::Phase;
 use crate::rotation::snapshot::{Snapshot, Version};
 use crate::rotation::staged_run::StagedRun;
 use crate::rotation::target_run::TargetRun;
+use crate::rotation::writing;
 
 /// `aws:TokenIssueTime` has whole seconds, so sessions that are to be told apart are issued this far apart.
 const BETWEEN_SESSIONS: Duration = Duration::from_millis(1_100);
@@ -51,7 +51,7 @@ pub async fn run(run: TargetRun<'_>, command: &Revoke) -> TargetReport {
 /// just before the successor stands for them: what ends it ends all earlier ones.
 async fn revoke_in_memory(run: &TargetRun<'_>, source: &RoleBased, command: &Revoke) -> Result<Outcome, Error> {
     let readings = run.read_destinations().await;
-    let shown = readings.iter().filter_map(|reading| reading.writable()?.ai_secret.metadata.access_key.clone());
+    let shown = readings.iter().filter_map(|reading| reading.writable()?.provider.metadata.access_key.clone());
     run.progress.revocation(|revocation| shown.for_each(|id| revocation.list(&id)));
     if command.dry_run {
         run.report_readings(&readings)?;
@@ -85,13 +85,13 @@ async fn revoke_in_memory(run: &TargetRun<'_>, source: &RoleBased, command: &Rev
     }
     let problem = "other runs kept writing older credentials, which the policy has ended";
     let remedy = "The next scheduled run writes new ones";
-    Err(Error::new(ErrorClass::Conflict, Service::Braintrust, PATCH, problem, remedy))
+    Err(Error::rotation_conflict(problem, remedy))
 }
 
 /// Whether all destinations show the credentials.
 async fn shows(run: &TargetRun<'_>, credentials: &Credentials) -> bool {
     let readings = run.read_destinations().await;
-    destinations::all_succeeded(&destinations::verify_all(&readings, credentials)).is_ok()
+    destinations::all_succeeded(&writing::verify_all(&readings, credentials)).is_ok()
 }
 
 async fn revoke_staged(staged: &StagedRun<'_>, command: &Revoke) -> Result<Outcome, Error> {

@@ -11,11 +11,11 @@ use crate::aws::secrets_manager::{Label, Stages, TimedLabel};
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorClass};
 use crate::report::{Outcome, TargetReport};
-use crate::rotation::destinations::Fallback;
 use crate::rotation::policy;
 use crate::rotation::snapshot::Snapshot;
 use crate::rotation::staged_run::{OTHER_RUN, StagedRun};
 use crate::rotation::target_run::TargetRun;
+use crate::rotation::writing::Fallback;
 
 const ROTATE_INSTEAD: &str = "Rotate instead, with force (the stack's output ForceCommand, or FORCE=true with make \
                               rotate). If both keys are in use, that works after the overlap";
@@ -215,7 +215,7 @@ fn titled(error: Error) -> Error {
 }
 
 fn rotation_under_way(staged: &StagedRun<'_>, snapshot: &Snapshot) -> Error {
-    let pending = snapshot.versions.pending.as_ref().map_or("<version>", |version| &version.id);
+    let pending = snapshot.versions.pending.as_ref().map_or("<version>", |version| in_a_command(&version.id));
     let remedy = format!(
         "If the rotation fails, it restores the current credentials itself. To abandon it, remove its stage: `aws \
          secretsmanager update-secret-version-stage --secret-id {} --version-stage AWSPENDING \
@@ -223,6 +223,11 @@ fn rotation_under_way(staged: &StagedRun<'_>, snapshot: &Snapshot) -> Error {
         staged.secret.id.as_str()
     );
     staged.conflict("a rotation isn't finished", &remedy)
+}
+
+/// Security: whoever may write the secret chooses a version's ID, which can be any text of 32 to 64 characters.
+fn in_a_command(version: &str) -> &str {
+    if version.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)) { version } else { "<version>" }
 }
 
 /// The version and credentials to go back to.
@@ -251,8 +256,9 @@ impl<'s> Previous<'s> {
             let remedy = format!(
                 "Rotate instead, with force, after the overlap. If you do want them back, remove the label ROLLED_BACK \
                  from that version, and roll back again: `aws secretsmanager update-secret-version-stage --secret-id {} \
-                 --version-stage ROLLED_BACK --remove-from-version-id {version}`",
-                staged.secret.id.as_str()
+                 --version-stage ROLLED_BACK --remove-from-version-id {}`",
+                staged.secret.id.as_str(),
+                in_a_command(version)
             );
             return refuse("the previous credentials are those that an earlier rollback replaced".to_owned(), &remedy);
         }

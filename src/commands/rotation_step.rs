@@ -8,12 +8,12 @@ use crate::error::Error;
 use crate::event::{RotationStep, Step};
 use crate::report::{Outcome, TargetReport};
 use crate::rotation::contract::{self, StepState};
-use crate::rotation::destinations::Fallback;
 use crate::rotation::policy;
 use crate::rotation::snapshot::Snapshot;
 use crate::rotation::staged_run::{OTHER_RUN, StagedRun};
 use crate::rotation::steps::Created;
 use crate::rotation::target_run::TargetRun;
+use crate::rotation::writing::Fallback;
 
 /// `secret_id` is the configured one, not the event's: what a step acts on comes from the configuration.
 pub async fn run(run: TargetRun<'_>, secret_id: &SecretId, command: &RotationStep) -> TargetReport {

@@ -50,6 +50,9 @@ pub struct TargetStatus {
 struct DestinationStatus {
     /// As configured: the ID or the name.
     ai_secret: String,
+    /// As configured, for a project's own provider.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    project: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -78,8 +81,9 @@ pub async fn run(run: TargetRun<'_>) -> TargetStatus {
 }
 
 fn destination_status(target: &Target, reading: &Reading<'_>, versions: Option<&Versions>) -> DestinationStatus {
-    let status =
-        DestinationStatus { ai_secret: reading.destination.lookup.to_string(), ..DestinationStatus::default() };
+    let lookup = &reading.destination.lookup;
+    let (ai_secret, project) = (lookup.to_string(), lookup.project().map(ToString::to_string));
+    let status = DestinationStatus { ai_secret, project, ..DestinationStatus::default() };
     let found = match &reading.result {
         Ok(found) => found,
         Err(error) => return DestinationStatus { error: Some(error.clone()), ..status },
@@ -87,10 +91,10 @@ fn destination_status(target: &Target, reading: &Reading<'_>, versions: Option<&
     // Without its staged secret's versions, a target must not be judged like a target that has no staged secret.
     let is_known = versions.is_some() || target.secret_id().is_none();
     DestinationStatus {
-        id: Some(found.ai_secret.id),
+        id: Some(found.provider.id),
         layout: Some(found.layout),
-        access_key_id: arrival::access_key_id(found.layout, &found.ai_secret.metadata).map(str::to_owned),
-        updated_at: arrival::changed_at(&found.ai_secret),
+        access_key_id: arrival::access_key_id(found.layout, &found.provider.metadata).map(str::to_owned),
+        updated_at: arrival::changed_at(&found.provider),
         holds_current: if is_known { verdict::holds_current(target, versions, found) } else { None },
         ..status
     }

@@ -97,6 +97,13 @@ pub fn accepted() -> Vec<Value> {
         destination(json!({"name": "x", "api_url": "http://127.0.0.1:8000", "api_key_secret_id": "other"})),
         destination(json!({"name": "x", "api_url": "http://[::1]:8000"})),
         destination(json!({"name": "x", "api_url": "http://localhost"})),
+        destination(json!({"name": "x", "project": "support-bot"})),
+        destination(json!({"name": "x", "project": "support-bot", "org_name": "y"})),
+        destination(json!({"id": AI_SECRET_ID, "project": "support-bot", "org_name": "y", "layout": "gateway"})),
+        destination(json!({"name": "x", "project": AI_SECRET_ID})),
+        destination(json!({"id": AI_SECRET_ID, "project": AI_SECRET_ID})),
+        // A name may look like a UUID without hyphens.
+        destination(json!({"name": "x", "project": AI_SECRET_ID.replace('-', ""), "org_name": "y"})),
     ]
 }
 
@@ -212,6 +219,14 @@ pub fn refused() -> Vec<(Value, &'static str)> {
         (destination(json!({"id": Uuid::nil(), "name": "x"})), "ai_secrets[0]: both id and name"),
         (destination(json!({"id": Uuid::nil(), "org_name": "x"})), "ai_secrets[0].org_name: it goes with name"),
         (destination(json!({"name": "x", "org_name": ""})), "ai_secrets[0].org_name: it may not be empty"),
+        (destination(json!({"project": "x"})), "ai_secrets[0]: neither id nor name"),
+        (destination(json!({"project": "x", "id": Uuid::nil(), "name": "y"})), "ai_secrets[0]: both id and name"),
+        (destination(json!({"project": " ", "name": "x"})), "ai_secrets[0].project: it may not be empty"),
+        (destination(json!({"project": 5, "name": "x"})), "ai_secrets[0].project: invalid type: integer"),
+        (
+            destination(json!({"project": format!(" {} ", Uuid::nil()), "name": "x", "org_name": "y"})),
+            "ai_secrets[0].org_name: it goes with a project's name; a project's ID needs none",
+        ),
         (destination(json!({"name": ""})), "ai_secrets[0].name: it may not be empty"),
         (destination(json!({"name": " "})), "ai_secrets[0].name: it may not be empty"),
         (destination(json!({"name": "x", "layout": "new"})), "ai_secrets[0].layout: unknown variant `new`"),

@@ -100,6 +100,7 @@ struct RawDestination {
     id: Option<AiSecretId>,
     name: Option<Name>,
     org_name: Option<Name>,
+    project: Option<Name>,
     api_url: Option<String>,
     api_key_secret_id: Option<SecretId>,
     layout: Option<LayoutChoice>,
@@ -145,7 +146,7 @@ pub(super) fn targets(
 /// Records for each destination how many destinations come before it.
 fn set_claims(targets: &mut [Target]) {
     let mut destinations = targets.iter().flat_map(|target| &target.destinations);
-    if destinations.all(|destination| matches!(destination.lookup, Lookup::Id(_))) {
+    if destinations.all(|destination| destination.lookup.id().is_some()) {
         return;
     }
     let claims = targets.iter().flat_map(|Target { name: target, destinations, .. }| {
@@ -273,19 +274,17 @@ fn checked<F, T>(field: &str, found: Option<F>, default: T, check: fn(F) -> Resu
 
 impl RawDestination {
     fn check(self, kind: Kind, defaults: &Defaults) -> Result<Destination, Invalid> {
-        let lookup = match (self.id, self.name, self.org_name) {
-            (None, Some(name), org_name) => {
-                let org_name = org_name.map(|name| name.as_str().to_owned());
-                Ok(Lookup::Name { name: name.as_str().to_owned(), org_name })
-            }
-            (Some(AiSecretId(id)), None, None) => Ok(Lookup::Id(id)),
-            (Some(_), Some(_), _) => Err(Invalid::new("", "both id and name are given; expected one of them")),
-            (Some(_), None, Some(_)) => Err(Invalid::new(".org_name", "it goes with name; an ID needs none")),
-            (None, None, _) => Err(Invalid::new(
+        let provider = match (self.id, self.name) {
+            (None, Some(name)) => Ok(ProviderLookup::Name(name.as_str().to_owned())),
+            (Some(AiSecretId(id)), None) => Ok(ProviderLookup::Id(id)),
+            (Some(_), Some(_)) => Err(Invalid::new("", "both id and name are given; expected one of them")),
+            (None, None) => Err(Invalid::new(
                 "",
                 format!("neither id nor name is given; expected one of them, such as {DESTINATION}"),
             )),
         }?;
+        let org_name = self.org_name.map(|name| name.as_str().to_owned());
+        let lookup = lookup(self.project, provider, org_name).map_err(|problem| Invalid::new(".org_name", problem))?;
         let api_url = checked(".api_url", self.api_url.as_deref(), defaults.api_url.clone(), values::service_url)?;
         let api_key_secret_id =
             self.api_key_secret_id.or_else(|| defaults.api_key_secret_id.clone()).ok_or_else(|| {
@@ -298,6 +297,23 @@ impl RawDestination {
         let data_plane = DataPlane { api_url, api_key_secret_id };
         Ok(Destination { lookup, data_plane, layout, earlier_claims: 0 })
     }
+}
+
+/// Fails if `org_name` is given although no name needs it.
+fn lookup(project: Option<Name>, provider: ProviderLookup, org_name: Option<String>) -> Result<Lookup, &'static str> {
+    let Some(project) = project else {
+        return match provider {
+            ProviderLookup::Name(name) => Ok(Lookup::Name { name, org_name }),
+            ProviderLookup::Id(_) if org_name.is_some() => Err("it goes with name; an ID needs none"),
+            ProviderLookup::Id(id) => Ok(Lookup::Id(id)),
+        };
+    };
+    let project = match values::hyphenated_uuid(project.as_str()) {
+        Some(_) if org_name.is_some() => return Err("it goes with a project's name; a project's ID needs none"),
+        Some(id) => ProjectLookup::Id(id),
+        None => ProjectLookup::Name { name: project.as_str().to_owned(), org_name },
+    };
+    Ok(Lookup::InProject { project, provider })
 }
 
 fn account(source: &UserBased) -> Option<&str> {
@@ -333,11 +349,11 @@ fn refuse_shared(targets: &[Target], targets_secret: Option<&SecretId>) -> Resul
         for Destination { lookup, data_plane, .. } in &target.destinations {
             // Two API keys may belong to two organizations. If they belong to one, the run refuses the second
             // destination.
-            let api_key = match lookup {
-                Lookup::Id(_) => None,
-                Lookup::Name { .. } => Some(&data_plane.api_key_secret_id),
+            let place = match lookup.id() {
+                Some(id) => (Some(id), None),
+                None => (None, Some((&data_plane.api_key_secret_id, lookup))),
             };
-            let is_shared = !written_to.insert((data_plane.url(), api_key, lookup));
+            let is_shared = !written_to.insert((data_plane.url(), place));
             refuse_if(is_shared, "ai_secrets", &format!("{lookup} is named twice, so two would write to it"))?;
         }
         if let Some(id) = target.secret_id() {
@@ -474,6 +490,39 @@ mod tests {
         assert!(error.contains("ai_secrets: \"a\" of \"b\" is named twice"), "{error}");
         let error = twice(json!({"name": "a"}));
         assert!(error.contains("ai_secrets: \"a\" is named twice"), "{error}");
+    }
+
+    #[test]
+    fn a_projects_provider_is_one_destination_however_it_is_spelt() {
+        const PROJECT_ID: &str = "22222222-2222-4222-8222-222222222222";
+        let two = |one: Value, other: Value| {
+            read(&json!([
+                with(role_based(), json!({"ai_secrets": [one]})),
+                with(role_based(), json!({"name": "other", "ai_secrets": [other]})),
+            ]))
+        };
+        let in_project = |project: &str| json!({"project": project, "name": "AWS Bedrock"});
+        let by_id = |project: &str| json!({"project": project, "id": AI_SECRET_ID});
+        for (one, other, named) in [
+            (in_project("a"), in_project("a"), "\"AWS Bedrock\" in the project \"a\" is named twice"),
+            (in_project(PROJECT_ID), in_project(PROJECT_ID), "\"AWS Bedrock\" in the project 2222"),
+            (by_id("a"), by_id(PROJECT_ID), "in the project 2222"),
+            (by_id("a"), json!({"id": AI_SECRET_ID}), "is named twice"),
+        ] {
+            let error = two(one, other).unwrap_err();
+            assert!(error.contains("target \"other\": ai_secrets:") && error.contains(named), "{error}");
+        }
+        for (one, other) in [
+            (in_project("a"), in_project("b")),
+            (in_project("a"), json!({"name": "AWS Bedrock"})),
+            // Only Braintrust knows whether these are the same.
+            (in_project("a"), in_project(PROJECT_ID)),
+        ] {
+            let targets = two(one, other).unwrap();
+            assert_eq!((targets[1].claims.len(), targets[1].destinations[0].earlier_claims), (2, 1));
+        }
+        let all_by_id = two(by_id("a"), json!({"id": PROJECT_ID})).unwrap();
+        assert!(all_by_id[0].claims.is_empty(), "IDs need no comparison");
     }
 
     #[test]

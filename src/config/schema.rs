@@ -40,9 +40,21 @@ fn rules_of_a_kind(kind: Kind) -> Value {
 /// By its ID or by its name.
 fn ways_to_find_a_destination() -> Value {
     json!([
-        {"required": ["id"], "properties": {"id": present(), "name": absent(), "org_name": absent()}},
+        {"required": ["id"], "properties": {"id": present(), "name": absent()}},
         {"required": ["name"], "properties": {"name": present(), "id": absent()}},
     ])
+}
+
+/// An organization goes with a name: that of the project if there is one, or else that of the `ai_secret`.
+fn rules_of_an_organization() -> Value {
+    const UUID: &str = r"^\s*[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\s*$";
+    json!([{
+        "if": {"required": ["org_name"], "properties": {"org_name": present()}},
+        "then": {"anyOf": [
+            {"required": ["name"], "properties": {"name": present(), "project": absent()}},
+            {"required": ["project"], "properties": {"project": {"type": "string", "not": {"pattern": UUID}}}},
+        ]},
+    }])
 }
 
 fn present() -> Value {
@@ -154,7 +166,7 @@ fn keywords_of_a_target() -> Value {
             "default": "models",
         },
         "ai_secrets": {
-            "description": "The `ai_secret`s in Braintrust that receive the credentials.",
+            "description": "The `ai_secret`s and project-level providers in Braintrust that receive the credentials.",
             "minItems": 1,
         },
     })
@@ -163,11 +175,18 @@ fn keywords_of_a_target() -> Value {
 /// The same for a destination's fields.
 fn keywords_of_a_destination() -> Value {
     json!({
-        "id": {"description": "The ID of the `ai_secret`: either this or `name`.", "format": "uuid"},
-        "name": {"description": "The name of the `ai_secret`: either this or `id`.", "pattern": r"\S"},
+        "id": {"description": "The ID of the `ai_secret`, or of the project's provider: either this or `name`.", "format": "uuid"},
+        "name": {"description": "The name of the `ai_secret`, or of the project's provider: either this or `id`.", "pattern": r"\S"},
         "org_name": {
             "description":
-                "The name of the organization. It is needed with `name` if the API key sees several organizations.",
+                "The name of the organization. It is needed with the name of an `ai_secret` or a project if the API \
+                 key sees several organizations.",
+            "pattern": r"\S",
+        },
+        "project": {
+            "description":
+                "The name or ID of a project. `id` or `name` is then that of the project's own provider, instead of \
+                 an `ai_secret`'s.",
             "pattern": r"\S",
         },
         "api_url": {
@@ -182,7 +201,7 @@ fn keywords_of_a_destination() -> Value {
              `BRAINTRUST_API_KEY_SECRET_ID`.",
         ),
         "layout": {
-            "description": "Which metadata fields of the `ai_secret` hold the credentials.",
+            "description": "Which metadata fields of the provider hold the credentials.",
             "default": "auto",
         },
     })
@@ -223,6 +242,7 @@ fn generate() -> Value {
     let destination = &mut target["properties"]["ai_secrets"]["items"];
     extend(destination, &keywords_of_a_destination());
     destination["oneOf"] = ways_to_find_a_destination();
+    destination["allOf"] = rules_of_an_organization();
     schema
 }
 
@@ -300,7 +320,7 @@ fn null_is_absent_for_every_optional_field() {
         assert!(targets.iter().any(is_accepted), "{field}");
     }
     let of_a_destination = optional(&schema["items"]["properties"]["ai_secrets"]["items"]);
-    assert_eq!(of_a_destination.len(), 6);
+    assert_eq!(of_a_destination.len(), 7);
     for field in of_a_destination {
         let targets = [json!({"id": examples::AI_SECRET_ID}), json!({"name": "x"})].map(|mut destination| {
             destination[&field] = Value::Null;

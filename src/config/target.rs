@@ -109,18 +109,18 @@ pub struct AssumeRole {
     pub session_policy: Option<String>,
 }
 
-/// An `ai_secret` in Braintrust that receives the credentials.
+/// A provider in Braintrust that receives the credentials.
 #[derive(Debug)]
 pub struct Destination {
     pub lookup: Lookup,
     pub data_plane: DataPlane,
     pub layout: LayoutChoice,
     /// How many of the target's claims come before this destination. If one of them turns out to be the same
-    /// `ai_secret`, this destination is refused.
+    /// provider, this destination is refused.
     pub earlier_claims: usize,
 }
 
-/// A destination of any target, with which a run finds out whether two destinations are one `ai_secret`. For a name and
+/// A destination of any target, with which a run finds out whether two destinations are one provider. For a name and
 /// an ID, or for equal names with two API keys, only Braintrust can tell.
 #[derive(Clone, Debug)]
 pub struct Claim {
@@ -151,19 +151,95 @@ impl DataPlane {
     }
 }
 
-/// How an `ai_secret` is found. Of those that the API key sees, exactly one of type `bedrock` must have the name.
+/// How a provider is found. Of those that the API key sees, exactly one of type `bedrock` must have the name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Lookup {
+    /// An `ai_secret`.
+    Id(Uuid),
+    Name {
+        name: String,
+        org_name: Option<String>,
+    },
+    /// A project's own provider.
+    InProject {
+        project: ProjectLookup,
+        provider: ProviderLookup,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ProjectLookup {
     Id(Uuid),
     Name { name: String, org_name: Option<String> },
+}
+
+/// A provider among those of its project.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ProviderLookup {
+    Id(Uuid),
+    Name(String),
+}
+
+impl Lookup {
+    pub fn id(&self) -> Option<Uuid> {
+        match self {
+            Self::Id(id) | Self::InProject { provider: ProviderLookup::Id(id), .. } => Some(*id),
+            Self::Name { .. } | Self::InProject { provider: ProviderLookup::Name(_), .. } => None,
+        }
+    }
+
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Name { name, .. } | Self::InProject { provider: ProviderLookup::Name(name), .. } => Some(name),
+            Self::Id(_) | Self::InProject { provider: ProviderLookup::Id(_), .. } => None,
+        }
+    }
+
+    /// The project whose provider it is.
+    pub fn project(&self) -> Option<&ProjectLookup> {
+        match self {
+            Self::InProject { project, .. } => Some(project),
+            Self::Id(_) | Self::Name { .. } => None,
+        }
+    }
+
+    /// What it finds, for messages.
+    pub fn noun(&self) -> &'static str {
+        if self.project().is_some() { "provider" } else { "ai_secret" }
+    }
 }
 
 impl fmt::Display for Lookup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Id(id) => write!(f, "{id}"),
-            Self::Name { name, org_name: None } => write!(f, "{name:?}"),
-            Self::Name { name, org_name: Some(org) } => write!(f, "{name:?} of {org:?}"),
+            Self::Name { name, org_name } => write_name(f, name, org_name.as_deref()),
+            Self::InProject { project, provider } => write!(f, "{provider} in the project {project}"),
         }
+    }
+}
+
+impl fmt::Display for ProjectLookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => write!(f, "{id}"),
+            Self::Name { name, org_name } => write_name(f, name, org_name.as_deref()),
+        }
+    }
+}
+
+impl fmt::Display for ProviderLookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => write!(f, "{id}"),
+            Self::Name(name) => write!(f, "{name:?}"),
+        }
+    }
+}
+
+fn write_name(f: &mut fmt::Formatter<'_>, name: &str, org_name: Option<&str>) -> fmt::Result {
+    match org_name {
+        None => write!(f, "{name:?}"),
+        Some(org) => write!(f, "{name:?} of {org:?}"),
     }
 }

@@ -72,17 +72,24 @@ checked_text! {
         |name| format!("found {name:?}; expected an IAM user's name, without its path");
     ModelId: |id| !id.is_empty(),
         |_| "expected a model ID".to_owned();
-    /// The name of an `ai_secret` or of an organization.
+    /// The name of an `ai_secret`, of an organization, or of a project, or a project's ID.
     Name: |name| !name.is_empty(),
         |_| "it may not be empty".to_owned();
     /// The name or ARN of a Secrets Manager secret.
-    SecretId: |id| !(id.is_empty() || id.starts_with("sk-") || id.starts_with("bt-st-")),
+    // Security: remedies have it in commands for a shell. The "!" is in names that AWS's services choose.
+    SecretId: |id| is_made_of(id, 1..=2_048, "/_+=.@-:!") && !looks_like_an_api_key(id),
         // Security: the text is not repeated, because it may be an API key.
         |id| match id {
             "" => "it is empty; expected a secret's name or ARN",
+            id if !looks_like_an_api_key(id) => "expected a secret's name or ARN: letters, digits and the characters \
+                                                 /_+=.@-:!",
             _ => "found what looks like an API key; expected the name or ARN of the secret that holds it. Replace that \
                   key now, because it is no longer secret",
         }.to_owned();
+}
+
+fn looks_like_an_api_key(text: &str) -> bool {
+    text.starts_with("sk-") || text.starts_with("bt-st-")
 }
 
 fn is_role_arn(arn: &str) -> bool {
@@ -131,7 +138,12 @@ fn name(id: &str) -> &str {
     id.rsplit(':').next().unwrap_or(id)
 }
 
-/// The ID of an `ai_secret`.
+/// A UUID as Braintrust writes it. Without hyphens, it may be a name.
+pub(super) fn hyphenated_uuid(text: &str) -> Option<Uuid> {
+    Uuid::parse_str(text).ok().filter(|id| text.eq_ignore_ascii_case(&id.to_string()))
+}
+
+/// The ID of an `ai_secret` or of a project's provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String")]
@@ -338,6 +350,21 @@ mod tests {
         ] {
             let id = SecretId::try_from(configured.to_owned()).unwrap();
             assert_eq!(id.is_same_secret(arn), same, "{configured}");
+        }
+    }
+
+    #[test]
+    fn a_secrets_id_is_harmless_in_a_command() {
+        for accepted in
+            ["team/braintrust_keys+=.@-1", "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds!db-AbCdEf"]
+        {
+            assert_eq!(SecretId::try_from(accepted.to_owned()).unwrap().as_str(), accepted);
+        }
+        for refused in
+            ["a; id", "$(id)", "`id`", "a|id", "a'b", "a\"b", "a\\b", "a\nb", "a&b", "a>b", "{\"api_key\":1}"]
+        {
+            let problem = SecretId::try_from(refused.to_owned()).unwrap_err();
+            assert!(problem.starts_with("expected a secret's name or ARN") && !problem.contains(refused), "{problem}");
         }
     }
 

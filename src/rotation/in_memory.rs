@@ -4,8 +4,9 @@ use std::cell::OnceCell;
 
 use futures_util::future::join;
 
-use super::destinations::{self, Fallback};
+use super::destinations;
 use super::target_run::TargetRun;
+use super::writing::Fallback;
 use crate::config::RoleBased;
 use crate::credentials::Credentials;
 use crate::error::Error;

@@ -7,10 +7,11 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::destinations::{self, Fallback, Reading};
+use super::destinations::{self, Reading};
 use super::policy;
 use super::snapshot::{Snapshot, Versions};
 use super::staged_run::StagedRun;
+use super::writing::Fallback;
 use crate::aws::secrets_manager::{Stages, TimedLabel};
 use crate::error::Error;
 

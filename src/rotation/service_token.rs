@@ -138,7 +138,7 @@ fn expose<S: Serializer>(key: &SecretString, serializer: S) -> Result<S::Ok, S::
 
 fn not_rotatable() -> Error {
     let problem = "the secret holds no Braintrust service token";
-    let remedy = "Store {\"api_key\":\"bt-st-…\",\"service_token_id\":\"…\",\"service_account_id\":\"…\"}. A user API \
+    let remedy = "Store a service token in it, as {\"api_key\":\"bt-st-…\",\"service_token_id\":\"…\",\"service_account_id\":\"…\"}. A user API \
                   key (sk-…) can't be created by API: change it by hand, or use a service token";
     Error::new(ErrorClass::Configuration, Service::SecretsManager, "rotation", problem, remedy)
 }

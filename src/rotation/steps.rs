@@ -3,10 +3,10 @@
 use futures_util::future::join;
 use jiff::Timestamp;
 
-use super::destinations::Fallback;
 use super::snapshot::{Snapshot, Version, Versions};
 use super::staged_run::StagedRun;
-use super::{contract, destinations, policy};
+use super::writing::{self, Fallback};
+use super::{contract, policy};
 use crate::aws::bedrock::Proven;
 use crate::aws::secrets_manager::{Label, NotStaged, Stages, TimedLabel};
 use crate::aws::staged_value::{self, VersionValue};
@@ -134,7 +134,7 @@ impl StagedRun<'_> {
     /// Checks that credentials work and that all destinations show them.
     pub async fn verify(&self, credentials: &Credentials) -> Result<(), Error> {
         let (proven, readings) = join(self.run.prove(credentials, 1), self.run.read_destinations()).await;
-        let verified = destinations::verify_all(&readings, credentials);
+        let verified = writing::verify_all(&readings, credentials);
         let result = self.run.report_destinations(verified, &readings);
         proven.and(result)
     }

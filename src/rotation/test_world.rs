@@ -26,7 +26,9 @@ use crate::aws::sdk;
 use crate::aws::secrets_manager::SecretsManager;
 use crate::aws::sts::Sts;
 use crate::braintrust::test_server;
-use crate::config::{AssumeRole, Destination, Lookup, Source, Target, UserBasedKind, for_test};
+use crate::config::{
+    AssumeRole, Destination, Lookup, ProjectLookup, ProviderLookup, Source, Target, UserBasedKind, for_test,
+};
 use crate::deadline::Deadline;
 use crate::services::Services;
 
@@ -46,7 +48,7 @@ pub enum Fault {
     Ignored,
     /// The call is carried out, and shows the state before it.
     StaleResponse,
-    /// Only one field of a PATCH is carried out: `secret` or `metadata`.
+    /// Only one field of a PATCH is carried out: `secret` (a project's `value`) or `metadata`.
     OnlyField(&'static str),
 }
 
@@ -176,6 +178,16 @@ impl World {
             });
             self.add_destination_of(number);
         }
+        self
+    }
+
+    /// The destinations are a project's providers instead of `ai_secret`s.
+    pub fn in_a_project(mut self) -> Self {
+        for destination in &mut self.target.destinations {
+            let provider = ProviderLookup::Id(destination.lookup.id().unwrap());
+            destination.lookup = Lookup::InProject { project: ProjectLookup::Id(state::PROJECT), provider };
+        }
+        self.state().move_to_a_project();
         self
     }
 

@@ -77,7 +77,7 @@ impl Current {
     /// longest ago counts.
     fn from_braintrust(target: &Target, readings: &[Reading<'_>]) -> Self {
         let shown =
-            |found: &Writable| arrival::access_key_id(found.layout, &found.ai_secret.metadata).map(str::to_owned);
+            |found: &Writable| arrival::access_key_id(found.layout, &found.provider.metadata).map(str::to_owned);
         let lifetime = match &target.source {
             Source::RoleBased(source) => destinations::held_lifetime(source, readings),
             Source::UserBased(_) => None,
@@ -90,7 +90,7 @@ impl Current {
 /// secret, and if the destination may hold the current API key, which doesn't read back.
 pub fn holds_current(target: &Target, versions: Option<&Versions>, found: &Writable) -> Option<bool> {
     let Some(versions) = versions else {
-        let access_key_id = arrival::access_key_id(found.layout, &found.ai_secret.metadata);
+        let access_key_id = arrival::access_key_id(found.layout, &found.provider.metadata);
         let is_permanent_key = access_key_id.is_some_and(|id| !id.starts_with(TEMPORARY_KEY_PREFIX));
         // It isn't known whose key this is, but this function didn't write it.
         return (target.kind() == Kind::Temporary && is_permanent_key).then_some(false);

@@ -11,8 +11,16 @@ _OF_EVERY_COMMAND = {"--region", "--profile", "--query", "--output", "--endpoint
 _OF_EVERY_COMMAND |= {"--cli-binary-format", "--cli-read-timeout", "--cli-input-json"}
 # What the AWS CLI adds to the operations of the API.
 _OF_THE_CLI = {
-    ("cloudformation", "deploy"): {"--template-file", "--stack-name", "--capabilities", "--parameter-overrides"},
+    ("cloudformation", "deploy"): {
+        "--template-file",
+        "--stack-name",
+        "--capabilities",
+        "--parameter-overrides",
+        "--s3-bucket",
+    },
     ("logs", "tail"): {"--follow", "--since", "--format"},
+    ("s3", "cp"): set(),
+    ("sso", "login"): set(),
 }
 _SESSION = botocore.session.get_session()
 
@@ -31,9 +39,11 @@ def problems(command: str) -> list[str]:
         names = {xform_name(name, "-"): name for name in model.operation_names}
         if operation not in names:
             return [f"{service} has no operation {operation}"]
-        shape = model.operation_model(names[operation]).input_shape
+        operation_model = model.operation_model(names[operation])
+        shape, made_by_the_cli = operation_model.input_shape, set(operation_model.idempotent_members)
         accepted = {f"--{xform_name(member, '-')}" for member in shape.members} if shape else set()
-        required = {f"--{xform_name(member, '-')}" for member in shape.required_members} if shape else set()
+        needed = set(shape.required_members) - made_by_the_cli if shape else set()
+        required = {f"--{xform_name(member, '-')}" for member in needed}
     unknown = sorted(given - accepted - _OF_EVERY_COMMAND)
     # Without any argument, it is the name of a command in a sentence.
     missing = sorted(required - given) if arguments else []

@@ -1,6 +1,7 @@
 """Parts that Braintrust's endpoints share: keys, refusals, bodies and pages."""
 
 import re
+import uuid
 from dataclasses import dataclass
 
 from .http_messages import RecordedRequest, Reply
@@ -10,12 +11,18 @@ from .http_messages import RecordedRequest, Reply
 class BraintrustKey:
     orgs: tuple[str, ...]
     admin: bool
+    # Whether it may list projects, and read and update what is in them.
+    projects: bool = True
 
 
 class BraintrustRefusal(Exception):
     def __init__(self, status: int, text: str):
         super().__init__(text)
         self.answer = Reply(status, text, content_type="text/plain")
+
+
+def org_id(org_name: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_DNS, org_name))
 
 
 def id_in(path: str) -> tuple[str, str]:

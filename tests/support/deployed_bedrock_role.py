@@ -27,7 +27,7 @@ class DeployedBedrockRole:
 
     @property
     def arn(self):
-        return f"arn:aws:iam::{ACCOUNT}:role/{self.name}"
+        return f"arn:aws:iam::{ACCOUNT}:role{self.parameters.get('RolePath', '/')}{self.name}"
 
     def deploy(self):
         client = self.world.client("cloudformation")

@@ -26,8 +26,7 @@ def deploy(
     `run(command, environment)` runs sam, and raises if it fails.
     """
     cloud.client("s3").create_bucket(Bucket=_BUCKET)
-    # Keeps out the caller's AWS: its variables, its profiles, and what `sam deploy --guided` saved under
-    # samconfig.toml's default environment.
+    # Keeps out the caller's AWS: its variables, its profiles, and a samconfig.toml's default environment.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     environment |= (caller or cloud.ministack.root) | {
         "AWS_ENDPOINT_URL": cloud.aws.url,

@@ -127,11 +127,17 @@ class FirstRun(DisturbedRun):
         pass
 
 
-def due_runs(world: World, kind: str, trigger: str, number: int) -> list[DisturbedRun]:
+def due_runs(
+    world: World, kind: str, trigger: str, number: int, new_destination=World.new_ai_secret_of_any_name
+) -> list[DisturbedRun]:
     """Runs that have their first credentials, which one run of one function gives to all of them."""
-    runs = [DisturbedRun(world, kind, trigger) for _ in range(number)]
+    runs = [DisturbedRun(world, kind, trigger, new_destination(world)) for _ in range(number)]
     world.rotate(*[run.target for run in runs])
     return runs
+
+
+def due_runs_in_projects(world: World, kind: str, trigger: str, number: int) -> list[DisturbedRun]:
+    return due_runs(world, kind, trigger, number, World.new_project_provider_by_name)
 
 
 def first_runs(world: World, kind: str, trigger: str, number: int) -> list[DisturbedRun]:

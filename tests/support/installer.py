@@ -1,7 +1,6 @@
 """Runs deploy.py against the local AWS: at a terminal, or without one."""
 
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -25,29 +24,45 @@ class Installer:
     caller: dict[str, str] | None = None
     variables: dict[str, str] = field(default_factory=dict)
 
-    def type(self, *arguments: str, answers: list[tuple[str, str]], timeout: float = 120) -> tuple[str, int]:
+    def type(self, *arguments: str, answers: list[tuple], timeout: float = 120) -> tuple[str, int]:
         return run_at_terminal(self._command(arguments), self._environment(), self.folder, answers, timeout)
 
     def run(self, *arguments: str) -> tuple[str, int]:
         """Without a terminal."""
-        done = subprocess.run(
-            self._command(arguments),
-            env=self._environment(),
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=300,
-        )
+        done = subprocess.run(self._command(arguments), **self._options(), timeout=300)
         return done.stdout, done.returncode
 
-    def write_config(self, stack: str, **lines: str) -> str:
-        """Returns the file's name, for --config."""
-        path = self.folder / f"deploy/{stack}.yaml"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("".join(f"{key}: {value}\n" for key, value in lines.items()))
-        return str(path.relative_to(self.folder))
+    def config(self, stack: str) -> Path:
+        """Where deploy.py keeps the answers."""
+        return self.folder / f"deploy/{stack}.yaml"
+
+    def deploy(self, stack: str, **lines: str) -> tuple[str, int]:
+        """Without questions, with these lines in the file."""
+        return self.run("--config", self._write_config(stack, lines))
+
+    def start(self, stack: str, **lines: str) -> subprocess.Popen:
+        """Like `deploy`, but doesn't wait for the end."""
+        return subprocess.Popen(self._command(["--config", self._write_config(stack, lines)]), **self._options())
+
+    def buckets(self) -> list[str]:
+        """The names of the buckets that deploy.py has created. Other tests create others in the same local AWS."""
+        found = self.world.client("s3").list_buckets()["Buckets"]
+        return [bucket["Name"] for bucket in found if bucket["Name"].startswith("bedrock-braintrust-rotator-")]
+
+    def _write_config(self, stack: str, lines: dict[str, str]) -> str:
+        self.config(stack).parent.mkdir(exist_ok=True)
+        self.config(stack).write_text("".join(f"{key}: {value}\n" for key, value in lines.items()))
+        return f"deploy/{stack}.yaml"
+
+    def _options(self) -> dict:
+        return {
+            "env": self._environment(),
+            "cwd": self.folder,
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.STDOUT,
+            "text": True,
+        }
 
     def _command(self, arguments) -> list[str]:
         return [sys.executable, str(self.bundle / "deploy.py"), *arguments]
@@ -63,9 +78,3 @@ class Installer:
             **(self.caller or self.world.cloud.ministack.root),
             **self.variables,
         }
-
-
-def with_own_deploy_script(bundle: Path) -> Path:
-    """The bundle with deploy.py as it is in this tree."""
-    shutil.copy(ROOT / "deploy.py", bundle / "deploy.py")
-    return bundle

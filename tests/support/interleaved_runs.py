@@ -116,8 +116,8 @@ class Run:
 
 
 class InterleavedRuns(StoppedRotation):
-    def __init__(self, world: World, kind: str, first: str, second: str, ai_secret: str | None = None):
-        super().__init__(world, kind, "interleaved", ai_secret)
+    def __init__(self, world: World, kind: str, first: str, second: str, destination: str | dict):
+        super().__init__(world, kind, "interleaved", destination)
         self.changing = threading.Lock()
         self._does = first, second
         self._ended: set[str] = set()
@@ -209,12 +209,18 @@ def _start(pool: ThreadPoolExecutor, run: Run, gate: Gate) -> Future:
     return started
 
 
-def due_runs(world: World, kind: str, first: str, second: str, number: int) -> list[InterleavedRuns]:
-    runs = [InterleavedRuns(world, kind, first, second) for _ in range(number)]
+def due_runs(
+    world: World, kind: str, first: str, second: str, number: int, new_destination=World.new_ai_secret_of_any_name
+) -> list[InterleavedRuns]:
+    runs = [InterleavedRuns(world, kind, first, second, new_destination(world)) for _ in range(number)]
     world.rotate(*[run.target for run in runs])
     for run in runs:
         world.age_credentials(run.target)
     return runs
+
+
+def due_runs_in_projects(world: World, kind: str, first: str, second: str, number: int) -> list[InterleavedRuns]:
+    return due_runs(world, kind, first, second, number, World.new_project_provider_by_name)
 
 
 def first_runs(world: World, kind: str, first: str, second: str, number: int) -> list[InterleavedRuns]:
@@ -225,7 +231,8 @@ def first_runs(world: World, kind: str, first: str, second: str, number: int) ->
 
 def runs_after_two_rotations(world: World, kind: str, first: str, second: str, number: int) -> list[InterleavedRuns]:
     """The previous credentials still work, and the next scheduled run would retire them."""
-    runs = [InterleavedRuns(world, kind, first, second) for _ in range(number)]
+    ids = [world.new_ai_secret_of_any_name() for _ in range(number)]
+    runs = [InterleavedRuns(world, kind, first, second, ai_secret) for ai_secret in ids]
     overlap = {"overlap": "1h"} if "user_name" in runs[0].target else {}
     targets = [run.target | overlap for run in runs]
     world.rotate(*targets)

@@ -129,6 +129,8 @@ class LocalAws(RecordingServer):
             return self._upstream.forward(request, _context_of(form(request)))
         if request.call == "iam:PutRolePolicy":
             return self._upstream.forward(request, self._iam.boundary_of_role(request))
+        if service == "iam" and (boundary := form(request).get("PermissionsBoundary")):
+            return self._upstream.forward(request, {"iam:PermissionsBoundary": boundary})
         own = {"iam": self._iam, "secretsmanager": self.secrets_manager}.get(service)
         answer = own.answer(request) if own else None
         answer = answer or self._upstream.forward(request)

@@ -1,4 +1,4 @@
-"""A local Braintrust that keeps `ai_secret`s as the documentation of the real one says."""
+"""A local Braintrust that keeps `ai_secret`s and projects' providers as the documentation of the real one says."""
 
 import copy
 import json
@@ -9,8 +9,9 @@ from collections import deque
 from datetime import datetime, timedelta, timezone
 
 from .braintrust_openapi import openapi
-from .braintrust_rest import BraintrustKey, BraintrustRefusal, body_of, id_in, org_of, page
+from .braintrust_rest import BraintrustKey, BraintrustRefusal, body_of, id_in, org_id, org_of, page
 from .http_messages import RecordedRequest, Reply
+from .local_project_providers import LocalProjectProviders
 from .local_service_tokens import LocalServiceTokens
 from .recording_server import RecordingServer
 
@@ -23,6 +24,7 @@ _FIELDS = {"name": str, "type": str, "metadata": dict, "secret": str, "org_name"
 class LocalBraintrust(RecordingServer):
     def __init__(self, tls: tuple[str, str] | None = None):
         super().__init__(tls)
+        # With the projects' own providers, which have an object_id.
         self.ai_secrets: dict[str, dict] = {}
         self.older_data_plane = False
         self.ignore_patches = False
@@ -33,14 +35,17 @@ class LocalBraintrust(RecordingServer):
         self.max_per_second: int | None = None
         self._keys: dict[str, BraintrustKey] = {}
         self._service_tokens = LocalServiceTokens(self._keys, self._now, lambda: self.missing_id_status)
+        self.project_providers = LocalProjectProviders(
+            self.ai_secrets, self._carry_out, self._shown, lambda: self.missing_id_status
+        )
         self._answered: deque[float] = deque()
         self._last_change = datetime.min.replace(tzinfo=timezone.utc)
         self._lock = threading.RLock()
         # How the function's requests and the answers to them violate Braintrust's specification.
         self.violations: list[str] = []
 
-    def add_key(self, key: str, orgs=("Acme",), admin: bool = True):
-        self._keys[key] = BraintrustKey(tuple(orgs), admin)
+    def add_key(self, key: str, orgs=("Acme",), admin: bool = True, projects: bool = True):
+        self._keys[key] = BraintrustKey(tuple(orgs), admin, projects)
 
     def remove_key(self, key: str):
         self._keys.pop(key, None)
@@ -63,7 +68,7 @@ class LocalBraintrust(RecordingServer):
             now = self._now()
             ai_secret = {
                 "id": str(uuid.uuid4()),
-                "org_id": _org_id(org_name),
+                "org_id": org_id(org_name),
                 "org_name": org_name,
                 "name": name,
                 "type": type,
@@ -75,6 +80,18 @@ class LocalBraintrust(RecordingServer):
             }
             self.ai_secrets[ai_secret["id"]] = ai_secret
             return ai_secret["id"]
+
+    def add_project(self, name="support-bot", org_name="Acme") -> str:
+        with self._lock:
+            return self.project_providers.add_project(name, org_name, self._now())
+
+    def add_project_provider(self, project: str, name="AWS Bedrock", category="ai_provider", **fields) -> str:
+        """Adds a provider to the project with this ID."""
+        with self._lock:
+            org_name = self.project_providers.projects[project]["org_name"]
+            id = self.add_ai_secret(name, org_name, **fields)
+            self.ai_secrets[id] |= {"object_type": "project", "object_id": project, "category": category}
+            return id
 
     def change_by_hand(self, id: str, secret: str | None = None, **metadata):
         """Changes an ai_secret as somebody else might. Fields that are None are removed."""
@@ -148,17 +165,19 @@ class LocalBraintrust(RecordingServer):
             f"PATCH {COLLECTION}/{{id}}": self._patch,
             f"GET {ORGANIZATIONS}": self._organizations,
             **self._service_tokens.routes,
+            **self.project_providers.routes,
         }
         route = routes.get(request.call)
         if route is None:
             raise BraintrustRefusal(404, "Not found")
-        if request.method != "GET" and not key.admin:
+        of_a_project = request.call in self.project_providers.routes
+        if request.method != "GET" and not key.admin and not of_a_project:
             raise BraintrustRefusal(403, "Forbidden: only organization admins can do this")
         return Reply(200, json.dumps(route(request, key)))
 
     def _list(self, request: RecordedRequest, key: BraintrustKey) -> dict:
         query = request.query
-        found = [s for s in reversed(self.ai_secrets.values()) if s["org_name"] in key.orgs]
+        found = [s for s in reversed(self.ai_secrets.values()) if s["org_name"] in key.orgs and "object_id" not in s]
         for parameter, name in [
             ("org_name", "org_name"),
             ("ai_secret_name", "name"),
@@ -170,7 +189,7 @@ class LocalBraintrust(RecordingServer):
         return {"objects": [self._shown(s) for s in page(found, query)]}
 
     def _organizations(self, request: RecordedRequest, key: BraintrustKey) -> dict:
-        return {"objects": page([{"id": _org_id(name), "name": name} for name in key.orgs], request.query)}
+        return {"objects": page([{"id": org_id(name), "name": name} for name in key.orgs], request.query)}
 
     def _read(self, request: RecordedRequest, key: BraintrustKey) -> dict:
         return self._shown(self._seen_by(request, key))
@@ -195,6 +214,10 @@ class LocalBraintrust(RecordingServer):
 
     def _patch(self, request: RecordedRequest, key: BraintrustKey) -> dict:
         ai_secret, body = self._seen_by(request, key), body_of(request, _FIELDS)
+        self._carry_out(ai_secret, body)
+        return self._shown(ai_secret)
+
+    def _carry_out(self, ai_secret: dict, body: dict):
         if _has_null(body):
             raise BraintrustRefusal(400, f"Removing fields or setting them to null is not supported: {body}")
         if self.partial_patches:
@@ -206,7 +229,6 @@ class LocalBraintrust(RecordingServer):
             if "metadata" in body:
                 ai_secret["metadata"] = _merged(ai_secret["metadata"], body["metadata"])
             self._touch(ai_secret, body)
-        return self._shown(ai_secret)
 
     def _add(self, body: dict, org_name: str) -> str:
         if not body.get("name"):
@@ -224,13 +246,13 @@ class LocalBraintrust(RecordingServer):
 
     def _seen_by(self, request: RecordedRequest, key: BraintrustKey) -> dict:
         ai_secret = self.ai_secrets.get(id_in(request.path)[1])
-        if ai_secret is None or ai_secret["org_name"] not in key.orgs:
+        if ai_secret is None or ai_secret["org_name"] not in key.orgs or "object_id" in ai_secret:
             raise BraintrustRefusal(self.missing_id_status, "No such ai_secret")
         return ai_secret
 
     def _named(self, name: str, org_name: str) -> dict | None:
         for ai_secret in self.ai_secrets.values():
-            if (ai_secret["name"], ai_secret["org_name"]) == (name, org_name):
+            if (ai_secret["name"], ai_secret["org_name"]) == (name, org_name) and "object_id" not in ai_secret:
                 return ai_secret
         return None
 
@@ -248,10 +270,6 @@ class LocalBraintrust(RecordingServer):
         step = timedelta(microseconds=1)
         self._last_change = max(datetime.now(timezone.utc), self._last_change + step)
         return self._last_change.strftime(_TIME)
-
-
-def _org_id(org_name: str) -> str:
-    return str(uuid.uuid5(uuid.NAMESPACE_DNS, org_name))
 
 
 def _has_null(value) -> bool:

@@ -10,5 +10,5 @@ BOOTSTRAP = Path(os.environ.get("BOOTSTRAP", ROOT / ".aws-sam/build/RotatorFunct
 MOTO = Path(os.environ.get("MOTO", ROOT / ".tools/moto/bin/python"))
 MINISTACK = Path(os.environ.get("MINISTACK", ROOT / ".tools/ministack/bin/ministack"))
 CHECKOV = Path(os.environ.get("CHECKOV", ROOT / ".tools/checkov/bin/python"))
-# The Python environment of `make lint`, which has Terraform as a library.
-LINT = Path(os.environ.get("LINT", ROOT / ".tools/lint/bin/python"))
+# The Python environment that has Terraform as a library.
+TERRAFORM = Path(os.environ.get("TERRAFORM", ROOT / ".tools/terraform/bin/python"))

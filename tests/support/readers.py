@@ -40,6 +40,14 @@ def gateway(ai_secret: dict, route: str) -> dict:
     return credentials
 
 
+def read_by_project(providers: dict[str, dict], project: str, type: str = "bedrock") -> str | None:
+    """The ID of the provider that all readers use in a project: its own, or else the organization's."""
+    found = [provider for provider in providers.values() if provider["type"] == type]
+    own = [p["id"] for p in found if p.get("object_id") == project and p["category"] == "ai_provider"]
+    of_the_organization = [p["id"] for p in found if "object_id" not in p]
+    return next(iter(own + of_the_organization), None)
+
+
 READERS: dict[str, Callable[[dict, str], dict]] = {
     reader.__name__: reader for reader in (proxy_before_auth_type, strict_proxy, todays_proxy, gateway)
 }

@@ -60,13 +60,19 @@ class StoppedRollback(StoppedRotation):
         return self.invoke(dict(ROLLBACK, targets=[self.target["name"]])).ok
 
 
-def due_rotations(world: World, kind: str, trigger: str, number: int) -> list[StoppedRotation]:
+def due_rotations(
+    world: World, kind: str, trigger: str, number: int, new_destination=World.new_ai_secret_of_any_name
+) -> list[StoppedRotation]:
     """Rotations that have their first credentials, which one run of one function gives to all of them."""
-    rotations = [StoppedRotation(world, kind, trigger) for _ in range(number)]
+    rotations = [StoppedRotation(world, kind, trigger, new_destination(world)) for _ in range(number)]
     world.rotate(*[rotation.target for rotation in rotations])
     for rotation in rotations:
         world.age_credentials(rotation.target)
     return rotations
+
+
+def due_rotations_in_projects(world: World, kind: str, trigger: str, number: int) -> list[StoppedRotation]:
+    return due_rotations(world, kind, trigger, number, World.new_project_provider_by_name)
 
 
 def first_rotations(world: World, kind: str, trigger: str, number: int, value=None) -> list[StoppedRotation]:

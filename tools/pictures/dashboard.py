@@ -5,13 +5,13 @@ import re
 import textwrap
 from collections import defaultdict
 
-from .alarms import STATISTICS
 from .day import MINUTES, Day
 from .svg import dot, line, picture, rect, round_step, text
 from .template import Template
 
 WIDTH, EDGE, TOP = 800, 8, 62
 UNIT, UNIT_HEIGHT = (WIDTH - 2 * EDGE) / 24, 28  # of the dashboard's grid, which has 24 columns
+STATISTICS = {"Sum": sum, "Minimum": min, "Maximum": max}
 SERIES = ("dot", "bad", "warn", "other")
 SEARCHED = re.compile(r"""SEARCH\('\{"([^"]+)".* MetricName="(\w+)"', '(\w+)', (\d+)\)""")
 LOG_ROWS, CHARACTER = 3, 6.7  # of each line in the log: its rows, and the width of its characters

@@ -1,19 +1,15 @@
 """A day of scheduled runs of the function on the local stack, in which one run and its retries fail."""
 
 import json
-import sys
 from datetime import timedelta
 
-from environment import ROOT
+from support.events import scheduled_run
+from support.local_cloud import LocalCloud
+from support.paths import MINISTACK
+from support.world import World
 
 from .hour import Hour
 from .template import Template
-
-sys.path.insert(0, str(ROOT / "tests"))
-from support.events import scheduled_run  # noqa: E402
-from support.local_cloud import LocalCloud  # noqa: E402
-from support.paths import MINISTACK  # noqa: E402
-from support.world import World  # noqa: E402
 
 MINUTES = 24 * 60
 FAILS_FROM = 14 * 60  # the first run from this minute on fails

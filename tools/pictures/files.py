@@ -8,7 +8,7 @@ from pathlib import Path
 PASSING = re.compile(
     r"""<g\ class="measured">.*?</g> | \d{4}-\d\d-\d\dT[\d:]+Z | \ *\d+(\.\d+)?\ ?(ms|s|min)\b | "duration_ms":\d+
     | [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12} | A[KS]IA[A-Z0-9]{16} | -[A-Z0-9]{13} | -[0-9a-f]{6}\b
-    | role-[0-9a-f]{12} | \w{4}… | x="[\d.]+"(?=\ y="[\d.]+"\ textLength) | textLength="[\d.]+" """,
+    | role-[0-9a-f]{12} | Makefile:\d+ | \w{4}… | x="[\d.]+"(?=\ y="[\d.]+"\ textLength) | textLength="[\d.]+" """,
     re.VERBOSE | re.DOTALL,
 )
 

@@ -2,7 +2,8 @@
 
 import re
 
-from .alarms import minutes_on
+from support.alarm_evaluation import Point, first_time_on
+
 from .svg import cross, dot, line, picture, rect, text
 from .template import Template
 
@@ -26,34 +27,33 @@ class Hour:
         self.end = self.valid + AFTER_EXPIRY
         self.runs = range(0, self.end, self.interval)
         self.failures = [run + delay for run in self.runs[1:] for delay in self.attempts if run + delay <= self.end]
-        self.metrics = self._metrics(template.parameters["MetricsNamespace"])
-        self.alarms = {name: template.properties(name) for name in _alarms(template)}
+        self.points = [*self._points(template.parameters["MetricsNamespace"])]
+        self.alarms = {
+            name: template.properties(name)
+            for name in template.of_type("AWS::CloudWatch::Alarm")
+            if template.exists(name)
+        }
 
     def goes_off(self) -> dict[str, int | None]:
         """The minute at which each alarm goes off if the runs fail, and None for those that stay off."""
-        on = {name: minutes_on(alarm, self._of(alarm), self.end) for name, alarm in self.alarms.items()}
-        first = {name: next(iter(minutes), None) for name, minutes in on.items()}
-        return dict(sorted(first.items(), key=lambda alarm: (alarm[1] is None, alarm[1])))
+        times = {name: first_time_on(alarm, self.points, 0, self.end * 60) for name, alarm in self.alarms.items()}
+        minutes = {name: None if time is None else time // 60 for name, time in times.items()}
+        return dict(sorted(minutes.items(), key=lambda alarm: (alarm[1] is None, alarm[1])))
 
-    def _of(self, alarm):
-        return self.metrics.get((alarm["Namespace"], alarm["MetricName"]), {})
-
-    def _metrics(self, namespace):
-        """The values in each minute, from one day before until the end, of the metrics that a failing hour writes."""
+    def _points(self, namespace):
+        """The metrics of a day of runs that succeed until minute 0 and fail after that."""
         succeeded = range(-1_440 // self.interval * self.interval, 1, self.interval)
-        failed, failed_for_good = self.failures, self.failures[len(self.attempts) - 1]
-        left = {minute: [max(0, self.valid - minute) * 60] for minute in failed}
-        return {
-            (namespace, "RotationSucceeded"): {m: [1] for m in succeeded} | {m: [0] for m in failed},
-            (namespace, "RotationFailed"): {m: [0] for m in succeeded} | {m: [1] for m in failed},
-            (namespace, "SecondsUntilExpiry"): {m: [self.valid * 60] for m in succeeded} | left,
-            ("AWS/Lambda", "Errors"): {m: [0] for m in succeeded} | {m: [1] for m in failed},
-            ("AWS/SQS", "ApproximateNumberOfMessagesVisible"): {m: [1] for m in range(failed_for_good, self.end + 1)},
-        }
-
-
-def _alarms(template):
-    return [name for name in template.of_type("AWS::CloudWatch::Alarm") if template.exists(name)]
+        for minute in (*succeeded, *self.failures):
+            fails = minute > 0
+            own = {
+                "RotationSucceeded": 1 - fails,
+                "RotationFailed": int(fails),
+                "SecondsUntilExpiry": max(0, self.valid - minute) * 60 if fails else self.valid * 60,
+            }
+            yield Point("AWS/Lambda", "Errors", minute * 60, int(fails), minute * 60)
+            yield from (Point(namespace, name, minute * 60, value, minute * 60) for name, value in own.items())
+        for minute in range(self.failures[len(self.attempts) - 1], self.end):
+            yield Point("AWS/SQS", "ApproximateNumberOfMessagesVisible", minute * 60, 1, minute * 60)
 
 
 def draw(template: Template) -> dict[str, str]:
@@ -145,7 +145,7 @@ class _Timeline:
 
     def picture(self, title):
         bottom = self.y + ROW
-        note = "An alarm is evaluated at the end of each of its periods. CloudWatch may need a few minutes more."
+        note = "The times of the alarms include the minutes that metrics usually take to reach them."
         self.parts.append(text(LEFT, bottom + 14, note, "small note"))
         off = [f"{name} at minute {minute}" for name, minute in self.hour.goes_off().items() if minute is not None]
         description = (

@@ -24,10 +24,10 @@ PLACES = {
     "FailureQueue": (2, 7),
 }
 ROWS, FUNCTION_ROWS = 8, 7
-# Policies of other resources, which are named in the boxes of those.
+# Policies that are named in the boxes of the resources to which they belong.
 INSIDE = {"FailureQueuePolicy": "FailureQueue", "AlarmTopicPolicy": "AlarmTopic"}
 BELOW_ALARMS = {"AlarmTopic": 0, "AlarmSubscription": 1, "Dashboard": 2}
-# From where to where an arrow points, and what the one does with the other.
+# The start and the end of each arrow, and what the first resource does with the second.
 ARROWS = [
     ("RotationSchedule", FUNCTION, "rotates"),
     ("RotationPermission", FUNCTION, "allows"),

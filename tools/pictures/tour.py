@@ -45,7 +45,7 @@ def _picture(title, acts):
 
 
 def _variables(folder):
-    """Those of a shell in which nobody has set anything, and of a local stack that is nobody else's."""
+    """The variables of a fresh shell, and a local stack of the tour's own."""
     kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS")}
     kept = {name: value for name, value in kept.items() if not name.startswith(("MAKE", "MFLAGS"))}
     return kept | {"TERM": "xterm-256color", "LOCAL_STACK": f"{folder}/local.json"}
@@ -65,7 +65,7 @@ def without_details(output):
 
 
 def words(row, y):
-    """Text elements of words with the same color and single spaces. Their length doesn't depend on the reader's font."""
+    """Text elements of words with one color and single spaces. Their length doesn't depend on the reader's font."""
     start = 0
     for codes, cells in itertools.groupby(row, key=lambda cell: cell[1]):
         content = "".join(character for character, _ in cells)

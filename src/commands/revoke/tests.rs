@@ -1,6 +1,7 @@
 //! Revocations in a [`World`], alone and beside other runs: what they leave behind.
 
 use super::*;
+use crate::error::{ErrorClass, Service};
 use crate::report::KeyChange;
 use crate::revocation::Revoked;
 use crate::rotation::test_world::{Fault, World};

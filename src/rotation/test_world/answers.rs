@@ -77,7 +77,8 @@ impl Call {
     fn of(received: &Received) -> Self {
         let path = received.target.split('?').next().unwrap();
         let field = |body: &Value, name: &str| body[name].as_str().unwrap_or_default().to_owned();
-        if let Some(id) = path.strip_prefix("/v1/ai_secret/") {
+        let collections = ["/v1/ai_secret/", "/v1/env_var/"];
+        if let Some(id) = collections.into_iter().find_map(|collection| path.strip_prefix(collection)) {
             let number = if id.starts_with('1') { 1 } else { id.rsplit('-').next().unwrap().parse().unwrap() };
             let body = (received.method == "PATCH").then(|| received.json());
             let api = Api::Braintrust { index: number - 1, body };
@@ -141,7 +142,10 @@ impl Call {
     /// Carries out only one field of a PATCH.
     fn with_only(mut self, field: &str) -> Self {
         match &mut self.api {
-            Api::Braintrust { body: Some(Value::Object(body)), .. } => body.retain(|name, _| name == field),
+            Api::Braintrust { body: Some(Value::Object(body)), .. } => {
+                let secret_of_a_project = if field == "secret" { "value" } else { field };
+                body.retain(|name, _| name == field || name == secret_of_a_project);
+            }
             Api::Braintrust { .. } | Api::Query(_) | Api::SecretsManager(_) | Api::Bedrock { .. } => {
                 panic!("{} is not a PATCH", self.name)
             }

@@ -57,6 +57,9 @@ pub(super) fn id(number: u128) -> Uuid {
     if number == 1 { "11111111-1111-4111-8111-111111111111".parse().unwrap() } else { Uuid::from_u128(number) }
 }
 
+/// The project of a project's providers.
+pub(super) const PROJECT: Uuid = Uuid::max();
+
 pub(super) fn secret_of(id: &str) -> String {
     format!("secret-of-{id}")
 }
@@ -87,6 +90,20 @@ impl State {
             "metadata": {"region": "us-east-1"}, "secret_updated_at": in_hours(-500).to_string(),
         });
         self.ai_secrets.push(StoredAiSecret { json, secret: String::new() });
+    }
+
+    /// Makes all `ai_secret`s a project's providers.
+    pub(super) fn move_to_a_project(&mut self) {
+        for provider in &mut self.ai_secrets {
+            let fields = provider.json.as_object_mut().unwrap();
+            let type_name = fields.remove("type").unwrap();
+            fields.extend([
+                ("object_type".to_owned(), json!("project")),
+                ("object_id".to_owned(), json!(PROJECT)),
+                ("secret_category".to_owned(), json!("ai_provider")),
+                ("secret_type".to_owned(), type_name),
+            ]);
+        }
     }
 
     /// Makes the last change of the secret older than any overlap.
@@ -214,8 +231,9 @@ impl State {
         for (name, value) in body["metadata"].as_object().into_iter().flatten() {
             ai_secret.json["metadata"][name] = value.clone();
         }
+        let secret = body["secret"].as_str().or(body["value"].as_str());
         // The same value again changes no time.
-        if let Some(secret) = body["secret"].as_str().filter(|secret| *secret != ai_secret.secret) {
+        if let Some(secret) = secret.filter(|secret| *secret != ai_secret.secret) {
             ai_secret.secret = secret.to_owned();
             self.changes_of_ai_secrets += 1;
             let changed_at = now() + SignedDuration::from_millis(self.changes_of_ai_secrets);

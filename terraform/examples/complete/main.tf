@@ -1,5 +1,5 @@
-# Rotates access keys in eu-central-1 for an AI provider of Braintrust's EU data plane, with a test of the credentials
-# on a model, and alarms by email.
+# Rotates access keys in eu-central-1 for an AI provider in Braintrust's EU data plane. Tests the credentials with a
+# model, and sends alarms by email.
 
 terraform {
   required_version = ">= 1.11"
@@ -32,7 +32,7 @@ module "rotator" {
   braintrust_api_key         = var.braintrust_api_key
   braintrust_api_key_version = 1
   ai_secret_id               = "5f1c9a52-8f0e-4a53-9d3b-2f6f1a7c4e10"
-  alarm_email                = "oncall@example.com"
+  alarm_email                = "on-call@example.com"
 
   parameters = {
     Kind         = "access_key"

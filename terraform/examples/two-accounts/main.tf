@@ -8,10 +8,6 @@ terraform {
       source  = "hashicorp/aws"
       version = ">= 6.0"
     }
-    random = {
-      source  = "hashicorp/random"
-      version = ">= 3.6"
-    }
   }
 }
 
@@ -38,14 +34,14 @@ variable "braintrust_api_key_secret_arn" {
   type        = string
 }
 
+variable "external_id" {
+  description = "A random text that nobody else uses, such as the output of openssl rand -hex 16."
+  type        = string
+}
+
 locals {
   bundle    = "${path.module}/dist" # the files of a release
   role_name = "braintrust-bedrock"
-}
-
-resource "random_password" "external_id" {
-  length  = 32
-  special = false
 }
 
 module "rotator" {
@@ -54,15 +50,15 @@ module "rotator" {
   bundle                        = local.bundle
   braintrust_api_key_secret_arn = var.braintrust_api_key_secret_arn
   ai_secret_name                = "AWS Bedrock"
-  alarm_email                   = "oncall@example.com"
+  alarm_email                   = "on-call@example.com"
 
   parameters = {
     BedrockRoleArn = "arn:aws:iam::${var.bedrock_account}:role/${local.role_name}"
-    ExternalId     = random_password.external_id.result
+    ExternalId     = var.external_id
   }
 }
 
-# The role trusts the function's role, so it comes second. Until it is there, rotations fail.
+# The role trusts the function's role, so it is created second. Until it exists, rotations fail.
 resource "aws_cloudformation_stack" "bedrock_role" {
   # checkov:skip=CKV_AWS_124:Terraform waits for the stack and reports its errors.
   provider      = aws.bedrock
@@ -72,7 +68,7 @@ resource "aws_cloudformation_stack" "bedrock_role" {
 
   parameters = {
     ExecutionRoleArn = module.rotator.execution_role_arn
-    ExternalId       = random_password.external_id.result
+    ExternalId       = var.external_id
     RoleName         = local.role_name
   }
 }
