@@ -11,6 +11,7 @@ FUZZ_SECONDS := 30
 # Empty here, so that the environment sets none of them: a variable goes after `make`.
 T :=
 FORCE :=
+JSON :=
 DRY_RUN :=
 REACTIVATE :=
 API_KEY :=
@@ -31,7 +32,7 @@ quote = '$(subst ','\'',$1)'
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 PROBLEM := $(shell $(PYTHON) tools/variables.py '$(MAKECMDGOALS)' '$(filter-out MAKEFLAGS -*-%,$(GIVEN))' \
   '$(ORIGIN_OF_STACK)' \
-  $(foreach name,KIND TRIGGER ARCH FORCE DRY_RUN REACTIVATE API_KEY YES LOCAL,$(call quote,$(name)=$($(name)))) 2>&1)
+  $(foreach name,KIND TRIGGER ARCH FORCE JSON DRY_RUN REACTIVATE API_KEY YES LOCAL,$(call quote,$(name)=$($(name)))) 2>&1)
 ifeq ($(PROBLEM),)
 PROBLEM := $(shell $(PYTHON) tools/prerequisites.py '$(MAKECMDGOALS)')
 endif
@@ -50,7 +51,7 @@ WITH_LOCAL_AWS := @.tools/ministack/bin/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run status doctor rotate rollback revoke break mend stop test test-fast test-independent lint build invoke deploy \
+.PHONY: help run status doctor inventory rotate rollback revoke break mend stop test test-fast test-independent lint build invoke deploy \
   release advisories bench fuzz mutants sbom reproducible docs pictures lock clean
 
 help:
@@ -79,6 +80,8 @@ status: $(LOCAL_AWS) ## Show TARGETS (a,b; default: all)
 	$(WITH_LOCAL_AWS) tools/operate.py status $(call quote,$(STACK)) $(call quote,$(TARGETS))
 doctor: $(LOCAL_AWS) ## Check everything that a rotation of TARGETS needs
 	$(WITH_LOCAL_AWS) tools/operate.py doctor $(call quote,$(STACK)) $(call quote,$(TARGETS))
+inventory: $(LOCAL_AWS) ## Show every Bedrock credential in Braintrust, and what is wrong; JSON=true for programs
+	$(WITH_LOCAL_AWS) tools/operate.py inventory $(call quote,$(STACK)) $(if $(JSON),json)
 rotate: $(LOCAL_AWS) ## Rotate TARGETS now; with FORCE=true, also those that are not due; DRY_RUN=true only tells
 	$(WITH_LOCAL_AWS) tools/operate.py rotate $(call quote,$(STACK)) $(call quote,$(TARGETS)) \
 	  $(if $(FORCE),force) $(if $(DRY_RUN),dry_run)

@@ -2,15 +2,17 @@
 //!
 //! [`client`] sends a call, with its retries; [`rate_limit`] spaces the calls, and [`api_keys`] caches the API keys.
 //! [`ai_provider`] and [`service_tokens`] are what the calls are about, and [`ai_secrets`] and [`project_providers`] find
-//! a provider by its name. [`layout`] decides where credentials go in a provider and writes them there, and [`arrival`]
-//! decides whether they have arrived.
+//! a provider by its name. [`listing`] lists them all. [`layout`] decides where credentials go in a provider and writes
+//! them there, and [`arrival`] decides whether they have arrived. [`end_to_end`] proves that Braintrust can use them.
 
 pub mod ai_provider;
 mod ai_secrets;
 pub mod api_keys;
 pub mod arrival;
 pub mod client;
+pub mod end_to_end;
 pub mod layout;
+pub mod listing;
 mod project_providers;
 pub mod rate_limit;
 pub mod service_tokens;

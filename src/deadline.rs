@@ -31,6 +31,12 @@ impl Deadline {
         Self(self.0.min(Instant::now() + limit))
     }
 
+    /// Half of the time until this deadline, so that the other half remains for what follows.
+    pub fn half(self) -> Self {
+        let now = Instant::now();
+        Self(now + self.0.saturating_duration_since(now) / 2)
+    }
+
     /// Whether the minimum time that a target needs is left.
     pub fn allows_a_start(self) -> bool {
         self.allows(Duration::from_secs(2))
@@ -141,6 +147,13 @@ mod tests {
     async fn an_absurd_retry_after_ends_with_the_error_itself() {
         let error = failing(ErrorClass::Throttled, Some(Duration::from_secs(u64::MAX)));
         assert_eq!(attempts(Duration::from_secs(30), error).await.0, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_of_the_time_remains_after_half_a_deadline() {
+        let half = Deadline::after(Duration::from_secs(21)).half(); // One of these seconds is kept for the report.
+        assert!(half.allows(Duration::from_millis(9_999)) && !half.allows(Duration::from_secs(10)));
+        assert!(!Deadline::after(Duration::ZERO).half().allows(Duration::ZERO));
     }
 
     #[tokio::test(start_paused = true)]

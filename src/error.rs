@@ -23,7 +23,7 @@ pub enum ErrorClass {
     Unavailable,
     /// The service doesn't accept the credentials or the API key.
     InvalidCredentials,
-    /// What was written doesn't read back.
+    /// What was written doesn't read back, or Braintrust can't use it.
     VerificationFailed,
     Timeout,
 }

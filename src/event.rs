@@ -11,6 +11,7 @@ const ACCEPTED: &str = "Accepted: an EventBridge \"Scheduled Event\" of a rule o
      Manager rotation step (createSecret, setSecret, testSecret or finishSecret), \
      {\"action\":\"rotate\",\"targets\":[\"name\", …],\"force\":true|false,\"dry_run\":true|false}, where only action \
      is required, {\"action\":\"status\"} and {\"action\":\"check\"}, with or without targets, \
+     {\"action\":\"inventory\"}, \
      {\"action\":\"rollback\",\"targets\":[\"name\", …],\"dry_run\":true|false,\"reactivate\":true|false}, and \
      {\"action\":\"revoke\",\"targets\":[\"name\", …],\"dry_run\":true|false,\"force\":true|false,\"api_key\":true|false}";
 
@@ -22,6 +23,7 @@ pub enum Command {
     Status(Vec<String>),
     /// As for `Status`.
     Check(Vec<String>),
+    Inventory,
     /// At least one target.
     Rollback {
         token: String,
@@ -163,6 +165,8 @@ impl Command {
             }
             ("status", None, None, None) => Ok(Self::Status(targets)),
             ("check", None, None, None) => Ok(Self::Check(targets)),
+            ("inventory", None, None, None) if targets.is_empty() => Ok(Self::Inventory),
+            ("inventory", ..) => refuse("the action inventory takes no other fields"),
             ("rollback" | "status" | "check", _, Some(_), _) => {
                 refuse("only the actions rotate and revoke take the field \"force\"")
             }
@@ -271,6 +275,16 @@ mod tests {
             json!({"action": "rotate", "api_key": true}),
         ] {
             assert!(parse(event.clone(), "request").is_err(), "{event}");
+        }
+    }
+
+    #[test]
+    fn an_inventory_is_of_everything() {
+        let read = |event| parse(event, "request");
+        assert!(matches!(read(json!({"action": "inventory"})), Ok(Command::Inventory)));
+        for (field, value) in [("targets", json!(["a"])), ("dry_run", json!(true)), ("force", json!(false))] {
+            let error = read(json!({"action": "inventory", field: value})).unwrap_err();
+            assert!(error.problem.contains("takes no other fields"), "{error}");
         }
     }
 

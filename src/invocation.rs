@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use futures_util::stream;
 use jiff::Timestamp;
 use lambda_runtime::{Diagnostic, LambdaEvent};
@@ -12,15 +12,17 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::commands::status::TargetStatus;
-use crate::commands::{check, revoke, revoke_api_key, rollback, rotate, rotate_api_key, rotation_step, status};
+use crate::commands::{
+    check, inventory, revoke, revoke_api_key, rollback, rotate, rotate_api_key, rotation_step, status,
+};
 use crate::config::{DataPlane, SecretId, Target};
 use crate::deadline::Deadline;
 use crate::error::{Error, shortened};
 use crate::event::{Command, Origin, Revoke, RotationStep};
+use crate::inventory::reading::Inventory;
 use crate::json::Payload;
 use crate::report::{Report, TargetReport, iso8601};
 use crate::rotation::target_run::TargetRun;
-use crate::rotation::verdict::State;
 use crate::services::Services;
 use crate::{log, metrics};
 
@@ -30,6 +32,9 @@ const MAX_CONCURRENT_PER_QUEUE: usize = 32;
 /// Concurrent targets in all queues, unless there are more queues than this. Each target has a few connections, and
 /// Lambda allows 1,024.
 const MAX_CONCURRENT: usize = 256;
+
+/// A check looks at other providers, too, but must not fail because there are many.
+const LONGEST_INVENTORY_OF_A_CHECK: Duration = Duration::from_secs(20);
 
 /// What lives as long as the execution environment.
 pub struct Function {
@@ -43,7 +48,7 @@ pub struct Function {
 impl Function {
     /// Answers one event, and logs the result. A failed or deferred target fails the invocation, so that Lambda's
     /// retries, alarms and failure destination see it. By then, the other targets are done.
-    pub async fn handle(&self, event: LambdaEvent<Payload>) -> Result<Answer, Diagnostic> {
+    pub async fn handle(&self, event: LambdaEvent<Payload>) -> Result<Answer<'_>, Diagnostic> {
         let function_name = event.context.env_config.function_name.clone();
         let answer = self.answer(event).await;
         let now = self.services.now();
@@ -57,7 +62,7 @@ impl Function {
                 }
                 Ok(Answer::Report(report))
             }
-            Ok(answer @ (Answer::Status(_) | Answer::Check(_))) => Ok(answer),
+            Ok(answer @ (Answer::Status(_) | Answer::Check(_) | Answer::Inventory(_))) => Ok(answer),
             Err(error) => {
                 log::error(&error, now);
                 Err(failure("EventRefused", error.to_string()))
@@ -74,7 +79,7 @@ impl Function {
         failure("EventRefused", error.to_string())
     }
 
-    async fn answer(&self, event: LambdaEvent<Payload>) -> Result<Answer, Error> {
+    async fn answer(&self, event: LambdaEvent<Payload>) -> Result<Answer<'_>, Error> {
         let (now, start) = (self.services.now(), Instant::now());
         let deadline = Deadline::after(remaining(now, event.context.deadline));
         let started_at = iso8601(now);
@@ -104,14 +109,23 @@ impl Function {
             }
             Command::Status(names) => {
                 let targets = self.run_each(&names, deadline, status::run).await?;
-                let ok = targets.iter().all(|target| target.state == State::Ok);
+                let ok = targets.iter().all(|target| target.state.is_ok());
                 return Ok(Answer::Status(Overview { action: "status", ok, started_at, targets }));
+            }
+            Command::Inventory => {
+                let inventory = inventory::run(&self.services, &self.targets, started_at, deadline).await;
+                return Ok(Answer::Inventory(inventory));
             }
             Command::Check(names) => {
                 // The check must show what the next cold start will find.
                 self.services.api_keys.forget().await;
                 let run = async |run| check::run(run, self.schedule.as_deref()).await;
-                let targets = self.run_each(&names, deadline, run).await?;
+                let selected = select(&self.targets, &names)?;
+                let deadline_of_inventory = deadline.at_most(LONGEST_INVENTORY_OF_A_CHECK);
+                let inventory = Inventory::read(&self.services, &selected, &self.targets, deadline_of_inventory);
+                let (targets, inventory) = join(self.run_each(&names, deadline, run), inventory).await;
+                let mut targets = targets?;
+                targets.iter_mut().zip(selected).for_each(|(check, target)| check.add_others(target, &inventory));
                 let ok = targets.iter().all(|target| target.ok);
                 return Ok(Answer::Check(Overview { action: "check", ok, started_at, targets }));
             }
@@ -192,7 +206,8 @@ fn select<'a>(targets: &'a [Target], names: &[String]) -> Result<Vec<&'a Target>
 
 #[derive(Serialize)]
 #[serde(untagged)]
-pub enum Answer {
+pub enum Answer<'a> {
+    Inventory(Box<inventory::Answer<'a>>),
     Report(Report),
     Status(Overview<TargetStatus>),
     Check(Overview<check::TargetCheck>),

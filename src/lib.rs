@@ -9,6 +9,7 @@ mod deadline;
 mod error;
 mod event;
 mod http;
+mod inventory;
 mod invocation;
 mod json;
 mod log;

@@ -38,7 +38,10 @@ pub fn lines(namespace: &str, function: &str, now: Timestamp, report: &Report) -
 
 fn of(now: Timestamp, report: &Report, target: &TargetReport) -> Vec<Metric> {
     let succeeded = match target.outcome {
-        Outcome::Rotated | Outcome::Resumed | Outcome::Revoked | Outcome::Replaced => Some(true),
+        // Braintrust has credentials that work, so no alarm may wait for a rotation.
+        Outcome::Rotated | Outcome::Resumed | Outcome::Revoked | Outcome::Replaced | Outcome::UsesAssumeRole => {
+            Some(true)
+        }
         Outcome::StepDone => (report.step == Some(Step::Finish)).then_some(true),
         Outcome::Failed | Outcome::Deferred => Some(false),
         Outcome::NotDue
@@ -58,7 +61,10 @@ fn of(now: Timestamp, report: &Report, target: &TargetReport) -> Vec<Metric> {
     }
     // Never negative: expired credentials have no time left, however long ago they expired.
     let seconds = |from: Timestamp, to: Timestamp| to.duration_since(from).as_secs().max(0).into();
-    if let Some(held) = &target.held {
+    if target.outcome == Outcome::UsesAssumeRole {
+        // Braintrust makes them when it needs them. Alarms on user-based kinds expect the metric from every run.
+        metrics.push(("CredentialAgeSeconds", "Seconds", 0.into()));
+    } else if let Some(held) = &target.held {
         metrics.push(("CredentialAgeSeconds", "Seconds", seconds(held.created_at, now)));
         metrics.extend(held.expires_at.map(|end| ("SecondsUntilExpiry", "Seconds", seconds(now, end))));
     }
@@ -119,6 +125,7 @@ mod tests {
         for (outcome, step, succeeded) in [
             (Outcome::Rotated, None, Some(1)),
             (Outcome::Resumed, None, Some(1)),
+            (Outcome::UsesAssumeRole, None, Some(1)),
             (Outcome::Failed, None, Some(0)),
             (Outcome::Deferred, None, Some(0)),
             (Outcome::Failed, Some(Step::Set), Some(0)),
@@ -132,6 +139,13 @@ mod tests {
             let counted = lines.first().map(|line| (&line["RotationSucceeded"], &line["RotationFailed"]));
             assert_eq!(counted, succeeded.map(|n| (json!(n), json!(1 - n))).as_ref().map(|(s, f)| (s, f)));
         }
+    }
+
+    #[test]
+    fn where_braintrust_assumes_the_role_the_credentials_are_new_and_do_not_expire() {
+        let held = Lifetime { created_at: at(-9_000), expires_at: Some(at(-5_400)) };
+        let lines = lines(&report(Outcome::UsesAssumeRole, None, Some(held)));
+        assert_eq!((&lines[0]["CredentialAgeSeconds"], lines[0].get("SecondsUntilExpiry")), (&json!(0), None));
     }
 
     #[test]

@@ -49,6 +49,7 @@ pub fn of_an_event(event: &[u8]) {
             assert!(!revoke.targets.is_empty() && !(revoke.force && revoke.api_key));
         }
         Command::Status(names) | Command::Check(names) => named(&names),
+        Command::Inventory => named(&[]),
         Command::RotationStep(step) => assert_eq!(event["SecretId"], step.secret_id.as_str()),
     }
 }

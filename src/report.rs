@@ -89,6 +89,8 @@ pub enum Outcome {
     /// The credentials are not old enough, this event was already handled, or another run has just written newer
     /// credentials.
     NotDue,
+    /// Braintrust assumes a role itself for every destination, so there is nothing to rotate.
+    UsesAssumeRole,
     /// Rotation is turned on for the staged secret, so Secrets Manager rotates it.
     LeftToSecretsManager,
     /// One step of Secrets Manager's rotation is done.
@@ -144,8 +146,26 @@ pub struct DestinationReport {
     /// Whether another run had written newer credentials, which were left there.
     #[serde(skip)]
     pub is_superseded: bool,
+    /// Whether Braintrust assumes a role itself for this provider, which was therefore not touched.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub uses_assume_role: bool,
+    /// Whether Braintrust can use the credentials, if the target asks for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_to_end: Option<EndToEnd>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Error>,
+}
+
+/// The result of the request for one token through Braintrust.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum EndToEnd {
+    /// Braintrust called the model with these credentials.
+    Proven,
+    /// The request showed nothing about these credentials.
+    Unproven { reason: String },
+    /// Bedrock refused these credentials when Braintrust used them. The destination's error says more.
+    Refused,
 }
 
 /// What a run of a target has done so far. Write-only until it becomes the report, so that no decision depends on it.
@@ -240,9 +260,18 @@ mod tests {
 
     fn destination(ai_secret: &str, updated: bool) -> DestinationReport {
         let (id, layout) = (Some(Uuid::nil()), Some(Layout::Gateway));
-        let (is_mixed, is_superseded) = (false, false);
-        let (ai_secret, project) = (ai_secret.to_owned(), None);
-        DestinationReport { ai_secret, project, id, layout, updated, is_mixed, is_superseded, error: None }
+        DestinationReport {
+            ai_secret: ai_secret.to_owned(),
+            project: None,
+            id,
+            layout,
+            updated,
+            is_mixed: false,
+            is_superseded: false,
+            uses_assume_role: false,
+            end_to_end: None,
+            error: None,
+        }
     }
 
     #[test]
@@ -337,7 +366,13 @@ mod tests {
         for outcome in [Outcome::Failed, Outcome::Deferred] {
             assert!(has_failed(outcome), "{outcome:?}");
         }
-        for outcome in [Outcome::Rotated, Outcome::NotDue, Outcome::LeftToSecretsManager, Outcome::WouldRotate] {
+        for outcome in [
+            Outcome::Rotated,
+            Outcome::NotDue,
+            Outcome::UsesAssumeRole,
+            Outcome::LeftToSecretsManager,
+            Outcome::WouldRotate,
+        ] {
             assert!(!has_failed(outcome), "{outcome:?}");
         }
     }

@@ -1,7 +1,9 @@
 //! What the commands share: one run of one target, and its parts.
 
+pub mod assumed_by_braintrust;
 pub mod contract;
 pub mod destinations;
+pub mod end_to_end;
 pub mod in_memory;
 pub mod policy;
 pub mod restore;

@@ -13,7 +13,7 @@ from support.local_cloud import LocalCloud
 from support.paths import MINISTACK, TEMPLATE
 from support.release_bundle import make_bundle
 from support.tls import private_ca
-from support.world import World
+from support.world import BEDROCK_ACTIONS, World
 
 # `make test` passes these on. Without them, a `make` that a test starts prints what it prints in a terminal.
 for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"):
@@ -46,8 +46,8 @@ def cloud():
 
 @pytest.fixture(scope="session")
 def role(cloud):
-    """A role that the function may assume and that may list the foundation models."""
-    return cloud.new_role(allow=["bedrock:ListFoundationModels", "bedrock:CallWithBearerToken"])
+    """A role that the function may assume and that may use Bedrock."""
+    return cloud.new_role(allow=BEDROCK_ACTIONS)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ was never deactivated.
 """
 
 import pytest
+from support.end_to_end import END_TO_END
 from support.events import scheduled_run
 from support.kinds import KINDS, USER_BASED
 from support.side_by_side import side_by_side
@@ -69,6 +70,10 @@ def test_a_rotation_survives_being(world, new_rotations, kind, trigger, stop, re
 @pytest.mark.parametrize("stop", STOPS)
 def test_a_rotation_into_a_project_survives_being(world, kind, trigger, stop, record_property):
     stop_at_every_call(world, due_rotations_in_projects, kind, trigger, stop, record_property)
+@pytest.mark.parametrize("stop", STOPS)
+def test_a_rotation_that_is_proven_through_braintrust_survives_being(world, stop, record_property):
+    world.end_to_end = END_TO_END
+    stop_at_every_call(world, due_rotations, "temporary", "schedule", stop, record_property)
 
 
 def stop_at_every_call(world, new_rotations, kind, trigger, stop, record_property):

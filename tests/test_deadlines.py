@@ -58,7 +58,7 @@ def test_a_slow_target_does_not_hold_back_the_others(world):
 
 
 def test_one_failing_target_does_not_stop_another(world):
-    good, bad = world.new_ai_secret("good"), world.new_ai_secret("bad", metadata={"auth_type": "assume_role"})
+    good, bad = world.new_ai_secret("good"), world.new_ai_secret("bad", metadata={"auth_type": "web_identity"})
     report = world.fail_to_rotate(world.target(bad, name="bad"), world.target(good, name="good"))
     assert [(target["name"], target["outcome"]) for target in report["targets"]] == [
         ("bad", "failed"),

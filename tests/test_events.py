@@ -19,6 +19,7 @@ EXPECTED = {
     "check": (None, []),
     "create_secret": (["step_done"], []),
     "finish_secret": (["step_done"], ["prod"]),
+    "inventory": (None, []),
     "rollback": (["rolled_back"], ["prod"]),
     "rotate": (["rotated", "rotated"], ["default", "prod"]),
     "rotate_dry_run": (["would_rotate"], []),
@@ -39,7 +40,10 @@ def example():
 def check_effect(example, name, result):
     outcomes, working = EXPECTED[name]
     assert result.ok, (name, result.body)
-    if outcomes is None:
+    if name == "inventory":
+        written_by = {target for provider in result.body["providers"] for target in provider["targets"]}
+        assert written_by == {"default", "prod"}
+    elif outcomes is None:
         assert [target["name"] for target in result.body["targets"]] == ["default", "prod"]
     else:
         assert [target["outcome"] for target in result.body["targets"]] == outcomes, name

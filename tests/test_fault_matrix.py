@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 from support.disturbed_run import due_runs, due_runs_in_projects, first_runs, placeholder_runs
+from support.end_to_end import COMPLETION, END_TO_END
 from support.faults import Delay, DropAfter, DropBefore, Endless, Relabel, Reset, Truncate
 from support.http_messages import Reply
 from support.kinds import KINDS
@@ -95,6 +96,20 @@ def test_a_rotation_survives_at_any_call(world, fault, kind, trigger, record_pro
     positions = positions_of(world, kind, trigger)
     go_through(world, kind, trigger, positions, ONCE[fault], 1)
     record_property(CASES, len(positions))
+
+
+@pytest.mark.parametrize("fault", ONCE)
+def test_the_proof_through_braintrust_survives(world, fault, record_property):
+    world.end_to_end = END_TO_END
+    go_through(world, "temporary", "schedule", [(COMPLETION, 0)], ONCE[fault], 1)
+    record_property(CASES, 1)
+
+
+@pytest.mark.parametrize("fault", PERSISTENT)
+def test_the_proof_through_braintrust_survives_for_good(world, fault, record_property):
+    world.end_to_end = END_TO_END
+    go_through(world, "temporary", "rotation", [(COMPLETION, 0)], ONCE[fault], None)
+    record_property(CASES, 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -3,6 +3,7 @@
 import pytest
 from support.deployed_bedrock_role import MODEL
 from support.deployed_function import execution_policy, rotate_deployed
+from support.end_to_end import COMPLETION
 from support.emulated_function import ARCHITECTURE
 from support.local_cloud import REGION
 
@@ -22,6 +23,14 @@ def test_credentials_are_proven_with_the_configured_model(world, deployed, kind)
         request.path for request in world.aws_requests() if signed_with in request.headers.get("authorization", "")
     }
     assert probes == {f"/model/{MODEL}/converse"}
+
+
+@pytest.mark.parametrize("kind", ["temporary", "access_key"])
+def test_credentials_are_proven_through_braintrust_with_the_configured_model(world, deployed, kind):
+    outputs = deployed(world.new_ai_secret(), Kind=kind, EndToEndModelId=MODEL)
+    assert rotate_deployed(world, outputs)["ai_secrets"][0]["end_to_end"] == {"result": "proven"}
+    models = [request.json()["model"] for request in world.braintrust.requests if request.call == COMPLETION]
+    assert models == [MODEL]
 
 
 def test_tracing_and_a_vpc_add_only_their_own_permissions(world, deployed):

@@ -7,6 +7,7 @@ roll back meanwhile. `support/interleaved_runs.py` says what must be true at eve
 import itertools
 
 import pytest
+from support.end_to_end import END_TO_END
 from support.interleaved_runs import (
     FORCED_RUN,
     ROLLED_BACK,
@@ -47,7 +48,7 @@ KNOWN_CALLS = {}
 
 def calls_of(world, kind, does, beside, new_runs):
     """The calls of a run that nothing disturbs."""
-    key = kind, does, STEPS in (does, beside), new_runs
+    key = kind, does, STEPS in (does, beside), new_runs, world.end_to_end is None
     if key not in KNOWN_CALLS:
         [runs] = new_runs(world, kind, does, beside, 1)
         runs.begin()
@@ -68,6 +69,15 @@ def test_a_run_may_be_overtaken_by_another(world, first, second, new_runs, kind,
 @pytest.mark.parametrize(("first", "second"), IN_PROJECTS)
 def test_a_run_that_writes_into_a_project_may_be_overtaken_by_another(world, first, second, kind, record_property):
     overtake(world, first, second, due_runs_in_projects, kind, record_property)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "new_runs"),
+    [(SCHEDULED, FORCED_RUN, due_runs), (FORCED_RUN, ROLLED_BACK, runs_after_two_rotations)],
+)
+def test_a_run_that_is_proven_through_braintrust_may_be_overtaken(world, first, second, new_runs, record_property):
+    world.end_to_end = END_TO_END
+    overtake(world, first, second, new_runs, "temporary", record_property)
 
 
 def overtake(world, first, second, new_runs, kind, record_property):

@@ -46,7 +46,7 @@ def running(tool, operate):
     """What `make run` prints."""
     output, status = operate("status", "", "")
     assert status == 1 and "make run" in output
-    output, status = tool("run.py", "temporary", "schedule")
+    output, status = tool("run.py", "temporary", "schedule", "")
     assert status == 0, output
     yield output
     assert operate("stop") == ("Stopped.\n", 0)
@@ -74,6 +74,10 @@ def test_a_first_run_tells_a_short_story_and_its_tour_can_be_followed(running, o
 def test_operators_see_a_healthy_function_a_changed_ai_secret_and_a_rollback(running, operate):
     output, status = operate("status", "", "")
     assert status == 0 and "at the next scheduled run, by the schedule" in output, output
+    output, status = operate("inventory", "")
+    assert status == 0 and "Nothing to mend now: 1 Bedrock provider, seen with 1 API key." in output, output
+    output, status = operate("inventory", "", "json")
+    assert status == 0 and json.loads(output)["providers"][0]["targets"] == ["default"], output
 
     assert operate("break", "ai_secret")[1] == 0
     output, status = operate("status", "", "default")
@@ -103,6 +107,8 @@ def test_operators_see_a_healthy_function_a_changed_ai_secret_and_a_rollback(run
     [
         ("status STACK=s TARGETS=a,b", "status 's' 'a,b'"),
         ("doctor STACK=s", "doctor 's' ''"),
+        ("inventory STACK=s", "inventory 's'"),
+        ("inventory JSON=true", "inventory '' json"),
         ("rotate TARGETS=a FORCE=true DRY_RUN=true", "rotate '' 'a' force dry_run"),
         ("rotate", "rotate '' ''"),
         ("rollback TARGETS=a REACTIVATE=true", "rollback '' 'a' reactivate"),

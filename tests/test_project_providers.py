@@ -156,7 +156,7 @@ def refusals(world, project) -> dict[str, tuple[dict, str, str]]:
     """Entries that can't be written: the class, and words of the problem."""
     openai = world.new_project_provider("OpenAI", project=project, type="openai")
     variable = world.new_project_provider("MY_VARIABLE", project=project, category="env_var")
-    assumed = world.new_project_provider("assumed", project=project, metadata={"auth_type": "assume_role"})
+    unknown_type = world.new_project_provider("unknown", project=project, metadata={"auth_type": "web_identity"})
     elsewhere = world.new_project_provider()
     ai_secret = world.new_ai_secret()
     own(world, project)
@@ -172,7 +172,7 @@ def refusals(world, project) -> dict[str, tuple[dict, str, str]]:
         "another type": (bot | {"name": "OpenAI"}, "conflict", 'type "openai", not "bedrock"; it was not touched'),
         "another type by ID": (openai, "conflict", 'type "openai", not "bedrock"'),
         "an environment variable": (variable, "conflict", 'secret_category "env_var", not "ai_provider"'),
-        "assume_role": (assumed, "conflict", 'auth_type "assume_role"'),
+        "an unknown auth_type": (unknown_type, "conflict", 'auth_type "web_identity"'),
         "a layout that gateways would not read": (
             bot | {"name": "AWS Bedrock", "layout": "documented"},
             "conflict",

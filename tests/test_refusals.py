@@ -62,15 +62,15 @@ def test_an_ai_secret_of_another_type_is_refused(world, unchanged, lookup):
     failed_error(world.fail_to_rotate(world.target(named)), "conflict", "braintrust", problem='"openai"')
 
 
-def test_an_ai_secret_with_auth_type_assume_role_is_not_touched(world, unchanged):
-    ai_secret = world.new_ai_secret(metadata={"auth_type": "assume_role", "role_arn": "x"})
+def test_an_ai_secret_with_an_unknown_auth_type_is_not_touched(world, unchanged):
+    ai_secret = world.new_ai_secret(metadata={"auth_type": "web_identity"})
     unchanged()
-    failed_error(world.fail_to_rotate(world.target(ai_secret)), "conflict", "braintrust", problem='"assume_role"')
+    failed_error(world.fail_to_rotate(world.target(ai_secret)), "conflict", "braintrust", problem='"web_identity"')
 
 
 @pytest.mark.parametrize("layout", ["gateway", "documented"])
 def test_a_configured_layout_does_not_lift_the_refusals(world, unchanged, layout):
-    ai_secret = world.new_ai_secret(metadata={"auth_type": "assume_role"})
+    ai_secret = world.new_ai_secret(metadata={"auth_type": "web_identity"})
     unchanged()
     failed_error(world.fail_to_rotate(world.target({"id": ai_secret, "layout": layout})), "conflict", "braintrust")
 

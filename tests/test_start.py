@@ -116,7 +116,7 @@ def test_a_field_that_is_given_twice_in_an_ai_secret_fails_the_start_and_is_name
     assert "TARGETS" in message and "ai_secrets" in message
 
 
-OPTIONAL_IN_ALL = ["secret_id", "probe"]
+OPTIONAL_IN_ALL = ["secret_id", "probe", "end_to_end"]
 OPTIONAL = {
     "temporary": ["external_id", "duration_seconds", "session_policy", "user_name", "rotate_after", "overlap"],
     "short_term_api_key": ["external_id", "duration_seconds", "session_policy", "user_name", "credential_age_days"],

@@ -179,6 +179,10 @@ def test_variables_of_the_network_are_left_out_if_their_parameters_are_empty(wor
             "With Targets.* AllowMantle",
         ),
         (
+            {"Targets": "[{}]", "AiSecretId": None, "RoleArns": SOME_ROLE, "EndToEndModelId": "amazon.nova-micro-v1:0"},
+            "With Targets.* EndToEndModelId",
+        ),
+        (
             {"Targets": "[{}]", "AiSecretId": None, "RoleArns": SOME_ROLE, "StagedSecretArn": SOME_SECRET},
             "With Targets.* StagedSecretArns",
         ),

@@ -23,7 +23,9 @@ SERVICES = {
     "bedrock": "Bedrock",
     "braintrust": "Braintrust",
 }
-STATE_COLORS = {"ok": GREEN, "never_rotated": YELLOW, "unknown": YELLOW}
+# The states in which nobody has to do anything.
+FINE = ("ok", "uses_assume_role")
+STATE_COLORS = {"ok": GREEN, "uses_assume_role": GREEN, "never_rotated": YELLOW, "unknown": YELLOW}
 RESULT_COLORS = {"ok": GREEN, "warning": YELLOW, "unknown": YELLOW}
 
 
@@ -88,7 +90,7 @@ def status(answer, page, now, command):
     for target in blocks:
         lines += ([""] if lines else []) + _block(target, page, now, command)
     if len(targets) > 1:
-        healthy = sum(target["state"] == "ok" for target in targets)
+        healthy = sum(target["state"] in FINE for target in targets)
         lines += ["", f"{healthy} of {len(targets)} targets are ok."]
     return lines
 
@@ -119,6 +121,8 @@ def _block(target, page, now, command):
 
 
 def _credentials(target, now):
+    if target["state"] == "uses_assume_role":
+        return "none: Braintrust assumes a role itself"
     if target["state"] == "never_rotated":
         return "none yet"
     facts = [target.get("credential_id", "unknown ID")]
@@ -130,6 +134,8 @@ def _credentials(target, now):
 
 
 def _next_rotation(target, now):
+    if target["state"] == "uses_assume_role":
+        return "none, until the ai_secret holds credentials again"
     who = {"schedule": "by the schedule", "secrets_manager": "by Secrets Manager"}[target["rotated_by"]]
     time = target.get("next_rotation")
     if time is None:
@@ -141,6 +147,8 @@ def _destination(target, entry):
     found = entry.get("access_key_id")
     if "error" in entry:
         holds = "could not be read"
+    elif entry.get("uses_assume_role"):
+        holds = "makes Braintrust assume a role itself"
     elif entry.get("holds_current"):
         holds = "holds the current credentials"
     elif entry.get("holds_current") is False:

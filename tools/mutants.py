@@ -17,6 +17,7 @@ DECISIONS = [
     "src/rotation/*.rs",
     "src/braintrust/layout.rs",
     "src/braintrust/rate_limit.rs",
+    "src/inventory/findings.rs",
     "src/config.rs",
     "src/config/*.rs",
 ]
@@ -25,7 +26,9 @@ ROTATIONS = {
     "src/commands/rotation_step.rs": ["steps", "abandoned_rotations"],
     "src/commands/rollback.rs": ["rollback"],
     "src/commands/rotate_api_key.rs": ["api_key_rotation", "api_key_crashes"],
-    "src/commands/check.rs": ["check"],
+    "src/commands/check.rs": ["check", "inventory"],
+    "src/commands/inventory.rs": ["inventory"],
+    "src/inventory/reading.rs": ["inventory"],
     "src/commands/status.rs": ["status"],
 }
 

@@ -1,6 +1,7 @@
 """Invokes a running function and shows its answer.
 
     operate.py status|doctor|rotate|rollback|revoke STACK TARGETS [FIELD ...]
+    operate.py inventory STACK [json]
     operate.py break WHAT
     operate.py mend
     operate.py stop
@@ -10,11 +11,13 @@ STACK is the name of a CloudFormation stack in the caller's AWS account. If it i
 reactivate or api_key. With yes, revoke asks nothing.
 """
 
+import json
 import sys
 from datetime import UTC, datetime
 
 import answers
 import environment
+import inventory
 import local_stack
 import revoke
 from botocore.exceptions import BotoCoreError, ClientError
@@ -23,7 +26,8 @@ from goals import command_for
 from running_function import RunningFunction
 from terminal import RED, page, paint
 
-ACTIONS = {"status": "status", "doctor": "check", "rotate": "rotate", "rollback": "rollback", "revoke": "revoke"}
+ACTIONS = {"status": "status", "doctor": "check", "inventory": "inventory"}
+ACTIONS |= {"rotate": "rotate", "rollback": "rollback", "revoke": "revoke"}
 
 
 def invoke(function, action, targets, fields=()):
@@ -73,6 +77,18 @@ def operate(action, stack, targets, fields):
     return not failed and not not_done
 
 
+def show_inventory(stack, as_json):
+    """Returns whether nothing has to be mended now."""
+    function = RunningFunction(stack)
+    answer, _ = invoke(function, "inventory", "")
+    if as_json:
+        print(json.dumps(answer, indent=2))
+    else:
+        print(f"{function.title}:\n")
+        print(*inventory.inventory(answer, page(), datetime.now(UTC)), sep="\n")
+    return answer["ok"]
+
+
 def main():
     action, *arguments = sys.argv[1:]
     stack = arguments[0] if action in ACTIONS else ""
@@ -86,6 +102,8 @@ def main():
                 ok = break_local_stack(RunningFunction("", only_local=True), what, page())
             case "mend", []:
                 ok = mend_local_stack(RunningFunction("", only_local=True), page())
+            case "inventory", [stack, *as_json] if as_json in ([], ["json"]):
+                ok = show_inventory(stack, bool(as_json))
             case _, [stack, targets, *fields] if action in ACTIONS:
                 ok = operate(action, stack, targets, fields)
             case _:

@@ -21,6 +21,7 @@ OF_GOAL = {
     "build": ["ARCH"],
     "status": ["STACK", "TARGETS"],
     "doctor": ["STACK", "TARGETS"],
+    "inventory": ["STACK", "JSON"],
     "rotate": ["STACK", "TARGETS", "FORCE", "DRY_RUN"],
     "rollback": ["STACK", "TARGETS", "DRY_RUN", "REACTIVATE"],
     "revoke": ["STACK", "TARGETS", "DRY_RUN", "FORCE", "API_KEY", "YES"],
@@ -35,13 +36,14 @@ VALUES = {
     "TRIGGER": ["schedule", "rotation"],
     "ARCH": ["x86_64", "arm64"],
     "FORCE": ["true"],
+    "JSON": ["true"],
     "DRY_RUN": ["true"],
     "REACTIVATE": ["true"],
     "API_KEY": ["true"],
     "YES": ["true"],
     "LOCAL": ["true"],
 }
-MAY_BE_EMPTY = ["FORCE", "DRY_RUN", "REACTIVATE", "API_KEY", "YES", "LOCAL"]
+MAY_BE_EMPTY = ["FORCE", "JSON", "DRY_RUN", "REACTIVATE", "API_KEY", "YES", "LOCAL"]
 
 
 MAKEFILE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "Makefile")

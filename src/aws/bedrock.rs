@@ -529,6 +529,7 @@ mod tests {
                 secret_id: None,
             }),
             probe: Probe::Models,
+            end_to_end: None,
             destinations: Vec::new(),
             claims: Default::default(),
         }

@@ -124,6 +124,11 @@ impl AiProvider {
     pub fn is_bedrock(&self) -> bool {
         self.is_ai_provider() && self.type_name.as_deref() == Some(BEDROCK)
     }
+
+    /// Whether Braintrust assumes a role itself to call Bedrock with this provider.
+    pub fn uses_assume_role(&self) -> bool {
+        self.is_bedrock() && self.metadata.auth_type == AuthType::AssumeRole
+    }
 }
 
 impl fmt::Display for AiProvider {

@@ -10,12 +10,12 @@ use crate::config::Lookup;
 use crate::error::{Error, ErrorClass, Service, shortened};
 
 const LIST: &str = Place::Organization.list();
-const OF_TYPE: &str = "ai_secret_type";
+pub(super) const OF_TYPE: &str = "ai_secret_type";
 
 /// A provider in a list of `ai_secret`s.
 #[derive(Deserialize)]
 #[serde(from = "Record")]
-struct AiSecret(AiProvider);
+pub(super) struct AiSecret(pub AiProvider);
 
 impl From<Record> for AiSecret {
     fn from(record: Record) -> Self {

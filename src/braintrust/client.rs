@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use reqwest::{Client, Method, Url};
+use reqwest::{Client, Method, Response, Url};
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -38,7 +38,19 @@ pub(super) struct Request {
     pub call: &'static str,
     pub method: Method,
     pub url: Url,
+    /// Besides those that every call has.
+    pub headers: HeaderMap,
     pub body: Option<Bytes>,
+}
+
+/// Why the reading of pages ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// There are no more.
+    Last,
+    /// The reader wanted no more.
+    Enough,
+    TooManyPages,
 }
 
 #[derive(Deserialize)]
@@ -53,7 +65,7 @@ impl Braintrust<'_> {
         let path = path.replace("{id}", &id.unwrap_or_default().to_string());
         let mut url = self.api_url.clone();
         url.set_path(&format!("{}{path}", self.api_url.path().trim_end_matches('/')));
-        Request { call, method: method.parse().unwrap_or_default(), url, body: None }
+        Request { call, method: method.parse().unwrap_or_default(), url, headers: HeaderMap::new(), body: None }
     }
 
     pub(super) async fn send<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Error> {
@@ -76,7 +88,31 @@ impl Braintrust<'_> {
         is_wanted: &dyn Fn(&T) -> bool,
         enough: usize,
     ) -> Result<Vec<T>, Error> {
-        let (mut found, mut cursor) = (Vec::new(), None);
+        let mut found = Vec::new();
+        let take = |objects: Vec<T>| {
+            found.extend(objects.into_iter().filter(is_wanted));
+            found.len() < enough
+        };
+        match self.each_page(request, id, take).await? {
+            End::Last | End::Enough => Ok(found),
+            End::TooManyPages => {
+                let problem = format!("answered more than {MAX_PAGES} pages");
+                let remedy = "Check that the Braintrust URL (the parameter BraintrustApiUrl, or the ai_secret's api_url) \
+                              is that of a data plane, or give the ID (the parameter AiSecretId or BraintrustProject) \
+                              instead of the name";
+                Err(Error::new(ErrorClass::Unavailable, Service::Braintrust, request.call, problem, remedy))
+            }
+        }
+    }
+
+    /// Reads pages for as long as `take` wants more.
+    pub(super) async fn each_page<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+        id: impl Fn(&T) -> Uuid,
+        mut take: impl FnMut(Vec<T>) -> bool,
+    ) -> Result<End, Error> {
+        let mut cursor = None;
         for _ in 0..MAX_PAGES {
             let mut page = request.clone();
             let after = cursor.map(|last: Uuid| ("starting_after", last.to_string()));
@@ -84,18 +120,17 @@ impl Braintrust<'_> {
             let Page { objects } = self.send(&page).await?;
             let last = objects.last().map(&id);
             if last == cursor && objects.len() != PAGE_SIZE {
-                return Ok(found);
+                return Ok(End::Last);
             }
             cursor = last;
-            found.extend(objects.into_iter().filter(is_wanted));
-            if cursor.is_none() || found.len() >= enough {
-                return Ok(found);
+            if !take(objects) {
+                return Ok(End::Enough);
+            }
+            if cursor.is_none() {
+                return Ok(End::Last);
             }
         }
-        let problem = format!("answered more than {MAX_PAGES} pages");
-        let remedy = "Check that the Braintrust URL (the parameter BraintrustApiUrl, or the ai_secret's api_url) is that \
-                      of a data plane, or give the ID (the parameter AiSecretId or BraintrustProject) instead of the name";
-        Err(Error::new(ErrorClass::Unavailable, Service::Braintrust, request.call, problem, remedy))
+        Ok(End::TooManyPages)
     }
 
     /// Does `work` once the rate limit permits it, and reports the result to the rate limit.
@@ -121,30 +156,39 @@ impl Braintrust<'_> {
 
     /// Sends one request and parses its response, without a permit or a retry.
     pub(super) async fn exchange<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Error> {
-        let Request { call, method, url, body } = request.clone();
-        // Security: exposed into the header, which reqwest marks as sensitive, so that no `Debug` shows it.
-        let mut request = self.http.request(method, url).bearer_auth(self.api_key.expose_secret());
-        if let Some(body) = body {
-            request = request.header(CONTENT_TYPE, "application/json").body(body);
-        }
-        let unavailable = |problem: String| {
-            let remedy = "The next scheduled run tries again. Check that the Braintrust URL is right (the parameter \
-                          BraintrustApiUrl, or the ai_secret's api_url), and that the function can reach it and trusts \
-                          its certificate (the parameter BraintrustCaBundle)";
-            Error::new(ErrorClass::Unavailable, Service::Braintrust, call, problem, remedy)
-        };
-        let mut response = request.send().await.map_err(|error| {
-            let class = if error.is_timeout() { ErrorClass::Timeout } else { ErrorClass::Unavailable };
-            Failure::of(&error).into_error(|problem| Error { class, ..unavailable(problem) })
-        })?;
+        let call = request.call;
+        let mut response = self.respond(request).await?;
         if !response.status().is_success() {
             return Err(refused(call, response.status().as_u16(), response.headers()));
         }
         let media_type = http::media_type(response.headers());
         // Security: the body may hold secrets of the documented layout.
-        let body = Zeroizing::new(http::read_body(&mut response, MAX_RESPONSE).await.map_err(unavailable)?);
-        serde_json::from_slice(&body).map_err(|_| unavailable(format!("answered {media_type} where JSON was expected")))
+        let body = http::read_body(&mut response, MAX_RESPONSE).await.map_err(|problem| unavailable(call, problem))?;
+        let problem = || format!("answered {media_type} where JSON was expected");
+        serde_json::from_slice(&Zeroizing::new(body)).map_err(|_| unavailable(call, problem()))
     }
+
+    /// Sends one request and returns the start of its response, whatever the status is.
+    pub(super) async fn respond(&self, request: &Request) -> Result<Response, Error> {
+        let Request { call, method, url, headers, body } = request.clone();
+        // Security: exposed into the header, which reqwest marks as sensitive, so that no `Debug` shows it.
+        let mut request = self.http.request(method, url).bearer_auth(self.api_key.expose_secret()).headers(headers);
+        if let Some(body) = body {
+            request = request.header(CONTENT_TYPE, "application/json").body(body);
+        }
+        request.send().await.map_err(|error| {
+            let class = if error.is_timeout() { ErrorClass::Timeout } else { ErrorClass::Unavailable };
+            Failure::of(&error).into_error(|problem| Error { class, ..unavailable(call, problem) })
+        })
+    }
+}
+
+/// The error of a call that got no answer, or one that Braintrust did not send.
+pub(super) fn unavailable(call: &'static str, problem: impl Into<String>) -> Error {
+    let remedy = "The next scheduled run tries again. Check that the Braintrust URL is right (the parameter \
+                  BraintrustApiUrl, or the ai_secret's api_url), and that the function can reach it and trusts its \
+                  certificate (the parameter BraintrustCaBundle)";
+    Error::new(ErrorClass::Unavailable, Service::Braintrust, call, problem, remedy)
 }
 
 /// The error for a status. The body is not read, because it may repeat what was sent. Braintrust's refusals are plain
@@ -208,7 +252,7 @@ fn is_of_an_api(headers: &HeaderMap) -> bool {
 }
 
 /// The seconds of `Retry-After`. A date, which the header may also hold, is left to the backoff.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 

@@ -14,7 +14,7 @@ use crate::config::{Lookup, ProjectLookup, ProviderLookup};
 use crate::error::{Error, ErrorClass, Service, shortened};
 
 const LIST: &str = Place::Project.list();
-const LIST_PROJECTS: &str = "GET /v1/project";
+pub(super) const LIST_PROJECTS: &str = "GET /v1/project";
 /// The list of `env_var`s has no cursor, so what doesn't fit into one answer can't be read. An `env_var` has less than a
 /// kilobyte, unless it names many models.
 const MAX_LISTED: usize = 200;
@@ -23,18 +23,18 @@ const NAME_THE_ORGANIZATION: &str = "Name the organization, too (the parameter B
                                      BraintrustProject, or project)";
 
 #[derive(Deserialize)]
-struct Project {
-    id: Uuid,
-    org_id: Option<Uuid>,
-    name: String,
-    deleted_at: Option<String>,
+pub struct Project {
+    pub id: Uuid,
+    pub org_id: Option<Uuid>,
+    pub name: String,
+    pub(super) deleted_at: Option<String>,
 }
 
 /// The providers of a project that an answer lists.
-struct Listed {
-    providers: Vec<AiProvider>,
+pub struct Listed {
+    pub providers: Vec<AiProvider>,
     /// Whether there may be more than the answer has room for.
-    is_cut_off: bool,
+    pub is_cut_off: bool,
 }
 
 fn failed<T>(class: ErrorClass, call: &'static str, problem: String, remedy: &str) -> Result<T, Error> {
@@ -155,7 +155,7 @@ impl Braintrust<'_> {
         self.pages(&request, |project: &Project| project.id, is_wanted, enough).await
     }
 
-    async fn list_in_project(&self, project: Uuid, name: Option<&str>) -> Result<Listed, Error> {
+    pub(super) async fn list_in_project(&self, project: Uuid, name: Option<&str>) -> Result<Listed, Error> {
         let mut request = self.request(LIST, None);
         let (project_id, limit) = (project.to_string(), MAX_LISTED.to_string());
         let filters = [("object_type", PROJECT), ("object_id", &project_id), ("limit", &limit)];

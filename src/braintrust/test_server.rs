@@ -31,6 +31,8 @@ pub struct Received {
     pub authorization: String,
     /// AWS's name of the call, where it is in a header.
     pub amz_target: String,
+    /// The name of the `ai_secret` that a completion is to use.
+    pub endpoint_name: String,
     pub body: String,
 }
 
@@ -152,6 +154,7 @@ fn receive(stream: &TcpStream) -> Option<Received> {
         target: rest.split(' ').next().unwrap().to_owned(),
         authorization: header("authorization"),
         amz_target: header("x-amz-target"),
+        endpoint_name: header("x-bt-endpoint-name"),
         body: String::from_utf8(body).unwrap(),
     })
 }

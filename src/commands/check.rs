@@ -10,12 +10,15 @@ use crate::braintrust::ai_provider::Place;
 use crate::config::{RoleBased, Source, Target, UserBased};
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorClass, Service};
+use crate::inventory::Provider;
+use crate::inventory::findings::{self, Severity};
+use crate::inventory::reading::{Inventory, KeyReading, Unknown};
 use crate::rotation::destinations::Reading;
 use crate::rotation::snapshot::{Snapshot, Versions};
 use crate::rotation::steps::TOO_SLOW_FOR_SECRETS_MANAGER;
 use crate::rotation::target_run::TargetRun;
 use crate::rotation::verdict::{self, State};
-use crate::rotation::{destinations, policy};
+use crate::rotation::{assumed_by_braintrust, destinations, policy};
 
 #[derive(Serialize)]
 pub struct TargetCheck {
@@ -24,6 +27,53 @@ pub struct TargetCheck {
     pub ok: bool,
     lines: Vec<Line>,
 }
+
+impl TargetCheck {
+    fn of(target: &Target, lines: Vec<Line>) -> Self {
+        let ok = lines.iter().all(|line| line.result != LineResult::Failed);
+        Self { name: target.name.to_string(), ok, lines }
+    }
+
+    /// Adds a line for everything else in Braintrust that concerns the target.
+    pub fn add_others(&mut self, target: &Target, inventory: &Inventory<'_>) {
+        let what = |provider: &Provider| match &provider.project {
+            Some(project) => {
+                format!("the provider {:?} ({}) of the project {:?}", provider.name, provider.id, project.name)
+            }
+            None => format!("the ai_secret {:?} ({})", provider.name, provider.id),
+        };
+        let concerning = findings::concerning(&self.name, &inventory.providers);
+        let hidden = concerning.len().saturating_sub(MAX_OTHERS);
+        let lines = concerning
+            .into_iter()
+            .take(MAX_OTHERS)
+            .map(|(provider, finding)| Line::noted(what(provider), LineResult::Warning, finding.meaning()));
+        self.lines.extend(lines);
+        if hidden > 0 {
+            let note = format!("{hidden} more lines like these: make inventory (the action inventory) shows all");
+            self.lines.push(Line::noted("other providers", LineResult::Warning, note));
+        }
+        let has_own = |key: &KeyReading<'_>| {
+            target.destinations.iter().map(|it| &it.data_plane).any(|data_plane| {
+                (data_plane.url(), data_plane.api_key_secret_id.as_str()) == (key.api_url, key.api_key_secret_id)
+            })
+        };
+        // A failed line already says what is wrong with the API key.
+        let keys = inventory.keys.iter().filter(|key| self.ok && has_own(key));
+        for Unknown { what, error } in keys.flat_map(|key| &key.unknown) {
+            let note = error.as_ref().map_or("there are too many to read".to_owned(), ToString::to_string);
+            self.lines.push(Line::noted(format!("look at {what}"), LineResult::Unknown, note));
+        }
+        let simpler = inventory.providers.iter().filter(|provider| provider.is_written_by(&self.name));
+        let simpler = simpler.flat_map(|provider| &provider.findings);
+        if let Some(finding) = simpler.copied().filter(|finding| finding.severity() == Severity::Simpler).min() {
+            self.lines.push(Line::noted("whether this target is needed", LineResult::Ok, finding.meaning()));
+        }
+    }
+}
+
+/// How many lines about other providers a target has at most.
+const MAX_OTHERS: usize = 10;
 
 /// One thing that a rotation needs.
 #[derive(Serialize)]
@@ -69,13 +119,27 @@ pub async fn run(run: TargetRun<'_>, schedule: Option<&str>) -> TargetCheck {
     {
         lines.push(check_verdict(&run, versions.as_ref(), &readings));
     }
+    if destinations::all_use_assume_role(&readings) {
+        lines.extend(check_remaining(&run, versions.ok().flatten()).await);
+        return TargetCheck::of(target, lines);
+    }
     lines.extend(check_secret(target, &versions));
     lines.extend(match &target.source {
         Source::RoleBased(source) => check_role(&run, source).await,
         Source::UserBased(source) => check_user(&run, source, versions.ok().flatten()).await,
     });
+    lines.extend(check_end_to_end(target));
     lines.extend(check_schedule(target, schedule));
-    TargetCheck { name: target.name.to_string(), ok: lines.iter().all(|line| line.result != LineResult::Failed), lines }
+    TargetCheck::of(target, lines)
+}
+
+/// What remains to be done by hand where Braintrust assumes a role itself. Nothing else is needed there.
+async fn check_remaining(run: &TargetRun<'_>, versions: Option<Versions>) -> Vec<Line> {
+    let rotation_enabled = versions.and_then(|versions| versions.stages.rotation_enabled);
+    // Whoever moved may have deleted the IAM user.
+    let keys = run.list_keys().await.unwrap_or_default();
+    let remaining = assumed_by_braintrust::remaining(run.target, &keys, rotation_enabled).into_iter();
+    remaining.map(|note| Line::noted("what this target has left", LineResult::Warning, note)).collect()
 }
 
 /// The verdict, as in `status`. A rotation may have everything that it needs while Braintrust holds other credentials.
@@ -84,6 +148,7 @@ fn check_verdict(run: &TargetRun<'_>, versions: Option<&Versions>, readings: &[R
     let late = "Read the error of the last run in the function's log (the stack's output TailCommand shows it)";
     let (problem, remedy) = match verdict::state(run.now(), run.target, versions, readings) {
         State::Ok => return Line::tried(what, None),
+        State::UsesAssumeRole => return Line::tried(what, None),
         State::NeverRotated => return Line::noted(what, LineResult::Unknown, "there has been no rotation yet"),
         State::Unknown => {
             let note = "it isn't known when the provider last changed";
@@ -204,6 +269,13 @@ async fn check_permissions(run: &TargetRun<'_>, source: &UserBased) -> Vec<Line>
     }
 }
 
+/// The request costs a token and uses the credentials that Braintrust holds, so only a rotation sends it.
+fn check_end_to_end(target: &Target) -> Option<Line> {
+    let model = &target.end_to_end.as_ref()?.model;
+    let note = "a rotation sends a request for one token, and only that can tell";
+    Some(Line::noted(format!("call {model} through Braintrust"), LineResult::Unknown, note))
+}
+
 fn check_destinations(readings: &[Reading<'_>]) -> Vec<Line> {
     let mut lines = Vec::new();
     for reading in readings {
@@ -212,6 +284,12 @@ fn check_destinations(readings: &[Reading<'_>]) -> Vec<Line> {
         let named = format!("{} {lookup}", lookup.noun());
         lines.push(Line::tried(format!("find the {named} and its layout"), error));
         if error.is_some() {
+            continue;
+        }
+        if reading.uses_assume_role() {
+            let note = "Braintrust assumes a role itself, so there is nothing to rotate. docs/assume-role.md says how to \
+                        move back";
+            lines.push(Line::noted(format!("the {named}"), LineResult::Ok, note));
             continue;
         }
         let warnings = destinations::warnings(std::slice::from_ref(reading)).into_iter();

@@ -45,6 +45,11 @@ async fn roll_back(staged: &StagedRun<'_>, dry_run: bool, reactivate: bool) -> R
         return Err(rotation_under_way(staged, &snapshot));
     }
     let previous = Previous::of(staged, &snapshot, reactivate)?;
+    if staged.run.uses_assume_role().await {
+        let problem = "Braintrust assumes a role itself for every provider of the target, so nothing was changed";
+        let remedy = "To move back to credentials, change the providers first: see docs/assume-role.md";
+        return Err(staged.conflict(problem, remedy));
+    }
     staged.run.progress.credentials(previous.credentials);
     if dry_run {
         staged.may_set().await?;

@@ -7,7 +7,9 @@ use crate::config::{RoleBased, Source, UserBased};
 use crate::error::{Error, ErrorClass};
 use crate::event::Rotate;
 use crate::report::{Outcome, TargetReport};
+use crate::rotation::assumed_by_braintrust;
 use crate::rotation::policy::{self, Plan};
+use crate::rotation::restore::Comparison;
 use crate::rotation::snapshot::{Snapshot, Version};
 use crate::rotation::staged_run::StagedRun;
 use crate::rotation::steps::TOO_SLOW_FOR_SECRETS_MANAGER;
@@ -41,6 +43,9 @@ async fn rotate_staged(staged: &StagedRun<'_>, command: &Rotate) -> Result<Outco
         staged.run.progress.held(Some(current.lifetime()));
     }
     let plan = policy::plan(&snapshot, staged.run.target, &command.token, command.force);
+    if plan.may_create() && staged.run.uses_assume_role().await {
+        return Ok(uses_assume_role(staged, &snapshot));
+    }
     if command.dry_run {
         return would(staged, plan, &snapshot).await;
     }
@@ -83,6 +88,9 @@ async fn rotate_staged(staged: &StagedRun<'_>, command: &Rotate) -> Result<Outco
             }
         },
     };
+    if outcome == Outcome::UsesAssumeRole {
+        return Ok(uses_assume_role(staged, &snapshot));
+    }
     match staged.retire(&snapshot).await {
         // Another run is changing the same keys or stages. Braintrust already holds the current credentials.
         Err(error) if error.class == ErrorClass::Conflict => {
@@ -95,7 +103,19 @@ async fn rotate_staged(staged: &StagedRun<'_>, command: &Rotate) -> Result<Outco
 
 /// Makes Braintrust hold the current credentials. `in_step` is the outcome if it already holds them.
 async fn reconcile(staged: &StagedRun<'_>, snapshot: &Snapshot, in_step: Outcome) -> Result<Outcome, Error> {
-    Ok(if staged.reconcile(snapshot).await? { Outcome::Repaired } else { in_step })
+    Ok(match staged.reconcile(snapshot).await? {
+        Comparison::InStep => in_step,
+        Comparison::OutOfStep => Outcome::Repaired,
+        Comparison::UsesAssumeRole => Outcome::UsesAssumeRole,
+    })
+}
+
+/// Nothing is rotated or retired. Says what remains to be done by hand.
+fn uses_assume_role(staged: &StagedRun<'_>, snapshot: &Snapshot) -> Outcome {
+    let rotation_enabled = snapshot.versions.stages.rotation_enabled;
+    let remaining = assumed_by_braintrust::remaining(staged.run.target, &snapshot.keys, rotation_enabled);
+    remaining.into_iter().for_each(|warning| staged.run.progress.warning(warning));
+    Outcome::UsesAssumeRole
 }
 
 /// Ends a pending version whose credentials no longer work, and restores the current credentials, which are not due.
@@ -121,7 +141,11 @@ async fn would(staged: &StagedRun<'_>, plan: Plan, snapshot: &Snapshot) -> Resul
             return Ok(Outcome::WouldRotate);
         }
     };
-    Ok(if staged.is_out_of_step(snapshot).await? { Outcome::WouldRepair } else { in_step })
+    Ok(match staged.compare(snapshot).await? {
+        Comparison::InStep => in_step,
+        Comparison::OutOfStep => Outcome::WouldRepair,
+        Comparison::UsesAssumeRole => uses_assume_role(staged, snapshot),
+    })
 }
 
 #[cfg(test)]

@@ -33,6 +33,15 @@ async fn step(staged: &StagedRun<'_>, command: &RotationStep) -> Result<(), Erro
             if !snapshot.versions.pending_is_empty() {
                 // Dead credentials of an earlier attempt must not be kept.
                 staged.pending(&snapshot).await?;
+            } else if staged.run.uses_assume_role().await {
+                let problem =
+                    "Braintrust assumes a role itself for every provider of the target, so nothing was created";
+                let remedy = format!(
+                    "End the secret's rotation: `aws secretsmanager cancel-rotate-secret --secret-id {}`. \
+                     docs/assume-role.md says what else remains",
+                    staged.secret.id.as_str()
+                );
+                return Err(staged.conflict(problem, &remedy));
             }
             let value = snapshot.versions.pending.take().map_or(VersionValue::Empty, |pending| pending.value);
             let credentials = match staged.create(version, value, &snapshot).await? {

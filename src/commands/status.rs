@@ -11,7 +11,7 @@ use crate::config::Target;
 use crate::credentials::Kind;
 use crate::error::Error;
 use crate::report::iso8601;
-use crate::rotation::destinations::{self, Reading};
+use crate::rotation::destinations::{self, Found, Reading};
 use crate::rotation::snapshot::Versions;
 use crate::rotation::target_run::TargetRun;
 use crate::rotation::verdict::{self, Current, RotatedBy, State, judge};
@@ -67,6 +67,9 @@ struct DestinationStatus {
     /// API key.
     #[serde(skip_serializing_if = "Option::is_none")]
     holds_current: Option<bool>,
+    /// Whether Braintrust assumes a role itself for this provider.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    uses_assume_role: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Error>,
 }
@@ -85,7 +88,11 @@ fn destination_status(target: &Target, reading: &Reading<'_>, versions: Option<&
     let (ai_secret, project) = (lookup.to_string(), lookup.project().map(ToString::to_string));
     let status = DestinationStatus { ai_secret, project, ..DestinationStatus::default() };
     let found = match &reading.result {
-        Ok(found) => found,
+        Ok(Found::Writable(found)) => found,
+        Ok(Found::UsesAssumeRole(provider)) => {
+            let (id, updated_at) = (Some(provider.id), arrival::changed_at(provider));
+            return DestinationStatus { id, updated_at, uses_assume_role: true, ..status };
+        }
         Err(error) => return DestinationStatus { error: Some(error.clone()), ..status },
     };
     // Without its staged secret's versions, a target must not be judged like a target that has no staged secret.
@@ -109,8 +116,9 @@ fn target_status(
 ) -> TargetStatus {
     let unreadable = current.as_ref().err().cloned();
     let current = current.unwrap_or_default();
+    let have_moved = destinations.iter().all(|destination| destination.uses_assume_role);
     let next_rotation = match (current.due, current.rotated_by) {
-        _ if unreadable.is_some() => None,
+        _ if unreadable.is_some() || have_moved => None,
         (Some(time), _) if time > now => Some(iso8601(time)),
         (_, RotatedBy::Schedule) => Some("next_scheduled_run".to_owned()),
         (_, RotatedBy::SecretsManager) => None,
@@ -118,7 +126,9 @@ fn target_status(
     let error = unreadable.or_else(|| destinations.iter().find_map(|destination| destination.error.clone()));
     TargetStatus {
         name: target.name.to_string(),
-        state: if error.is_some() {
+        state: if have_moved {
+            State::UsesAssumeRole
+        } else if error.is_some() {
             State::Unknown
         } else {
             judge(now, target, &current, destinations.iter().map(|it| it.holds_current))
@@ -188,6 +198,15 @@ mod tests {
             let status = of_user(Ok(current), destination);
             assert_eq!(status.state, expected, "{status:?}");
         }
+    }
+
+    #[test]
+    fn a_target_uses_assume_role_if_all_its_destinations_do_even_if_its_secret_is_gone() {
+        let moved = || DestinationStatus { uses_assume_role: true, ..holds(None) };
+        let of = |destinations| target_status(at(NOW), &user_based("prod"), Err(error()), destinations, Vec::new());
+        let status = of(vec![moved(), moved()]);
+        assert_eq!((status.state, status.next_rotation), (State::UsesAssumeRole, None));
+        assert_eq!(of(vec![moved(), holds(None)]).state, State::Unknown);
     }
 
     #[test]

@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 
 use super::target::*;
 use super::values::{
-    self, AiSecretId, ExternalId, LayoutChoice, Name, Probe, Region, RoleArn, SecretId, SessionTags, SourceIdentity,
-    TargetName, UserName, whole_number,
+    self, AiSecretId, EndToEnd, ExternalId, LayoutChoice, Name, Probe, Region, RoleArn, SecretId, SessionTags,
+    SourceIdentity, TargetName, UserName, whole_number,
 };
 use crate::credentials::Kind;
 use crate::error::shortened;
@@ -90,6 +90,7 @@ pub(super) struct RawTarget {
     secret_id: Option<SecretId>,
     region: Region,
     probe: Option<Probe>,
+    end_to_end: Option<EndToEnd>,
     ai_secrets: Vec<RawDestination>,
 }
 
@@ -189,6 +190,7 @@ fn target(entry: Payload, defaults: &Defaults) -> Result<Target, Invalid> {
         region: raw.region,
         source,
         probe: raw.probe.unwrap_or_default(),
+        end_to_end: raw.end_to_end,
         destinations,
         claims: Arc::default(),
     })

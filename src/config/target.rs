@@ -8,7 +8,8 @@ use reqwest::Url;
 use uuid::Uuid;
 
 use super::values::{
-    ExternalId, LayoutChoice, Probe, Region, RoleArn, SecretId, SessionTags, SourceIdentity, TargetName, UserName,
+    EndToEnd, ExternalId, LayoutChoice, Probe, Region, RoleArn, SecretId, SessionTags, SourceIdentity, TargetName,
+    UserName,
 };
 use crate::credentials::Kind;
 
@@ -19,6 +20,8 @@ pub struct Target {
     pub region: Region,
     pub source: Source,
     pub probe: Probe,
+    /// How the credentials are proven again, through Braintrust, after they were written.
+    pub end_to_end: Option<EndToEnd>,
     pub destinations: Vec<Destination>,
     /// The destinations of all targets, in the configured order. Empty if all are named by their IDs, because then no
     /// two are the same.

@@ -214,6 +214,16 @@ pub enum Probe {
     Converse(ModelIds),
 }
 
+/// The proof through Braintrust: a chat completion of one token with this model, at its price.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, expecting = "an object such as {\"model\": \"…\"}")]
+pub struct EndToEnd {
+    /// The model, as Braintrust names it.
+    #[cfg_attr(test, schemars(regex(pattern = r"\S")))]
+    pub model: ModelId,
+}
+
 /// One or more models. They are called side by side.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Value")]

@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::end_to_end;
 use super::target_run::TargetRun;
 use crate::aws::iam_keys::Key;
 use crate::braintrust::ai_provider::{AiProvider, Place};
@@ -17,10 +18,16 @@ use crate::credentials::{Credentials, Lifetime};
 use crate::error::{Error, ErrorClass, Service};
 use crate::report::DestinationReport;
 
-/// A destination, and its provider if it may be written.
+/// A destination, and its provider if it was found and this function may know it.
 pub struct Reading<'a> {
     pub destination: &'a Destination,
-    pub result: Result<Writable, Error>,
+    pub result: Result<Found, Error>,
+}
+
+pub enum Found {
+    Writable(Writable),
+    /// Braintrust assumes a role itself to use this provider, so there is nothing to rotate in it.
+    UsesAssumeRole(AiProvider),
 }
 
 /// A provider that may be written, as it was read.
@@ -32,7 +39,22 @@ pub struct Writable {
 
 impl Reading<'_> {
     pub fn writable(&self) -> Option<&Writable> {
-        self.result.as_ref().ok()
+        match &self.result {
+            Ok(Found::Writable(found)) => Some(found),
+            Ok(Found::UsesAssumeRole(_)) | Err(_) => None,
+        }
+    }
+
+    pub fn uses_assume_role(&self) -> bool {
+        matches!(self.result, Ok(Found::UsesAssumeRole(_)))
+    }
+
+    /// The provider, if it was found.
+    pub fn provider(&self) -> Option<&AiProvider> {
+        match self.result.as_ref().ok()? {
+            Found::Writable(found) => Some(&found.provider),
+            Found::UsesAssumeRole(provider) => Some(provider),
+        }
     }
 
     pub(super) fn report(&self) -> DestinationReport {
@@ -40,11 +62,13 @@ impl Reading<'_> {
         DestinationReport {
             ai_secret: self.destination.lookup.to_string(),
             project: self.destination.lookup.project().map(ToString::to_string),
-            id: writable.map(|found| found.provider.id),
+            id: self.provider().map(|provider| provider.id),
             layout: writable.map(|found| found.layout),
             updated: false,
             is_mixed: false,
             is_superseded: false,
+            uses_assume_role: self.uses_assume_role(),
+            end_to_end: None,
             error: error.cloned(),
         }
     }
@@ -54,6 +78,11 @@ impl Reading<'_> {
 pub fn warnings(readings: &[Reading<'_>]) -> Vec<String> {
     let found = readings.iter().filter_map(Reading::writable);
     found.filter_map(|found| layout::warning(found.layout, &found.provider)).collect()
+}
+
+/// Whether Braintrust assumes a role itself for every destination, so that the target has nothing left to rotate.
+pub fn all_use_assume_role(readings: &[Reading<'_>]) -> bool {
+    readings.iter().all(Reading::uses_assume_role)
 }
 
 /// How the providers differ from the current credentials, which this function wrote no later than `written_at`.
@@ -105,7 +134,8 @@ impl<'a> TargetRun<'a> {
     /// Reports the state of the destinations, and returns the first error among them.
     pub fn report_destinations(&self, reports: Vec<DestinationReport>, readings: &[Reading<'_>]) -> Result<(), Error> {
         let result = all_succeeded(&reports);
-        self.progress.destinations(reports, warnings(readings));
+        let warnings = warnings(readings).into_iter().chain(end_to_end::warnings(&reports)).collect();
+        self.progress.destinations(reports, warnings);
         result
     }
 
@@ -119,12 +149,15 @@ impl<'a> TargetRun<'a> {
         join_all(self.target.destinations.iter().map(read)).await
     }
 
-    pub(super) async fn read_destination(&self, destination: &Destination) -> Result<Writable, Error> {
+    pub(super) async fn read_destination(&self, destination: &Destination) -> Result<Found, Error> {
         let find = async |api: Braintrust<'_>| api.find(&destination.lookup).await;
         let provider = self.services.braintrust(&destination.data_plane, self.deadline, find).await?;
+        if provider.uses_assume_role() {
+            return Ok(Found::UsesAssumeRole(provider));
+        }
         let layout = layout::choose(destination.layout, self.target.kind(), &provider)?;
         self.refuse_shared(destination, &provider).await?;
-        Ok(Writable { provider, layout, read_at: Instant::now() })
+        Ok(Found::Writable(Writable { provider, layout, read_at: Instant::now() }))
     }
 
     /// Refuses a provider that is also an earlier destination, under another name or another API key. Which of the
@@ -164,9 +197,13 @@ impl<'a> TargetRun<'a> {
     pub async fn presence(&self, key: &Key) -> Result<Presence, Error> {
         let mut presence = Presence::Absent;
         for reading in self.read_destinations().await {
-            let found = reading.result?;
-            let here = arrival::presence(found.layout, self.target.kind(), &key.id, key.created_at, &found.provider);
-            presence = presence.max(here);
+            presence = presence.max(match reading.result? {
+                Found::Writable(Writable { provider, layout, .. }) => {
+                    arrival::presence(layout, self.target.kind(), &key.id, key.created_at, &provider)
+                }
+                // It was moved during this run, and a reader may have cached the key.
+                Found::UsesAssumeRole(_) => Presence::Unknown,
+            });
         }
         Ok(presence)
     }

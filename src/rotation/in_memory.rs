@@ -30,22 +30,33 @@ impl TargetRun<'_> {
         };
         let (proven, readings) = join(issue, self.read_destinations()).await;
         let are_writable = self.report_readings(&readings);
+        if destinations::all_use_assume_role(&readings) {
+            // Before the errors of AWS: whoever moved to Braintrust's own role may have deleted this one.
+            return Ok(Outcome::UsesAssumeRole);
+        }
         self.progress.held(destinations::held_lifetime(source, &readings));
         let Some(proven) = proven? else { return are_writable.map(|()| Outcome::WouldRotate) };
         let written = self.write_all(&readings, proven, Fallback::Complete).await;
+        let to_write = written.iter().filter(|report| !report.uses_assume_role).count();
+        if to_write == 0 {
+            // The last destination has moved since it was read first.
+            return self.report_destinations(written, &readings).map(|()| Outcome::UsesAssumeRole);
+        }
         let superseded: Vec<_> = written.iter().filter(|report| report.is_superseded).collect();
         for report in &superseded {
             let warning = "holds newer credentials, which another run has written meanwhile. It was not touched";
             self.progress.warning(format!("the ai_secret {} {warning}", report.ai_secret));
         }
-        let (are_all_superseded, is_any_superseded) = (superseded.len() == written.len(), !superseded.is_empty());
+        let (are_all_superseded, is_any_superseded) = (superseded.len() == to_write, !superseded.is_empty());
         if !are_all_superseded {
             self.progress.credentials(proven.credentials());
         }
-        self.report_destinations(written, &readings)?;
-        if !is_any_superseded {
+        if !is_any_superseded && destinations::all_succeeded(&written).is_ok() {
             self.progress.held(Some(proven.credentials().lifetime()));
         }
+        // Nobody has the previous credentials, so these stay even if Braintrust can't use them.
+        let written = Box::pin(self.prove_end_to_end(&readings, written, proven.credentials())).await;
+        self.report_destinations(written, &readings)?;
         Ok(if are_all_superseded { Outcome::NotDue } else { Outcome::Rotated })
     }
 }

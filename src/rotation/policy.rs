@@ -47,6 +47,16 @@ pub enum Plan {
     AbandonPending,
 }
 
+impl Plan {
+    /// Whether the run may create credentials, or end some.
+    pub fn may_create(self) -> bool {
+        match self {
+            Self::Resume | Self::Start | Self::ReplacePending | Self::GiveUpPending | Self::AbandonPending => true,
+            Self::LeaveToSecretsManager | Self::WaitForSecretsManager | Self::NotDue => false,
+        }
+    }
+}
+
 /// Decides for one scheduled run. `token` is the event's version; `force` ignores the age.
 pub fn plan(snapshot: &Snapshot, target: &Target, token: &str, force: bool) -> Plan {
     let versions = &snapshot.versions;

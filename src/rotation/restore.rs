@@ -8,12 +8,14 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::destinations::{self, Reading};
-use super::policy;
 use super::snapshot::{Snapshot, Versions};
 use super::staged_run::StagedRun;
 use super::writing::Fallback;
+use super::{end_to_end, policy};
 use crate::aws::secrets_manager::{Stages, TimedLabel};
+use crate::credentials::Credentials;
 use crate::error::Error;
+use crate::report::DestinationReport;
 
 /// Lambda ends every run after this time, so a run that set a label longer ago has ended.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html>
@@ -21,17 +23,31 @@ pub const LONGEST_RUN: SignedDuration = SignedDuration::from_mins(15);
 /// How many times `AWSCURRENT` may move while its credentials are restored.
 const MAX_MOVES: usize = 3;
 
+/// How the destinations compare with the current credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// They hold them, or the current credentials no longer work.
+    InStep,
+    /// The current credentials work and a destination doesn't hold them, or may not: a run that was writing was
+    /// interrupted.
+    OutOfStep,
+    /// Braintrust assumes a role itself for every destination.
+    UsesAssumeRole,
+}
+
 impl StagedRun<'_> {
-    /// Makes the destinations hold the current credentials. Returns whether any had to be repaired.
-    pub async fn reconcile(&self, snapshot: &Snapshot) -> Result<bool, Error> {
-        let is_out_of_step = self.is_out_of_step(snapshot).await?;
-        if is_out_of_step {
-            self.restore_current().await?;
-        }
+    /// Makes the destinations hold the current credentials, and returns how they compared before.
+    pub async fn reconcile(&self, snapshot: &Snapshot) -> Result<Comparison, Error> {
+        let comparison = self.compare(snapshot).await?;
+        let proven = match comparison {
+            Comparison::UsesAssumeRole => return Ok(comparison),
+            Comparison::OutOfStep => Box::pin(self.restore_and_prove()).await?,
+            Comparison::InStep => Ok(()),
+        };
         if self.run.target.user_based().is_some() {
             self.label_current(&snapshot.versions).await?;
         }
-        Ok(is_out_of_step)
+        proven.map(|()| comparison)
     }
 
     /// Labels the current version if somebody else made it current, so that the overlap counts from now on, and forgets
@@ -49,19 +65,21 @@ impl StagedRun<'_> {
         }
     }
 
-    /// Whether the current credentials work and a destination doesn't hold them, or may not: a run that was writing was
-    /// interrupted.
-    pub async fn is_out_of_step(&self, snapshot: &Snapshot) -> Result<bool, Error> {
+    /// Compares the destinations with the current credentials.
+    pub async fn compare(&self, snapshot: &Snapshot) -> Result<Comparison, Error> {
         let readings = self.run.read_destinations().await;
         self.run.report_readings(&readings)?;
+        if destinations::all_use_assume_role(&readings) {
+            return Ok(Comparison::UsesAssumeRole);
+        }
         let (versions, is_dead) = (&snapshot.versions, policy::is_current_dead(snapshot, self.run.target));
-        let Some(version) = versions.current_version().filter(|_| !is_dead) else { return Ok(false) };
+        let Some(version) = versions.current_version().filter(|_| !is_dead) else { return Ok(Comparison::InStep) };
         let differences = self.differences(versions, &readings);
         let mut restoring = versions.stages.times(TimedLabel::Restoring);
         let was_interrupted = restoring.any(|(labelled, at)| labelled == version || self.has_ended(at));
         let is_out_of_step = was_interrupted || !differences.is_empty();
         differences.into_iter().for_each(|difference| self.run.progress.warning(difference));
-        Ok(is_out_of_step)
+        Ok(if is_out_of_step { Comparison::OutOfStep } else { Comparison::InStep })
     }
 
     /// How the destinations differ from the current credentials, as warnings.
@@ -73,6 +91,15 @@ impl StagedRun<'_> {
     /// Writes the credentials that are current now to all destinations, if they work. If `AWSCURRENT` moves meanwhile,
     /// the credentials that it then names are written as well.
     pub async fn restore_current(&self) -> Result<(), Error> {
+        if let Err(refused) = Box::pin(self.restore_and_prove()).await? {
+            self.run.progress.warning(format!("the current credentials were restored, but {}", refused.problem));
+        }
+        Ok(())
+    }
+
+    /// [`Self::restore_current`]. The inner result says whether Braintrust can use them, if the target asks for that:
+    /// the request also makes Braintrust forget the credentials that it has cached since the write.
+    async fn restore_and_prove(&self) -> Result<Result<(), Error>, Error> {
         let mut announced = Vec::new();
         for _ in 0..MAX_MOVES {
             let versions = Versions::read(&self.secret).await?;
@@ -90,17 +117,29 @@ impl StagedRun<'_> {
             if is_current().await? {
                 let readings = self.run.read_destinations().await;
                 let fallback = versions.last_written().map_or(Fallback::Restore, Fallback::Rewrite);
-                destinations::all_succeeded(&self.run.write_all(&readings, proven, fallback).await)?;
+                let written = self.run.write_all(&readings, proven, fallback).await;
+                destinations::all_succeeded(&written)?;
                 if is_current().await? {
                     self.remember_restored(&versions.stages, version).await?;
                     for (labelled, at) in announced {
                         self.secret.remove_label(TimedLabel::Restoring, at, &labelled).await?;
                     }
-                    return Ok(());
+                    return Ok(self.prove_restored(&readings, written, current).await);
                 }
             }
         }
         Err(self.conflict("AWSCURRENT kept moving", "Find out what keeps rotating the secret"))
+    }
+
+    async fn prove_restored(
+        &self,
+        readings: &[Reading<'_>],
+        written: Vec<DestinationReport>,
+        current: &Credentials,
+    ) -> Result<(), Error> {
+        let proven = self.run.prove_end_to_end(readings, written, current).await;
+        end_to_end::warnings(&proven).into_iter().for_each(|warning| self.run.progress.warning(warning));
+        destinations::all_succeeded(&proven)
     }
 
     /// Sets the label `RESTORING`, and removes those of ended runs, whose work this run repeats. A secret has room for 20
@@ -143,8 +182,12 @@ impl StagedRun<'_> {
 
     /// [`Self::restore_after`], and whether it worked.
     pub async fn try_to_restore_after(&self, error: Error) -> (Error, bool) {
-        let (restored, is_restored) = match self.restore_current().await {
-            Ok(()) => ("Braintrust holds the current credentials again".to_owned(), true),
+        let (restored, is_restored) = match Box::pin(self.restore_and_prove()).await {
+            Ok(Ok(())) => ("Braintrust holds the current credentials again".to_owned(), true),
+            Ok(Err(refused)) => {
+                let restored = "Braintrust holds the current credentials again, but they don't work there either";
+                (format!("{restored}: {}", refused.problem), true)
+            }
             Err(error) => (format!("The current credentials could not be restored: {}", error.problem), false),
         };
         let remedy = format!("{restored}. {}", error.remedy);

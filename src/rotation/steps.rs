@@ -3,6 +3,7 @@
 use futures_util::future::join;
 use jiff::Timestamp;
 
+use super::destinations::all_succeeded;
 use super::snapshot::{Snapshot, Version, Versions};
 use super::staged_run::StagedRun;
 use super::writing::{self, Fallback};
@@ -59,6 +60,9 @@ impl StagedRun<'_> {
             Created::NotStaged(credentials, error) => {
                 let warning = format!("Braintrust holds {}, which could not be staged: {error}", credentials.id);
                 self.run.progress.warning(warning);
+                if self.run.target.end_to_end.is_some() {
+                    self.test(&credentials).await?;
+                }
                 self.run.progress.held(Some(credentials.lifetime()));
                 return Ok(snapshot);
             }
@@ -121,9 +125,9 @@ impl StagedRun<'_> {
         }
     }
 
-    /// testSecret: checks that the credentials work and that all destinations show them. If not, the current
-    /// credentials are restored, and the pending version stays for the retry. A lost response proves nothing, so
-    /// nothing is restored.
+    /// testSecret: checks that the credentials work and that all destinations show them and can use them. If not, the
+    /// current credentials are restored, and the pending version stays for the retry. A lost response proves nothing,
+    /// so nothing is restored.
     pub async fn test(&self, credentials: &Credentials) -> Result<(), Error> {
         match self.verify(credentials).await {
             Err(error) if !error.is_transient() => Err(self.restore_after(error).await),
@@ -131,10 +135,14 @@ impl StagedRun<'_> {
         }
     }
 
-    /// Checks that credentials work and that all destinations show them.
+    /// Checks that credentials work, that all destinations show them, and, if the target asks for that, that Braintrust
+    /// can use them.
     pub async fn verify(&self, credentials: &Credentials) -> Result<(), Error> {
         let (proven, readings) = join(self.run.prove(credentials, 1), self.run.read_destinations()).await;
-        let verified = writing::verify_all(&readings, credentials);
+        let mut verified = writing::verify_all(&readings, credentials);
+        if proven.is_ok() && all_succeeded(&verified).is_ok() {
+            verified = Box::pin(self.run.prove_end_to_end(&readings, verified, credentials)).await;
+        }
         let result = self.run.report_destinations(verified, &readings);
         proven.and(result)
     }

@@ -209,6 +209,12 @@ impl World {
         self
     }
 
+    /// The target asks for the proof through Braintrust.
+    pub fn with_the_proof(mut self) -> Self {
+        self.target.end_to_end = serde_json::from_value(serde_json::json!({"model": "model"})).unwrap();
+        self
+    }
+
     /// Changes the state before the test.
     pub fn given(self, change: impl FnOnce(&mut State)) -> Self {
         change(&mut self.state());
@@ -284,7 +290,8 @@ impl World {
 
     /// The calls that change something.
     pub fn changes_and_labels(&self) -> Vec<String> {
-        const READ_ONLY: [&str; 8] = [
+        const READ_ONLY: [&str; 9] = [
+            "COMPLETION",
             "DescribeSecret",
             "GetSecretValue",
             "ListAccessKeys",

@@ -21,6 +21,8 @@ pub enum State {
     Expired,
     /// Braintrust holds something other than the staged secret.
     OutOfStep,
+    /// Braintrust assumes a role itself for every destination, so there is nothing to rotate.
+    UsesAssumeRole,
     /// Something could not be read, or the data plane says too little.
     Unknown,
 }
@@ -31,6 +33,16 @@ pub enum RotatedBy {
     #[default]
     Schedule,
     SecretsManager,
+}
+
+impl State {
+    /// Whether nobody has to do anything.
+    pub fn is_ok(self) -> bool {
+        match self {
+            Self::Ok | Self::UsesAssumeRole => true,
+            Self::NeverRotated | Self::Overdue | Self::Expired | Self::OutOfStep | Self::Unknown => false,
+        }
+    }
 }
 
 /// What is known about the current credentials.
@@ -102,6 +114,9 @@ pub fn holds_current(target: &Target, versions: Option<&Versions>, found: &Writa
 
 /// The verdict, from what can be read.
 pub fn state(now: Timestamp, target: &Target, versions: Option<&Versions>, readings: &[Reading<'_>]) -> State {
+    if destinations::all_use_assume_role(readings) {
+        return State::UsesAssumeRole;
+    }
     let held = readings.iter().filter_map(Reading::writable).map(|found| holds_current(target, versions, found));
     judge(now, target, &Current::of(target, versions, readings), held)
 }

@@ -7,7 +7,7 @@ use backon::ExponentialBuilder;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
-use super::destinations::{Reading, Writable};
+use super::destinations::{Found, Reading, Writable};
 use super::policy;
 use super::snapshot::Versions;
 use super::target_run::TargetRun;
@@ -37,6 +37,8 @@ enum Update {
     Written,
     /// Nothing was written, because another run has written newer credentials.
     Superseded,
+    /// Nothing was written, because Braintrust assumes a role itself for this provider.
+    NotNeeded,
 }
 
 struct NotWritten {
@@ -59,6 +61,7 @@ impl Reading<'_> {
             None => report,
             Some(Ok(Update::Written)) => DestinationReport { updated: true, ..report },
             Some(Ok(Update::Superseded)) => DestinationReport { is_superseded: true, ..report },
+            Some(Ok(Update::NotNeeded)) => DestinationReport { uses_assume_role: true, ..report },
             Some(Err(NotWritten { error, is_mixed })) => DestinationReport { is_mixed, error: Some(error), ..report },
         }
     }
@@ -84,9 +87,9 @@ impl<'a> TargetRun<'a> {
         fallback: Fallback,
     ) -> Vec<DestinationReport> {
         let write = async |reading: &Reading<'a>| {
-            let update = match &reading.result {
-                Ok(found) => Some(self.write(reading.destination, found, proven, fallback).await),
-                Err(_) => None,
+            let update = match reading.writable() {
+                Some(found) => Some(self.write(reading.destination, found, proven, fallback).await),
+                None => None,
             };
             reading.report_update(update)
         };
@@ -104,7 +107,10 @@ impl<'a> TargetRun<'a> {
         let latest = if first.read_at.elapsed() < MAX_READING_AGE {
             first
         } else {
-            read_again = self.read_destination(destination).await?;
+            match self.read_destination(destination).await? {
+                Found::Writable(found) => read_again = found,
+                Found::UsesAssumeRole(_) => return Ok(Update::NotNeeded),
+            }
             &read_again
         };
         let write = Write { run: self, destination, first: &first.provider, found: latest, proven, fallback };

@@ -20,8 +20,9 @@ from .paths import ROOT
 
 SPECIFICATION = Path(os.environ.get("BRAINTRUST_OPENAPI", ROOT.parent / "shared/openapi/braintrust.json"))
 _FUNCTION = "bedrock-braintrust-rotator/"
-# What the specification doesn't describe, although Braintrust serves it.
-_NOT_DESCRIBED = "/v1/proxy/"
+# The specification doesn't describe the AI proxy, and a shortened copy may lack the organizations:
+# https://www.braintrust.dev/docs/api-reference/organizations/list-organizations
+_NOT_DESCRIBED = ("/v1/proxy/", "/v1/organization")
 _formats = FormatChecker(["uuid"])
 _formats.checks("date-time", ValueError)(lambda value: not isinstance(value, str) or datetime.fromisoformat(value))
 

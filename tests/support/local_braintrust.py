@@ -11,6 +11,7 @@ from datetime import datetime, timedelta, timezone
 from .braintrust_openapi import openapi
 from .braintrust_rest import BraintrustKey, BraintrustRefusal, body_of, id_in, org_id, org_of, page
 from .http_messages import RecordedRequest, Reply
+from .local_ai_proxy import COMPLETIONS, LocalAiProxy
 from .local_project_providers import LocalProjectProviders
 from .local_service_tokens import LocalServiceTokens
 from .recording_server import RecordingServer
@@ -22,8 +23,9 @@ _FIELDS = {"name": str, "type": str, "metadata": dict, "secret": str, "org_name"
 
 
 class LocalBraintrust(RecordingServer):
-    def __init__(self, tls: tuple[str, str] | None = None):
+    def __init__(self, tls: tuple[str, str] | None = None, bedrock: str | None = None):
         super().__init__(tls)
+        self.ai_proxy = LocalAiProxy(bedrock)
         # With the projects' own providers, which have an object_id.
         self.ai_secrets: dict[str, dict] = {}
         self.older_data_plane = False
@@ -126,6 +128,8 @@ class LocalBraintrust(RecordingServer):
         }
 
     def call_name(self, request: RecordedRequest) -> str:
+        if request.path == COMPLETIONS:
+            return f"{request.method} {COMPLETIONS}"
         collection, id = id_in(request.path)
         return f"{request.method} {collection}" + ("/{id}" if id else "")
 
@@ -137,10 +141,14 @@ class LocalBraintrust(RecordingServer):
         with self._lock:
             if self._too_many():
                 return Reply(429, "rate limit exceeded", {"retry-after": "1"}, content_type="text/plain")
-            try:
+        try:
+            if request.call == f"POST {COMPLETIONS}":
+                # Without the lock, because Bedrock may be slow.
+                return self.ai_proxy.answer(request, self._key_of(request), lambda: self.snapshot().values())
+            with self._lock:
                 return self._route(request)
-            except BraintrustRefusal as refused:
-                return refused.answer
+        except BraintrustRefusal as refused:
+            return refused.answer
 
     def _too_many(self) -> bool:
         if self.max_per_second is None:
@@ -153,10 +161,14 @@ class LocalBraintrust(RecordingServer):
         self._answered.append(now)
         return False
 
-    def _route(self, request: RecordedRequest) -> Reply:
+    def _key_of(self, request: RecordedRequest) -> BraintrustKey:
         key = self._keys.get(request.headers.get("authorization", "").removeprefix("Bearer "))
         if key is None:
             raise BraintrustRefusal(401, "Unauthorized: unknown API key")
+        return key
+
+    def _route(self, request: RecordedRequest) -> Reply:
+        key = self._key_of(request)
         routes = {
             f"GET {COLLECTION}": self._list,
             f"POST {COLLECTION}": self._create,

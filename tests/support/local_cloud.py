@@ -24,7 +24,7 @@ class LocalCloud:
         self.ministack = Ministack(ministack_executable, free_port())
         self.aws = LocalAws(self.ministack.port, tls)
         self._ca_bundle = ca_bundle
-        self.braintrust = LocalBraintrust(tls)
+        self.braintrust = LocalBraintrust(tls, None if tls else self.aws.url)
         self.braintrust_api_key = "sk-local"
         self.caller: dict[str, str] = {}
         self._clients: dict[str, object] = {}

@@ -26,7 +26,9 @@ OLD_METADATA = {
 LISTED_BY_NOW = datetime.timedelta(minutes=6)
 # A label that a run left behind counts for 15 minutes.
 LONGER_THAN_ANY_RUN = datetime.timedelta(minutes=16)
-_BEDROCK_ACTIONS = ["bedrock:ListFoundationModels", "bedrock:CallWithBearerToken"]
+# AWS requires bedrock:InvokeModel for a model, and ministack the action that is named after the call.
+_MAY_CALL_MODELS = ["bedrock:InvokeModel", "bedrock:Converse"]
+BEDROCK_ACTIONS = ["bedrock:ListFoundationModels", "bedrock:CallWithBearerToken", *_MAY_CALL_MODELS]
 
 
 class World:
@@ -37,6 +39,8 @@ class World:
         self.role = role
         self.functions = []
         self.servers = []
+        # The field `end_to_end` of new targets.
+        self.end_to_end: dict | None = None
         self.braintrust = self.new_braintrust()
         self.api_key = f"sk-{uuid.uuid4()}"
         self.braintrust.add_key(self.api_key)
@@ -67,7 +71,7 @@ class World:
     # Braintrust
 
     def new_braintrust(self, tls=None) -> LocalBraintrust:
-        server = LocalBraintrust(tls)
+        server = LocalBraintrust(tls, self.aws.url)
         server.start()
         self.servers.append(server)
         return server
@@ -148,6 +152,7 @@ class World:
             "kind": "temporary",
             "role_arn": self.role,
             "region": REGION,
+            "end_to_end": self.end_to_end,
             "ai_secrets": ai_secrets,
             **fields,
         }
@@ -249,7 +254,7 @@ class World:
         name = f"user-{uuid.uuid4().hex[:12]}"
         iam = self.client("iam")
         iam.create_user(UserName=name)
-        statement = {"Effect": "Allow", "Action": _BEDROCK_ACTIONS, "Resource": "*"}
+        statement = {"Effect": "Allow", "Action": BEDROCK_ACTIONS, "Resource": "*"}
         policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
         iam.put_user_policy(UserName=name, PolicyName="bedrock", PolicyDocument=policy)
         return name

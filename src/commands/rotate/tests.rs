@@ -453,3 +453,46 @@ async fn a_resumed_rotation_does_not_take_its_metadata_for_the_whole() {
     assert_eq!(rotate(&world, "event-1").await.outcome, Outcome::Resumed);
     assert_eq!(world.state().in_braintrust(), ["AKIANEW"]);
 }
+
+/// Braintrust assumes a role itself for all destinations from now on.
+fn move_to_assume_role(state: &mut State) {
+    for ai_secret in &mut state.ai_secrets {
+        ai_secret.json["metadata"]["auth_type"] = json!("assume_role");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_braintrust_assumes_a_role_nothing_is_created_written_or_retired() {
+    for hours in [-900, -100] {
+        let world = World::with_access_keys().await.given(|state| {
+            state.stage_key("old", "AWSCURRENT", "AKIAOLD", -1_000);
+            state.stage_key("now", "AWSCURRENT", "AKIANOW", hours);
+            state.store("AKIANOW");
+            move_to_assume_role(state);
+        });
+        let report = rotate(&world, &"t".repeat(32)).await;
+        assert_eq!((report.outcome, report.error.is_some()), (Outcome::UsesAssumeRole, false), "{hours}");
+        assert!(report.destinations[0].uses_assume_role && !report.destinations[0].updated);
+        assert!(report.warnings.iter().any(|warning| warning.contains("--access-key-id AKIANOW")));
+        assert_eq!(world.changes(), [""; 0], "{hours}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_braintrust_assumes_a_role_the_own_role_may_be_gone() {
+    for world in [World::with_a_role().await, World::with_a_staged_role().await] {
+        let world = world.given(move_to_assume_role).always("AssumeRole", Fault::Code("AccessDenied"));
+        assert_eq!(rotate(&world, &"t".repeat(32)).await.outcome, Outcome::UsesAssumeRole);
+        assert_eq!(world.changes(), [""; 0]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_has_not_moved_is_still_rotated() {
+    let world = World::with_a_role().await.with_destinations(2);
+    world.state().ai_secrets[0].json["metadata"]["auth_type"] = json!("assume_role");
+    let report = rotate(&world, &"t".repeat(32)).await;
+    assert_eq!(report.outcome, Outcome::Rotated);
+    let found: Vec<_> = report.destinations.iter().map(|it| (it.uses_assume_role, it.updated)).collect();
+    assert_eq!((found, world.count("PATCH 1")), (vec![(true, false), (false, true)], 0));
+}

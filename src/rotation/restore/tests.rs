@@ -20,7 +20,7 @@ async fn reconcile(world: &World) -> Result<bool, Error> {
     let reconcile = async {
         let staged = world.staged_run();
         let snapshot = staged.snapshot().await?;
-        staged.reconcile(&snapshot).await
+        staged.reconcile(&snapshot).await.map(|found| found == Comparison::OutOfStep)
     };
     world.run(reconcile).await
 }

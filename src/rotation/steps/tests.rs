@@ -32,6 +32,16 @@ async fn test(world: &World) -> Result<(), Error> {
     world.run(test).await
 }
 
+async fn verify(world: &World) -> (Result<(), Error>, TargetReport) {
+    let staged = world.staged_run();
+    let verify = async {
+        let snapshot = staged.snapshot().await?;
+        staged.verify(staged.pending(&snapshot).await?).await
+    };
+    let result = world.run(verify).await;
+    (result, staged.run.progress.finish(Ok(Outcome::StepDone)))
+}
+
 /// AKIANOW is current, and AKIANEW is pending and in Braintrust.
 async fn in_a_rotation() -> World {
     World::with_access_keys().await.given(|state| {
@@ -39,6 +49,48 @@ async fn in_a_rotation() -> World {
         state.stage_key("new", "AWSPENDING", "AKIANEW", -100);
         state.store("AKIANEW");
     })
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_are_proven_through_each_destination_if_the_target_asks_for_it() {
+    let world = in_a_rotation().await.with_the_proof();
+    test(&world).await.unwrap();
+    assert_eq!((world.count("COMPLETION number 1"), world.changes()), (1, Vec::new()));
+    let world = in_a_rotation().await;
+    test(&world).await.unwrap();
+    assert_eq!(world.count("COMPLETION"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_are_denied_through_braintrust_are_replaced_by_the_current_ones() {
+    let world = in_a_rotation().await.with_the_proof().given(|state| {
+        state.denied_through_braintrust.insert("AKIANEW".to_owned());
+    });
+    let error = test(&world).await.unwrap_err();
+    assert_eq!((error.class, error.service), (ErrorClass::Permission, crate::error::Service::Braintrust));
+    assert!(error.remedy.starts_with("Braintrust holds the current credentials again. Allow"), "{}", error.remedy);
+    assert_eq!(world.state().in_braintrust(), ["AKIANOW"]);
+    // The refused ones, an `ai_secret` that doesn't exist, and the restored ones.
+    assert_eq!(world.count("COMPLETION"), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proof_that_shows_nothing_leaves_the_new_credentials_and_is_a_warning() {
+    for fault in [Fault::Status(404), Fault::Status(500), Fault::Throttled(1), Fault::LostRequest] {
+        let world = in_a_rotation().await.with_the_proof().always("COMPLETION", fault);
+        let (result, report) = verify(&world).await;
+        result.unwrap();
+        let warning = "it was not proven that Braintrust can use the credentials in the ai_secret";
+        assert!(matches!(&report.warnings[..], [found] if found.starts_with(warning)), "{:?}", report.warnings);
+        assert_eq!(world.state().in_braintrust(), ["AKIANEW"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_proven_through_a_destination_that_does_not_show_the_credentials() {
+    let world = in_a_rotation().await.with_the_proof().given(|state| state.store("AKIANOW"));
+    assert_eq!(verify(&world).await.0.unwrap_err().class, ErrorClass::VerificationFailed);
+    assert_eq!(world.count("COMPLETION"), 0);
 }
 
 #[tokio::test(start_paused = true)]

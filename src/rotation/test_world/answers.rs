@@ -24,6 +24,8 @@ enum Api {
     Bedrock {
         caller: String,
     },
+    /// Braintrust's AI proxy. The subject is the name of an `ai_secret`.
+    Completion,
     Braintrust {
         /// Of the `ai_secret`, from 0.
         index: usize,
@@ -84,6 +86,10 @@ impl Call {
             let api = Api::Braintrust { index: number - 1, body };
             return Self { name: received.method.clone(), subject: number.to_string(), api };
         }
+        if path == "/v1/proxy/chat/completions" {
+            let subject = received.endpoint_name.clone();
+            return Self { name: "COMPLETION".to_owned(), subject, api: Api::Completion };
+        }
         if path == "/foundation-models" {
             let authorization = &received.authorization;
             let key_id = authorization.split_once("Credential=").and_then(|(_, rest)| rest.split('/').next());
@@ -130,6 +136,7 @@ impl Call {
                 }
                 self.refuse("UnrecognizedClientException")
             }
+            Api::Completion => self.completion(state),
             Api::Braintrust { index, body } => {
                 if let Some(body) = body {
                     state.patch(*index, body);
@@ -146,7 +153,7 @@ impl Call {
                 let secret_of_a_project = if field == "secret" { "value" } else { field };
                 body.retain(|name, _| name == field || name == secret_of_a_project);
             }
-            Api::Braintrust { .. } | Api::Query(_) | Api::SecretsManager(_) | Api::Bedrock { .. } => {
+            Api::Braintrust { .. } | Api::Query(_) | Api::SecretsManager(_) | Api::Bedrock { .. } | Api::Completion => {
                 panic!("{} is not a PATCH", self.name)
             }
         }
@@ -157,7 +164,9 @@ impl Call {
     fn show(&self, state: &State) -> Answer {
         match &self.api {
             Api::Braintrust { index, .. } => Answer::json(&state.ai_secrets[*index].json),
-            Api::Query(_) | Api::SecretsManager(_) | Api::Bedrock { .. } => panic!("{} shows no state", self.name),
+            Api::Query(_) | Api::SecretsManager(_) | Api::Bedrock { .. } | Api::Completion => {
+                panic!("{} shows no state", self.name)
+            }
         }
     }
 
@@ -171,8 +180,20 @@ impl Call {
                 Answer::status(400).with_body("application/x-amz-json-1.1", &json!({"__type": code}).to_string())
             }
             Api::Bedrock { .. } => Answer::status(403).with_header(&format!("x-amzn-errortype: {code}")),
-            Api::Braintrust { .. } => panic!("Braintrust has no error codes"),
+            Api::Braintrust { .. } | Api::Completion => panic!("Braintrust has no error codes"),
         }
+    }
+
+    /// As the open-source proxy answers.
+    fn completion(&self, state: &State) -> Answer {
+        let named = state.ai_secrets.iter().position(|ai_secret| ai_secret.json["name"] == *self.subject);
+        let refuse = |text| Answer::status(400).with_body("text/plain", text);
+        let Some(index) = named else { return refuse("Error: No API keys found (for model).") };
+        if state.denied_through_braintrust.contains(state.in_braintrust()[index]) {
+            return refuse("AccessDeniedException: User: x is not authorized to perform: bedrock:InvokeModel");
+        }
+        let completion = json!({"choices": [{"message": {"content": "."}}]});
+        Answer::json(&completion).with_header(&format!("x-bt-used-endpoint: {}", self.subject))
     }
 
     fn query(&self, state: &mut State, parameters: &HashMap<String, String>) -> Answer {

@@ -26,6 +26,8 @@ pub struct State {
     pub still_accepted: BTreeSet<String>,
     /// Sessions before this one are denied everything. `None` if the role has no such policy.
     pub denied_before: Option<u32>,
+    /// Bedrock denies these if Braintrust uses them.
+    pub denied_through_braintrust: BTreeSet<String>,
     pub created: u32,
     kind: Kind,
     names: (TargetName, Region),
@@ -77,6 +79,7 @@ impl State {
             unknown_to_bedrock: BTreeSet::new(),
             still_accepted: BTreeSet::new(),
             denied_before: None,
+            denied_through_braintrust: BTreeSet::new(),
             created: 0,
             kind: target.kind(),
             names: (target.name.clone(), target.region.clone()),

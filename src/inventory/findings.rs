@@ -1,0 +1,282 @@
+//! What is wrong with a provider, by how much it matters.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::Provider;
+use crate::braintrust::ai_provider::{AuthType, Place};
+
+/// In the order of how much it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finding {
+    NoRegion,
+    UnknownAuthType,
+    SharesLoadBroken,
+    NoAccessKey,
+    TokenMissing,
+    StaleToken,
+    Expired,
+    SecretInMetadata,
+    OverridesTarget,
+    SharesLoad,
+    Old,
+    Namesake,
+    UsesAssumeRole,
+    CouldUseAssumeRole,
+    MightUseAssumeRole,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Calls to models fail, or a secret can be read by people who shouldn't.
+    Now,
+    /// Rotations don't reach all calls, or will not.
+    Soon,
+    Hygiene,
+    Simpler,
+}
+
+impl Finding {
+    pub fn severity(self) -> Severity {
+        match self {
+            Self::NoRegion
+            | Self::UnknownAuthType
+            | Self::SharesLoadBroken
+            | Self::NoAccessKey
+            | Self::TokenMissing
+            | Self::StaleToken
+            | Self::Expired
+            | Self::SecretInMetadata => Severity::Now,
+            Self::OverridesTarget | Self::SharesLoad => Severity::Soon,
+            Self::Old | Self::Namesake | Self::UsesAssumeRole => Severity::Hygiene,
+            Self::CouldUseAssumeRole | Self::MightUseAssumeRole => Severity::Simpler,
+        }
+    }
+
+    /// Whether calls fail that use this provider.
+    fn breaks_calls(self) -> bool {
+        self.severity() == Severity::Now && !matches!(self, Self::SecretInMetadata | Self::SharesLoadBroken)
+    }
+
+    /// Whether it concerns the targets that write other providers of the same organization.
+    fn concerns_others(self) -> bool {
+        matches!(self, Self::NoRegion | Self::UnknownAuthType | Self::SharesLoadBroken | Self::OverridesTarget)
+            || self == Self::SharesLoad
+    }
+
+    /// What it means and what to do, in two sentences or more.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::NoRegion => {
+                "It has no region. Nothing can be sent to Bedrock with it, and at Braintrust's hosted edge one such \
+                 provider makes the lookup of all Bedrock providers of the organization fail. Set the region in \
+                 Braintrust, let a target write it, or delete it"
+            }
+            Self::UnknownAuthType => {
+                "Its auth_type is empty or unknown. Gateways send nothing with it, and at Braintrust's hosted edge one such \
+                 provider makes the lookup of all Bedrock providers of the organization fail. Save it again in \
+                 Braintrust's settings, or delete it"
+            }
+            Self::SharesLoadBroken => {
+                "Its organization's calls are shared between it and a target's ai_secret, and the calls that get this one \
+                 fail, because gateways don't try another one after a refusal. Let a target write it, or delete it"
+            }
+            Self::NoAccessKey => {
+                "It has no access_key, so gateways have nothing to sign with. The fields aws_* alone are read by no known \
+                 gateway. Let a target write it, or delete it"
+            }
+            Self::TokenMissing => {
+                "It has a temporary access key and no session token, so AWS refuses it. Let a target write it, or put \
+                 complete credentials into it"
+            }
+            Self::StaleToken => {
+                "It has a permanent access key and the session token of an earlier one, so AWS refuses it. A PATCH can \
+                 only empty the token, so replace the provider with a new one"
+            }
+            Self::Expired => {
+                "Its temporary credentials have expired. If a target writes it, run make doctor; otherwise let a target \
+                 write it, or delete it"
+            }
+            Self::SecretInMetadata => {
+                "Everybody who may list providers can read the secret access key in its metadata. Retire that key, and \
+                 replace the provider with one that is created in Braintrust's settings, because the field can't be \
+                 removed"
+            }
+            Self::OverridesTarget => {
+                "It is a project's own provider in the organization of a target's ai_secret, and no target writes it. In \
+                 its project, calls use it instead of the credentials that are rotated. Name it in a target, or delete it"
+            }
+            Self::SharesLoad => {
+                "Its organization's calls are shared between it and a target's ai_secret, and no target writes it. If its \
+                 credentials end, a part of the calls fails. Name it in a target, or delete it"
+            }
+            Self::Old => "Its permanent credentials are older than 90 days. Let a target rotate them",
+            Self::Namesake => {
+                "Another organization has a target's ai_secret of the same name. If a target names that one without \
+                 org_name, its rotation is refused. Name the organization or the ID in the target"
+            }
+            Self::UsesAssumeRole => {
+                "Braintrust assumes a role itself, and a target still names it. Nothing is rotated. Keep the target for \
+                 the way back, or remove it: see docs/assume-role.md"
+            }
+            Self::CouldUseAssumeRole => {
+                "Braintrust's hosted gateway can assume a role itself, so that nothing has to be rotated: see \
+                 docs/assume-role.md"
+            }
+            Self::MightUseAssumeRole => {
+                "A self-hosted gateway of 2026-07-15 or later can assume a role itself, so that nothing has to be rotated. \
+                 The API doesn't show the gateway's version: see docs/assume-role.md"
+            }
+        }
+    }
+}
+
+/// Credentials that are older than this should have been rotated.
+const OLD: SignedDuration = SignedDuration::from_hours(90 * 24);
+/// The longest life of temporary credentials: those of `GetSessionToken` and `GetFederationToken`.
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_temp_request.html>
+const LONGEST_LIFE: SignedDuration = SignedDuration::from_hours(36);
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-unique-ids>
+const TEMPORARY_KEY_PREFIX: &str = "ASIA";
+
+/// Judges all providers, each by itself and beside the others of its organization. `hosted` says for each data plane
+/// whether Braintrust hosts it.
+pub fn judge(now: Timestamp, providers: &mut [Provider], hosted: &[bool]) {
+    for provider in &mut *providers {
+        provider.findings = of_itself(now, provider, hosted.get(provider.url) == Some(&true));
+    }
+    let rotated = RotatedElsewhere::of(providers);
+    for provider in &mut *providers {
+        provider.findings.extend(rotated.beside(provider));
+        provider.findings.sort_unstable();
+    }
+}
+
+fn of_itself(now: Timestamp, provider: &Provider, is_hosted: bool) -> Vec<Finding> {
+    let metadata = &provider.metadata;
+    let mut found = Vec::new();
+    if metadata.region.is_none() {
+        found.push(Finding::NoRegion);
+    }
+    if metadata.has_aws_secret_access_key {
+        found.push(Finding::SecretInMetadata);
+    }
+    let simpler = if is_hosted { Finding::CouldUseAssumeRole } else { Finding::MightUseAssumeRole };
+    match &metadata.auth_type {
+        AuthType::Empty | AuthType::Other(_) => found.push(Finding::UnknownAuthType),
+        AuthType::AssumeRole if provider.writers.is_empty() => {}
+        AuthType::AssumeRole => found.push(Finding::UsesAssumeRole),
+        AuthType::ApiKey => found.extend([simpler].into_iter().chain(by_age(now, provider))),
+        AuthType::Absent | AuthType::IamCredentials => {
+            found.extend([simpler].into_iter().chain(by_age(now, provider)));
+            found.extend(match (&metadata.access_key, metadata.has_session_token) {
+                (None, _) => Some(Finding::NoAccessKey),
+                (Some(id), false) if is_temporary(id) => Some(Finding::TokenMissing),
+                (Some(id), true) if !is_temporary(id) => Some(Finding::StaleToken),
+                (Some(_), true | false) => None,
+            });
+        }
+    }
+    found
+}
+
+fn is_temporary(access_key_id: &str) -> bool {
+    access_key_id.starts_with(TEMPORARY_KEY_PREFIX)
+}
+
+/// What the time of the secret's last change says. It doesn't change with the fields of the documented layout.
+fn by_age(now: Timestamp, provider: &Provider) -> Option<Finding> {
+    let age = now.duration_since(provider.secret_updated_at?);
+    let shows_temporary_key = provider.metadata.access_key.as_deref().is_some_and(is_temporary);
+    let is_api_key = provider.metadata.auth_type == AuthType::ApiKey;
+    let lifetimes = provider.writers.iter().filter_map(|writer| writer.lifetime);
+    let life = match lifetimes.max().and_then(|life| SignedDuration::try_from(life).ok()) {
+        Some(life) if is_api_key || shows_temporary_key => Some(life),
+        _ if shows_temporary_key && !is_api_key => Some(LONGEST_LIFE),
+        _ => None,
+    };
+    match life {
+        Some(life) => (age > life).then_some(Finding::Expired),
+        None => (age > OLD).then_some(Finding::Old),
+    }
+}
+
+/// The organizations in which a target writes an `ai_secret`, and the names of those `ai_secret`s.
+struct RotatedElsewhere {
+    organizations: BTreeSet<(usize, Uuid)>,
+    names: HashMap<(usize, String), BTreeSet<Uuid>>,
+}
+
+impl RotatedElsewhere {
+    fn of(providers: &[Provider]) -> Self {
+        let mut rotated = Self { organizations: BTreeSet::new(), names: HashMap::new() };
+        let written = |provider: &&Provider| {
+            provider.place == Place::Organization
+                && !provider.writers.is_empty()
+                && provider.metadata.auth_type != AuthType::AssumeRole
+        };
+        for provider in providers.iter().filter(written) {
+            let Some((url, organization)) = provider.place_of_load() else { continue };
+            rotated.organizations.insert((url, organization));
+            if provider.writers.iter().any(|writer| writer.by_name) {
+                rotated.names.entry((url, provider.name.clone())).or_default().insert(organization);
+            }
+        }
+        rotated
+    }
+
+    /// What is wrong with a provider that no target writes, beside those that a target writes.
+    fn beside(&self, provider: &Provider) -> Vec<Finding> {
+        let Some((url, organization)) = provider.place_of_load().filter(|_| provider.writers.is_empty()) else {
+            return Vec::new();
+        };
+        let is_rotated = self.organizations.contains(&(url, organization));
+        match provider.place {
+            Place::Project => is_rotated.then_some(Finding::OverridesTarget).into_iter().collect(),
+            Place::Organization => {
+                let is_broken = provider.findings.iter().any(|finding| finding.breaks_calls());
+                let load = if is_broken { Finding::SharesLoadBroken } else { Finding::SharesLoad };
+                let names = self.names.get(&(url, provider.name.clone()));
+                let is_namesake = names.is_some_and(|found| found.iter().any(|other| *other != organization));
+                let namesake = is_namesake.then_some(Finding::Namesake);
+                is_rotated.then_some(load).into_iter().chain(namesake).collect()
+            }
+        }
+    }
+}
+
+/// The providers that concern a target without being its own, with what concerns it.
+pub fn concerning<'a>(target: &str, providers: &'a [Provider]) -> Vec<(&'a Provider, Finding)> {
+    let own = || providers.iter().filter(|provider| provider.is_written_by(target));
+    let own_ai_secrets = || own().filter(|provider| provider.place == Place::Organization);
+    let organizations: BTreeSet<_> = own_ai_secrets().filter_map(Provider::place_of_load).collect();
+    let names: BTreeSet<_> = own_ai_secrets().map(|provider| (provider.url, provider.name.as_str())).collect();
+    let mut concerning = Vec::new();
+    for provider in providers.iter().filter(|provider| !provider.is_written_by(target)) {
+        let is_here = provider.place_of_load().is_some_and(|place| organizations.contains(&place));
+        let is_namesake = names.contains(&(provider.url, provider.name.as_str()));
+        let concerns = |finding: &Finding| {
+            if *finding == Finding::Namesake { is_namesake && !is_here } else { is_here && finding.concerns_others() }
+        };
+        concerning.extend(provider.findings.iter().copied().filter(concerns).map(|finding| (provider, finding)));
+    }
+    concerning.sort_by_key(|(_, finding)| *finding);
+    concerning
+}
+
+/// How many providers have each finding.
+pub fn counts(providers: &[Provider]) -> BTreeMap<Finding, usize> {
+    let mut counts = BTreeMap::new();
+    for finding in providers.iter().flat_map(|provider| &provider.findings) {
+        *counts.entry(*finding).or_default() += 1;
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,219 @@
+"""The action `inventory`: every Bedrock provider that the API keys see, and what is wrong. It changes nothing."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from support.events import scheduled_run
+from support.http_messages import Reply
+from support.local_cloud import REGION
+from support.reports import outcome
+
+INVENTORY = {"action": "inventory"}
+PERMANENT = {"access_key": "AKIASOMEBODYELSES000", "region": REGION}
+# What any provider could do with.
+SIMPLER = {"could_use_assume_role", "might_use_assume_role"}
+
+
+def inventory(function):
+    result = function.invoke(INVENTORY)
+    assert result.ok, result.body
+    answer = result.body
+    severe = [found for found in answer["findings"] if found["severity"] == "now"]
+    assert answer["ok"] == (not severe)
+    shown = [finding for provider in answer["providers"] for finding in provider["findings"]]
+    counts = {found["finding"]: found["providers"] for found in answer["findings"]}
+    assert counts == {finding: shown.count(finding) for finding in shown}
+    return answer
+
+
+def findings(answer) -> dict[str, set[str]]:
+    """By the provider's ID."""
+    return {provider["id"]: set(provider["findings"]) - SIMPLER for provider in answer["providers"]}
+
+
+def of(answer, id) -> dict:
+    [found] = [provider for provider in answer["providers"] if provider["id"] == id]
+    return found
+
+
+def test_each_provider_is_shown_with_its_writers_and_nothing_changes(world):
+    ours, theirs = world.new_ai_secret(), world.new_ai_secret("By hand", metadata=PERMANENT)
+    own = world.new_project_provider(metadata={"auth_type": "api_key", "region": REGION})
+    world.braintrust.add_ai_secret("OpenAI", type="openai", metadata={})
+    function = world.new_function(world.target(ours), world.target(own, name="bot"))
+    assert outcome(function.invoke(scheduled_run())) == "rotated"
+    before = world.braintrust.snapshot()
+    answer = inventory(function)
+    assert world.braintrust.snapshot() == before
+    assert {provider["id"] for provider in answer["providers"]} == {ours, theirs, own["id"]}
+    found = of(answer, ours)
+    assert (found["targets"], found["region"], found["layout"]) == (["prod"], REGION, "gateway")
+    assert found["access_key_id"] == world.braintrust.credentials(ours)["access_key"]
+    assert found["secret_updated_at"][:19] == before[ours]["secret_updated_at"][:19]
+    assert (of(answer, own["id"])["targets"], of(answer, own["id"])["project"]["id"]) == (["bot"], own["project"])
+    assert of(answer, theirs)["targets"] == []
+    assert findings(answer) == {ours: set(), theirs: {"shares_load"}, own["id"]: set()}
+    [key] = answer["api_keys"]
+    assert (key["ai_secrets"], key["projects"], key["project_providers"]) == (2, 1, 1) and "unknown" not in key
+
+
+def test_what_matters_most_comes_first(world):
+    ours = world.new_ai_secret()
+    no_region = world.new_ai_secret("No region", metadata={"access_key": "AKIA"})
+    in_clear = world.new_ai_secret("In clear", metadata=PERMANENT | {"aws_secret_access_key": "clear-secret"})
+    override = world.new_project_provider(metadata=PERMANENT)["id"]
+    function = world.new_function(world.target(ours))
+    assert outcome(function.invoke(scheduled_run())) == "rotated"
+    answer = inventory(function)
+    assert not answer["ok"]
+    assert [provider["id"] for provider in answer["providers"]] == [no_region, in_clear, override, ours]
+    assert findings(answer) == {
+        ours: set(),
+        no_region: {"no_region", "shares_load_broken"},
+        in_clear: {"secret_in_metadata", "shares_load"},
+        override: {"overrides_target"},
+    }
+    order = [found["severity"] for found in answer["findings"]]
+    assert order == sorted(order, key=["now", "soon", "hygiene", "simpler"].index)
+    assert "clear-secret" not in json.dumps(answer)
+
+
+def test_three_api_keys_with_different_organizations_are_read_side_by_side(world):
+    """Names decide within an organization, and a provider that two API keys see is listed once."""
+    eu = world.new_braintrust()
+    world.braintrust.add_key("sk-second", orgs=("Acme", "Acme Labs"))
+    eu.add_key("sk-third", orgs=("Acme EU",))
+    second, third = world.cloud.new_secret("sk-second"), world.cloud.new_secret("sk-third")
+    here, labs = world.new_ai_secret(), world.new_ai_secret(org_name="Acme Labs", metadata=PERMANENT)
+    there = eu.add_ai_secret("AWS Bedrock", org_name="Acme EU", metadata=PERMANENT)
+    function = world.new_function(
+        world.target({"name": "AWS Bedrock"}, name="one"),
+        world.target({"name": "AWS Bedrock", "org_name": "Acme Labs", "api_key_secret_id": second}, name="two"),
+        world.target({"name": "AWS Bedrock", "api_url": eu.url, "api_key_secret_id": third}, name="three"),
+    )
+    answer = inventory(function)
+    assert {it["id"]: it["targets"] for it in answer["providers"]} == {here: ["one"], labs: ["two"], there: ["three"]}
+    keys = {key["api_key_secret_id"]: (key["organizations"], key["ai_secrets"]) for key in answer["api_keys"]}
+    assert keys == {world.api_key_secret: (1, 1), second: (2, 2), third: (1, 1)}
+
+
+def test_a_namesake_in_another_organization_is_named(world):
+    world.braintrust.add_key(world.api_key, orgs=("Acme", "Acme Labs"))
+    ours, other = world.new_ai_secret(), world.new_ai_secret(org_name="Acme Labs", metadata=PERMANENT)
+    function = world.new_function(world.target({"name": "AWS Bedrock", "org_name": "Acme"}))
+    assert findings(inventory(function))[other] == {"namesake"}
+    [checked] = function.invoke({"action": "check"}).body["targets"]
+    assert [line["result"] for line in checked["lines"] if other in line["what"]] == ["warning"]
+    assert all(ours not in line["what"] for line in checked["lines"] if line["result"] == "warning")
+
+
+def test_an_api_key_without_access_to_projects_leaves_them_unknown(world):
+    world.braintrust.add_key(world.api_key, projects=False)
+    ours = world.new_ai_secret()
+    function = world.new_function(world.target(ours))
+    answer = inventory(function)
+    [unknown] = answer["api_keys"][0]["unknown"]
+    assert "projects" in unknown["what"] and unknown["error"]["class"] == "permission"
+    assert of(answer, ours)["targets"] == ["prod"]
+    [checked] = function.invoke({"action": "check"}).body["targets"]
+    assert checked["ok"]
+    assert [line["result"] for line in checked["lines"] if "projects" in line["what"]] == ["unknown"]
+
+
+def test_an_api_key_that_sees_no_organization_sees_nothing(world):
+    ours = world.new_ai_secret()
+    world.braintrust.add_key(world.api_key, orgs=())
+    answer = inventory(world.new_function(world.target(ours)))
+    assert (answer["ok"], answer["providers"]) == (True, [])
+    assert answer["api_keys"][0]["organizations"] == 0
+
+
+@pytest.mark.parametrize("call", ["GET /v1/ai_secret", "GET /v1/project", "GET /v1/env_var"])
+def test_one_list_that_fails_leaves_the_others(world, call):
+    ours, own = world.new_ai_secret(), world.new_project_provider()
+    function = world.new_function(world.target(ours), world.target(own, name="bot"))
+    world.braintrust.fail(call, Reply(400), times=None)
+    answer = inventory(function)
+    [unknown] = answer["api_keys"][0]["unknown"]
+    assert unknown["error"]["call"] == call
+    seen = {provider["id"] for provider in answer["providers"]}
+    assert seen == ({own["id"]} if call == "GET /v1/ai_secret" else {ours})
+
+
+def test_a_refused_api_key_does_not_hide_what_another_one_sees(world):
+    ours = world.new_ai_secret()
+    refused = world.cloud.new_secret("sk-unknown")
+    other = world.new_project_provider()
+    target = world.target({**other, "api_key_secret_id": refused}, name="refused")
+    answer = inventory(world.new_function(world.target(ours), target))
+    assert {provider["id"] for provider in answer["providers"]} == {ours, other["id"]}
+    unknown = {key["api_key_secret_id"]: key.get("unknown", []) for key in answer["api_keys"]}
+    assert unknown[world.api_key_secret] == []
+    assert {line["error"]["class"] for line in unknown[refused]} == {"invalid_credentials"}
+
+
+def test_what_is_not_read_before_the_deadline_is_unknown(world):
+    ours = world.new_ai_secret()
+    for n in range(40):
+        world.new_project_provider(project=world.braintrust.add_project(f"project {n}"))
+    function = world.new_function(world.target(ours), timeout=5)
+    world.braintrust.latency = 1.5
+    answer = inventory(function)
+    [unknown] = answer["api_keys"][0]["unknown"]
+    assert unknown["error"]["class"] == "timeout"
+    assert ours in findings(answer)
+
+
+def test_the_check_names_what_concerns_its_target(world):
+    ours = world.new_ai_secret()
+    broken = world.new_ai_secret("No region", metadata={"access_key": "AKIA"})
+    override = world.new_project_provider(metadata=PERMANENT)["id"]
+    elsewhere = world.new_ai_secret("Elsewhere", org_name="Acme Labs", metadata={})
+    world.braintrust.add_key(world.api_key, orgs=("Acme", "Acme Labs"))
+    function = world.new_function(world.target(ours))
+    assert outcome(function.invoke(scheduled_run())) == "rotated"
+    result = function.invoke({"action": "check"})
+    [checked] = result.body["targets"]
+    warned = [line["what"] for line in checked["lines"] if line["result"] == "warning"]
+    assert result.body["ok"] and sum(broken in what for what in warned) == 2
+    assert sum(override in what for what in warned) == 1
+    assert not any(elsewhere in what for what in warned)
+
+
+def test_an_inventory_names_no_targets(world):
+    function = world.new_function(world.target(world.new_ai_secret()))
+    result = function.invoke({**INVENTORY, "targets": ["prod"]})
+    assert not result.ok and "inventory" in result.body["errorMessage"]
+
+
+# A debug build needs a few MB more than a release.
+MEMORY_FOR_A_THOUSAND = 8 << 20
+
+
+def peak_memory(function) -> int:
+    lines = Path(f"/proc/{function.pid}/status").read_text().splitlines()
+    [line] = [line for line in lines if line.startswith("VmHWM")]
+    return int(line.split()[1]) << 10
+
+
+@pytest.mark.long
+def test_a_thousand_providers_take_seconds_and_little_memory(world):
+    """At 50 ms a call: 500 ai_secrets on pages, and 500 projects with a provider each."""
+    ours = world.new_ai_secret()
+    function = world.new_function(world.target(ours))
+    inventory(function)
+    before = peak_memory(function)
+    for n in range(499):
+        world.braintrust.add_ai_secret(f"secret {n}", metadata=PERMANENT)
+    for n in range(500):
+        world.new_project_provider(project=world.braintrust.add_project(f"project {n}"), metadata=PERMANENT)
+    world.braintrust.latency = 0.05
+    began = time.monotonic()
+    answer = inventory(function)
+    seconds, memory = time.monotonic() - began, peak_memory(function) - before
+    print(f"{seconds:.1f} s, {memory / (1 << 20):.1f} MB more")
+    assert len(answer["providers"]) == 1_000 and "unknown" not in answer["api_keys"][0]
+    assert seconds < 10
+    assert memory < MEMORY_FOR_A_THOUSAND
