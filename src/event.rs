@@ -40,12 +40,12 @@ pub enum Command {
 pub struct Revoke {
     /// As for [`Rotate`].
     pub token: String,
-    /// At least one target.
+    /// At least one target, unless the API keys alone are revoked.
     pub targets: Vec<String>,
     pub dry_run: bool,
     /// Ends the credentials even if their successor can't be written to Braintrust.
     pub force: bool,
-    /// Revokes the targets' Braintrust API keys instead of their Bedrock credentials.
+    /// Revokes the Braintrust API keys of the targets, too, or of all targets if none are named.
     pub api_key: bool,
 }
 
@@ -155,11 +155,10 @@ impl Command {
                 let reactivate = reactivate == Some(true);
                 Ok(Self::Rollback { token, targets, dry_run: is_dry_run, reactivate })
             }
-            ("revoke", _, _, None) if targets.is_empty() => refuse("a revocation must name its targets"),
             ("revoke", _, _, None) => {
                 let (force, api_key) = (force == Some(true), api_key == Some(true));
-                if force && api_key {
-                    return refuse("\"force\" and \"api_key\" can't both be true");
+                if targets.is_empty() && (force || !api_key) {
+                    return refuse("a revocation must name its targets. Only with \"api_key\" alone may it name none");
                 }
                 Ok(Self::Revoke(Revoke { token, targets, dry_run: is_dry_run, force, api_key }))
             }
@@ -271,7 +270,7 @@ mod tests {
             json!({"action": "revoke"}),
             json!({"action": "revoke", "targets": []}),
             json!({"action": "revoke", "targets": ["a"], "reactivate": true}),
-            json!({"action": "revoke", "targets": ["a"], "force": true, "api_key": true}),
+            json!({"action": "revoke", "targets": [], "force": true, "api_key": true}),
             json!({"action": "rotate", "api_key": true}),
         ] {
             assert!(parse(event.clone(), "request").is_err(), "{event}");

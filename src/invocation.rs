@@ -95,12 +95,15 @@ impl Function {
                 (Origin::Action, token, None, dry_run, targets)
             }
             Command::Revoke(command) => {
-                let targets = if command.api_key {
-                    self.revoke_api_keys(&command, deadline).await?
-                } else {
+                // The API keys first: whoever has one may be able to read what is written after it.
+                let mut targets = Vec::new();
+                if command.api_key {
+                    targets = Box::pin(self.revoke_api_keys(&command, deadline)).await?;
+                }
+                if !command.targets.is_empty() {
                     let run = async |run| revoke::run(run, &command).await;
-                    self.run_each(&command.targets, deadline, run).await?
-                };
+                    targets.extend(self.run_each(&command.targets, deadline, run).await?);
+                }
                 (Origin::Action, command.token, None, command.dry_run, targets)
             }
             Command::RotationStep(command) => {
@@ -134,7 +137,7 @@ impl Function {
         Ok(Answer::Report(Report { trigger, token, step, dry_run, started_at, duration_ms, targets }))
     }
 
-    /// Revokes the API keys with which the targets' destinations are written, each once.
+    /// Revokes the API keys with which the destinations of the named targets are written, or of all, each once.
     async fn revoke_api_keys(&self, command: &Revoke, deadline: Deadline) -> Result<Vec<TargetReport>, Error> {
         let mut reports = Vec::new();
         let mut revoked: Vec<&SecretId> = Vec::new();
@@ -142,7 +145,7 @@ impl Function {
             let id = &destination.data_plane.api_key_secret_id;
             if revoked.iter().all(|revoked| !revoked.is_same_secret(id.as_str())) {
                 revoked.push(id);
-                reports.push(revoke_api_key::run(&self.services, destination, command, deadline).await);
+                reports.push(Box::pin(revoke_api_key::run(&self.services, destination, command, deadline)).await);
             }
         }
         Ok(reports)

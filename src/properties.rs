@@ -46,7 +46,7 @@ pub fn of_an_event(event: &[u8]) {
         }
         Command::Revoke(revoke) => {
             named(&revoke.targets);
-            assert!(!revoke.targets.is_empty() && !(revoke.force && revoke.api_key));
+            assert!(!revoke.targets.is_empty() || (revoke.api_key && !revoke.force));
         }
         Command::Status(names) | Command::Check(names) => named(&names),
         Command::Inventory => named(&[]),

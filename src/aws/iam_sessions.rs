@@ -72,17 +72,22 @@ impl CutOff {
 }
 
 impl Iam {
+    /// The cut-off of the policy that the role has, if it has one. A role that doesn't exist has none.
+    pub async fn cut_off(&self, role: &RoleArn, deadline: Deadline) -> Result<Option<CutOff>, Error> {
+        const GET: &str = "GetRolePolicy";
+        let request = self.client().get_role_policy().role_name(role.name()).policy_name(POLICY_NAME).send();
+        match sdk::send(Service::Iam, GET, deadline, request).await {
+            Ok(found) => Ok(CutOff::of_policy(&found.policy_document)),
+            Err(error) if error.class == ErrorClass::NotFound => Ok(None),
+            Err(error) => Err(explain(error, role)),
+        }
+    }
+
     /// Ends the role's sessions before the cut-off. The date only moves forward: if the role already has a policy with a
     /// later one, that policy stays. Returns the cut-off that applies.
     pub async fn end_sessions(&self, role: &RoleArn, cut_off: CutOff, deadline: Deadline) -> Result<CutOff, Error> {
-        const GET: &str = "GetRolePolicy";
         const PUT: &str = "PutRolePolicy";
-        let request = self.client().get_role_policy().role_name(role.name()).policy_name(POLICY_NAME).send();
-        let found = match sdk::send(Service::Iam, GET, deadline, request).await {
-            Ok(found) => CutOff::of_policy(&found.policy_document),
-            Err(error) if error.class == ErrorClass::NotFound => None,
-            Err(error) => return Err(explain(error, role)),
-        };
+        let found = self.cut_off(role, deadline).await?;
         if let Some(later) = found.filter(|found| found.0 >= cut_off.0) {
             return Ok(later);
         }

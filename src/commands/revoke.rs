@@ -15,13 +15,13 @@ use crate::error::Error;
 use crate::event::Revoke;
 use crate::report::{Outcome, TargetReport};
 use crate::revocation::RevokedState;
-use crate::rotation::destinations;
 use crate::rotation::policy;
 use crate::rotation::revocation::Phase;
 use crate::rotation::snapshot::{Snapshot, Version};
 use crate::rotation::staged_run::StagedRun;
 use crate::rotation::target_run::TargetRun;
 use crate::rotation::writing;
+use crate::rotation::{assumed_by_braintrust, destinations};
 
 /// `aws:TokenIssueTime` has whole seconds, so sessions that are to be told apart are issued this far apart.
 const BETWEEN_SESSIONS: Duration = Duration::from_millis(1_100);
@@ -32,6 +32,10 @@ const MAX_SUCCESSORS: usize = 3;
 pub async fn run(run: TargetRun<'_>, command: &Revoke) -> TargetReport {
     if !run.deadline.allows_a_start() {
         return TargetReport::of(run.target);
+    }
+    if run.uses_assume_role().await {
+        let refused = nothing_to_write(&run).await;
+        return run.progress.finish(Err(refused));
     }
     match &run.target.source {
         Source::RoleBased(source @ RoleBased { secret_id: None, .. }) => {
@@ -45,6 +49,17 @@ pub async fn run(run: TargetRun<'_>, command: &Revoke) -> TargetReport {
             staged.run.progress.finish(result)
         }
     }
+}
+
+/// The error of a target that has no destination to which a successor could be written.
+async fn nothing_to_write(run: &TargetRun<'_>) -> Error {
+    let keys = run.list_keys().await.unwrap_or_default();
+    let remaining = assumed_by_braintrust::remaining(run.target, &keys, None);
+    remaining.into_iter().for_each(|warning| run.progress.warning(warning));
+    let problem = "Braintrust assumes a role itself for every provider of the target, so nothing was replaced or ended";
+    let remedy = "End what is left by hand: the warnings have the commands for keys. Sessions of a role expire within the \
+                  hour";
+    Error::rotation_conflict(problem, remedy)
 }
 
 /// Replaces credentials that no secret stages. Braintrust doesn't return their secret parts, so a session that is issued
@@ -127,7 +142,9 @@ async fn revoke_staged(staged: &StagedRun<'_>, command: &Revoke) -> Result<Outco
 fn report_revoked(staged: &StagedRun<'_>, snapshot: &Snapshot, phase: Phase) {
     let versions = &snapshot.versions;
     let is_revoked = |version: &&Version| phase == Phase::Begin || versions.stages.is_revoked(&version.id);
-    let named = [&versions.current, &versions.pending, &versions.previous].into_iter().flatten().filter(is_revoked);
+    let pending = staged.revoked_pending(snapshot);
+    let named =
+        [versions.current.as_ref(), pending, versions.previous.as_ref()].into_iter().flatten().filter(is_revoked);
     let mut ids: Vec<_> = named.filter_map(|version| Some(version.credentials()?.id.as_str())).collect();
     ids.extend(policy::revoked_keys(snapshot).iter().map(|key| key.id.as_str()));
     staged.run.progress.revocation(|revocation| {
@@ -226,9 +243,15 @@ async fn end(staged: &StagedRun<'_>, command: &Revoke) -> Result<Outcome, Error>
         staged.run.progress.credentials(successor);
     }
     match (&staged.run.target.source, versions.current()) {
-        (Source::UserBased(source), _) => {
+        (Source::UserBased(source), successor) => {
             staged.end_revoked_keys(source, command.force).await?;
             staged.prove_keys_dead(source, &revoked).await?;
+            // Another run may have written an ended key after this one had looked.
+            if let Some(successor) = successor
+                && !shows(&staged.run, successor).await
+            {
+                staged.restore_current().await?;
+            }
         }
         (Source::RoleBased(source), Some(successor)) => {
             let are_ended = staged.run.end_sessions(source, successor).await?;

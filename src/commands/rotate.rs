@@ -1,7 +1,5 @@
 //! A scheduled run of one target, or one that was asked for. A dry run takes the same path and stops before it acts.
 
-use std::cell::OnceCell;
-
 use crate::aws::staged_value::VersionValue;
 use crate::config::{RoleBased, Source, UserBased};
 use crate::error::{Error, ErrorClass};
@@ -21,7 +19,7 @@ pub async fn run(run: TargetRun<'_>, command: &Rotate) -> TargetReport {
     }
     match &run.target.source {
         Source::RoleBased(source @ RoleBased { secret_id: None, .. }) => {
-            let result = run.rotate_in_memory(source, command.dry_run, &OnceCell::new()).await;
+            let result = run.rotate_unrevoked(source, command.dry_run).await;
             run.progress.finish(result)
         }
         Source::RoleBased(RoleBased { secret_id: Some(id), .. })

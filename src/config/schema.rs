@@ -316,7 +316,7 @@ fn null_is_absent_for_every_optional_field() {
     };
     let is_accepted = |target: &Value| read(target).is_ok() && is_valid(target);
     let of_a_target = optional(&schema["items"]);
-    assert_eq!(of_a_target.len(), 13);
+    assert_eq!(of_a_target.len(), 14);
     for field in of_a_target {
         let long_term = examples::with(examples::user_based(), json!({"kind": "long_term_api_key"}));
         let targets = [examples::role_based(), examples::user_based(), long_term].map(|mut target| {

@@ -12,7 +12,26 @@ use crate::credentials::Credentials;
 use crate::error::Error;
 use crate::report::Outcome;
 
+/// How many credentials a run writes until Braintrust has some that no revocation has ended meanwhile.
+const MAX_ISSUED: usize = 3;
+
 impl TargetRun<'_> {
+    /// [`Self::rotate_in_memory`]. If a revocation has ended the credentials while they were written, Braintrust gets
+    /// others.
+    pub async fn rotate_unrevoked(&self, source: &RoleBased, dry_run: bool) -> Result<Outcome, Error> {
+        for _ in 0..MAX_ISSUED {
+            let issued = OnceCell::new();
+            let outcome = self.rotate_in_memory(source, dry_run, &issued).await?;
+            let written = issued.get().filter(|_| source.revoke_sessions && outcome == Outcome::Rotated);
+            match written {
+                Some(written) if !self.still_works(written).await? => {}
+                Some(_) | None => return Ok(outcome),
+            }
+        }
+        let problem = "revocations kept ending the new credentials while they were written";
+        Err(Error::rotation_conflict(problem, "The next scheduled run writes others"))
+    }
+
     /// Creates and proves credentials while the destinations are read, then writes to all destinations. The caller gets
     /// the credentials in `issued`, even if they could not be written.
     pub async fn rotate_in_memory(

@@ -25,6 +25,10 @@ const MAX_LIST_DELAY: SignedDuration = SignedDuration::from_mins(5);
 /// Another run may be about to stage a key that was created this recently.
 const TIME_TO_STAGE: SignedDuration = SignedDuration::from_mins(2);
 
+/// Lambda ends every run after this time, so a run that set a label longer ago has ended.
+/// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html>
+pub const LONGEST_RUN: SignedDuration = SignedDuration::from_mins(15);
+
 /// What a scheduled run does with a staged target. A plan that rotates nothing includes the reconciliation, and a plan
 /// that succeeds ends with the retirement, unless Secrets Manager's rotation is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +116,23 @@ fn may_resume(snapshot: &Snapshot, target: &Target, pending: &Credentials) -> bo
 pub fn is_usable(snapshot: &Snapshot, target: &Target, pending: &Credentials) -> bool {
     let is_revoked = snapshot.versions.is_revoked(&pending.id);
     pending.kind() == target.kind() && !is_dead(snapshot, target, pending) && !is_revoked
+}
+
+/// Whether a run that began while the credentials were new may still write them to Braintrust. A run that begins to
+/// write older ones announces that: see [`is_announced`].
+pub fn may_be_written(now: Timestamp, created_at: Timestamp) -> bool {
+    now.duration_since(created_at) <= LONGEST_RUN * 2
+}
+
+/// Whether pending credentials are so old that a run announces that it writes them.
+pub fn is_announced(now: Timestamp, pending: &Credentials) -> bool {
+    now.duration_since(pending.created_at) > LONGEST_RUN
+}
+
+/// Whether a revocation makes the pending credentials current instead of ending them, because another run may be writing
+/// them at this moment.
+pub fn is_successor(snapshot: &Snapshot, target: &Target, pending: &Credentials) -> bool {
+    may_be_written(snapshot.now, pending.created_at) && is_usable(snapshot, target, pending)
 }
 
 /// Whether credentials are known not to work: they have expired, or IAM shows that their key is gone or not active.
@@ -278,12 +299,29 @@ pub fn fresh_until(snapshot: &Snapshot, listed_before: &[String]) -> Option<Time
 /// The keys that a revocation ends, whatever the overlap: those of the credentials that it revokes, and those of
 /// interrupted rotations. Nobody knows which of them leaked.
 pub fn revoked_keys(snapshot: &Snapshot) -> Vec<&Key> {
-    let listed_before: Vec<_> = snapshot.keys.iter().map(|key| key.id.clone()).collect();
-    let is_ended = |key: &&Key| {
-        let role = role(snapshot, key, &listed_before);
-        matches!(role, KeyRole::Revoked | KeyRole::LostResponse | KeyRole::Orphaned)
+    let is_ended = |key: &&Key| match role(snapshot, key, &listed(snapshot)) {
+        KeyRole::Revoked => true,
+        KeyRole::LostResponse | KeyRole::Orphaned => !may_be_in_a_run(snapshot, key),
+        KeyRole::Previous | KeyRole::Pending | KeyRole::Current | KeyRole::Fresh | KeyRole::Foreign => false,
     };
     snapshot.keys.iter().filter(is_ended).collect()
+}
+
+/// The keys that no stage names and that another run may be writing to Braintrust at this moment.
+pub fn keys_in_runs(snapshot: &Snapshot) -> Vec<&Key> {
+    let is_in_run = |key: &&Key| match role(snapshot, key, &listed(snapshot)) {
+        KeyRole::LostResponse | KeyRole::Orphaned | KeyRole::Fresh => may_be_in_a_run(snapshot, key),
+        KeyRole::Revoked | KeyRole::Previous | KeyRole::Pending | KeyRole::Current | KeyRole::Foreign => false,
+    };
+    snapshot.keys.iter().filter(is_in_run).collect()
+}
+
+fn may_be_in_a_run(snapshot: &Snapshot, key: &Key) -> bool {
+    key.active && key.created_at.is_some_and(|at| may_be_written(snapshot.now, at))
+}
+
+fn listed(snapshot: &Snapshot) -> Vec<String> {
+    snapshot.keys.iter().map(|key| key.id.clone()).collect()
 }
 
 /// The IDs of the keys that somebody else created. Nothing here touches them.
@@ -295,7 +333,7 @@ pub fn foreign_keys(snapshot: &Snapshot) -> Vec<String> {
 /// The keys to retire, and how. Nothing stops working before the overlap is over.
 pub fn retirements<'s>(snapshot: &'s Snapshot, source: &UserBased) -> Vec<(Retirement, &'s Key)> {
     let overlap = Overlap::of(snapshot, source);
-    let listed_before: Vec<_> = snapshot.keys.iter().map(|key| key.id.clone()).collect();
+    let listed_before = listed(snapshot);
     let retirement = |key: &Key| fate(role(snapshot, key, &listed_before), key.active, overlap, false).1;
     snapshot.keys.iter().filter_map(|key| Some((retirement(key)?, key))).collect()
 }

@@ -2,8 +2,7 @@
 
 use std::cell::Cell;
 
-use super::policy::{self, Eviction, Retirement};
-use super::restore::LONGEST_RUN;
+use super::policy::{self, Eviction, LONGEST_RUN, Retirement};
 use super::snapshot::{Snapshot, Versions};
 use super::staged_run::{OTHER_RUN, StagedRun};
 use crate::aws::iam_keys::Key;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::policy;
-use super::snapshot::Snapshot;
+use super::snapshot::{Snapshot, Version};
 use super::staged_run::{OTHER_RUN, StagedRun};
 use super::target_run::TargetRun;
 use crate::aws::bedrock::Ended;
@@ -58,12 +58,20 @@ impl StagedRun<'_> {
         }
     }
 
+    /// The pending version, if its credentials are revoked, too. They are the successor once the current ones are marked,
+    /// and if another run may be writing them.
+    pub fn revoked_pending<'s>(&self, snapshot: &'s Snapshot) -> Option<&'s Version> {
+        let is_successor = |pending| policy::is_successor(snapshot, self.run.target, pending);
+        let pending = snapshot.versions.pending.as_ref().filter(|_| !snapshot.versions.is_current_revoked());
+        pending.filter(|pending| !pending.credentials().is_some_and(is_successor))
+    }
+
     /// Marks the versions whose credentials are revoked, because nobody knows which leaked: the pending one first, because
     /// it is the successor once the current one is marked, and the previous one last, because its mark alone says that
     /// the successor is current.
     pub async fn mark_revoked(&self, snapshot: &Snapshot) -> Result<(), Error> {
         let (versions, now) = (&snapshot.versions, self.run.now());
-        let pending = versions.pending.as_ref().filter(|_| !versions.is_current_revoked());
+        let pending = self.revoked_pending(snapshot);
         for version in [pending, versions.current.as_ref(), versions.previous.as_ref()].into_iter().flatten() {
             let is_marked = versions.stages.time_of(TimedLabel::Revoking, &version.id).is_some();
             if version.credentials().is_some() && !is_marked {
@@ -104,7 +112,23 @@ impl StagedRun<'_> {
             }
             self.end_key(key, source, force).await?;
         }
+        for key in policy::keys_in_runs(&snapshot) {
+            let warning = "was created less than half an hour ago by another run, which may be writing it, so it was not \
+                           ended. A scheduled run retires it after the overlap, and this command ends it if you repeat it \
+                           then";
+            self.run.progress.warning(format!("{} {warning}", key.id));
+        }
         Ok(())
+    }
+
+    /// Whether another run is writing the key to Braintrust, in a version that may have lost its stage since.
+    async fn is_being_written(&self, key: &Key) -> Result<bool, Error> {
+        let stages = self.secret.describe().await?;
+        let mut holding = self.read_revoked(&stages).await?.into_iter().filter(|(_, held)| held.id == key.id);
+        Ok(holding.any(|(version, _)| {
+            let mut restoring = stages.times(TimedLabel::Restoring);
+            restoring.any(|(labelled, at)| labelled == version && !self.has_ended(at))
+        }))
     }
 
     /// Ends one key. If another run is restoring it, waits for that run to notice that it is revoked.
@@ -112,7 +136,10 @@ impl StagedRun<'_> {
         let mut tries = 0;
         loop {
             let snapshot = self.snapshot().await?;
-            if force || self.announce(Label::Deleting, key, &snapshot.versions).await? {
+            if force
+                || (self.announce(Label::Deleting, key, &snapshot.versions).await?
+                    && !self.is_being_written(key).await?)
+            {
                 break;
             }
             tries += 1;

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::destinations::all_succeeded;
 use super::snapshot::{Snapshot, Version, Versions};
-use super::staged_run::StagedRun;
+use super::staged_run::{OTHER_RUN, StagedRun};
 use super::writing::{self, Fallback};
 use super::{contract, policy};
 use crate::aws::bedrock::Proven;
@@ -54,7 +54,7 @@ impl StagedRun<'_> {
                 self.run.progress.warning(warning);
             }
         }
-        self.set(proven?, Fallback::of(&snapshot.versions)).await?;
+        self.set_pending(&version.id, proven?, &snapshot.versions).await?;
         let credentials = match created? {
             Created::Staged(credentials) => credentials,
             Created::NotStaged(credentials, error) => {
@@ -111,7 +111,29 @@ impl StagedRun<'_> {
         Err(error)
     }
 
-    /// setSecret: writes to all destinations, side by side. If a destination doesn't show the new credentials, it may
+    /// setSecret: writes the credentials of `version` to all destinations. If they are older than any run, a revocation may
+    /// be ending them, so this run announces the write, and looks for that revocation before the write and after it.
+    pub async fn set_pending(&self, version: &str, proven: Proven<'_>, versions: &Versions) -> Result<(), Error> {
+        let fallback = Fallback::of(versions);
+        if !policy::is_announced(self.run.now(), proven.credentials()) {
+            return self.set(proven, fallback).await;
+        }
+        let announced_at = self.announce_restoring(&versions.stages, version).await?;
+        let is_revoked = async || Ok::<_, Error>(self.secret.describe().await?.is_revoked(version));
+        let written = async {
+            let result = if is_revoked().await? { Ok(()) } else { self.set(proven, fallback).await };
+            if is_revoked().await? {
+                let lost = self.conflict("a revocation is ending the pending credentials", OTHER_RUN);
+                return Err(self.restore_after(lost).await);
+            }
+            result
+        };
+        let result = written.await;
+        self.secret.remove_label(TimedLabel::Restoring, announced_at, version).await?;
+        result
+    }
+
+    /// Writes to all destinations, side by side. If a destination doesn't show the new credentials, it may
     /// hold a mixture of old and new ones, which doesn't work, so the current credentials are restored.
     pub async fn set(&self, proven: Proven<'_>, fallback: Fallback) -> Result<(), Error> {
         let readings = self.run.read_destinations().await;

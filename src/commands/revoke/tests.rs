@@ -273,3 +273,111 @@ async fn a_dry_run_changes_nothing_and_says_what_it_would_end() {
         assert_eq!(revoked(&report), expected);
     }
 }
+
+/// AKIANOW is current, and AKIAPENDING was created so many hours ago.
+async fn with_a_rotation_under_way(created: i64) -> World {
+    World::with_access_keys().await.given(|state| {
+        state.stage_key("now", "AWSCURRENT", "AKIANOW", -100);
+        state.stage_key("pending", "AWSPENDING", "AKIAPENDING", created);
+        state.store("AKIANOW");
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_pending_credentials_become_the_successor_because_another_run_may_be_writing_them() {
+    let world = with_a_rotation_under_way(0).await;
+    let report = revoke(&world, &command("new")).await;
+    assert_ended(&world, &report, "new pending credentials");
+    assert_eq!(report.credential_id.as_deref(), Some("AKIAPENDING"));
+    assert_eq!(revoked(&report).iter().map(|(id, _)| *id).collect::<Vec<_>>(), ["AKIANOW"]);
+    assert_eq!(world.state().created, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_of_another_run_that_may_be_writing_it_is_not_ended_before_that_run_has_ended() {
+    for (created, is_ended) in [(0, false), (-1, true)] {
+        let world = rotated().await.before("PATCH", 1, move |state| state.add_key("AKIAOTHER", created));
+        let report = revoke(&world, &command("new")).await;
+        assert_eq!(report.outcome, Outcome::Revoked, "{:?}", report.error);
+        assert_eq!(world.state().key("AKIAOTHER").is_none(), is_ended);
+        assert_eq!(report.warnings.iter().any(|warning| warning.contains("AKIAOTHER")), !is_ended);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_resumes_old_credentials_and_is_overtaken_by_a_revocation_leaves_the_current_ones_in_braintrust() {
+    // The revocation comes before the announcement, and between the look after it and the write.
+    for (call, nth) in [("UpdateSecretVersionStage", 1), ("PATCH", 1)] {
+        let world = with_a_rotation_under_way(-1).await.before(call, nth, move |state| {
+            let is_announced = state.version_labelled("RESTORING_").is_some();
+            assert_eq!(is_announced, call == "PATCH", "the write is announced");
+            state.label("REVOKING_", 0, "pending");
+        });
+        let overtaken = async {
+            let staged = world.staged_run();
+            let snapshot = staged.snapshot().await.ok().unwrap();
+            let proven = staged.run.prove(snapshot.versions.pending().unwrap(), 1).await.ok().unwrap();
+            staged.set_pending("pending", proven, &snapshot.versions).await
+        };
+        assert_eq!(world.run(overtaken).await.unwrap_err().class, ErrorClass::Conflict, "{call}");
+        assert_eq!(world.state().in_braintrust(), ["AKIANOW"], "{call}");
+        assert_eq!(world.state().version_labelled("RESTORING_"), None, "{call}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_another_run_is_writing_is_ended_once_that_run_is_done() {
+    for stays in [true, false] {
+        let world = World::with_access_keys().await.given(|state| {
+            state.stage_key("now", "AWSCURRENT", "AKIANOW", -100);
+            state.stage_until("pending", "AWSPENDING", "AKIAPENDING", -1, None);
+            state.store("AKIANOW");
+        });
+        // The successor has taken the stage from the version that the other run is writing.
+        let world = world.before("PATCH", 1, |state| {
+            state.add_key("AKIAPENDING", -1);
+            state.label("RESTORING_", 0, "pending");
+        });
+        let world = world.before("DeleteAccessKey AKIANOW", 1, move |state| {
+            if !stays {
+                state.versions.get_mut("pending").unwrap().stages.retain(|stage| !stage.starts_with("RESTORING_"));
+            }
+        });
+        let report = revoke(&world, &command("new")).await;
+        assert_eq!(world.state().key("AKIAPENDING").is_some(), stays, "{:?}", report.error);
+        assert_eq!(report.error.map(|error| error.class), stays.then_some(ErrorClass::Conflict));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ended_key_that_another_run_writes_is_replaced_again() {
+    let world = rotated().await.before("ListFoundationModels AKIANOW", 1, |state| state.store("AKIANOW"));
+    let report = revoke(&world, &command("new")).await;
+    assert_ended(&world, &report, "written again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_session_a_revocation_ends_writes_another_one() {
+    let world = World::with_a_role().await.with_revocable_sessions().given(|state| state.store("ASIANOW"));
+    let world = world.before("PATCH", 1, |state| state.denied_before = Some(2));
+    let rotate = crate::event::Rotate {
+        origin: crate::event::Origin::Schedule,
+        token: "scheduled".to_owned(),
+        targets: Vec::new(),
+        dry_run: false,
+        force: false,
+    };
+    let report = world.run(crate::commands::rotate::run(world.target_run(), &rotate)).await;
+    assert_eq!(report.outcome, Outcome::Rotated, "{:?}", report.error);
+    assert_eq!(world.state().in_braintrust(), ["ASIANEW2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_for_which_braintrust_assumes_a_role_has_nothing_to_write_and_the_commands_for_its_keys() {
+    let world = rotated().await;
+    world.state().ai_secrets[0].json["metadata"]["auth_type"] = serde_json::json!("assume_role");
+    let report = revoke(&world, &command("new")).await;
+    assert_eq!(report.error.as_ref().unwrap().class, ErrorClass::Conflict);
+    assert!(report.warnings.iter().any(|warning| warning.contains("--access-key-id AKIANOW")), "{:?}", report.warnings);
+    assert_eq!(world.changes_and_labels(), Vec::<String>::new());
+}
