@@ -10,6 +10,9 @@ from support.revoked_run import ENDS_SESSIONS, REVOKE, new_role
 from support.rotated_twice import RotatedTwice
 from support.service_token_secret import ServiceTokenSecret
 
+API_KEY_ALONE = {"action": "revoke", "api_key": True}
+
+
 def as_held(value) -> dict:
     """A staged value, as Braintrust holds it."""
     return {
@@ -22,8 +25,8 @@ def as_held(value) -> dict:
 
 
 def revoked(result) -> dict[str, str]:
-    [target] = result.body["targets"]
-    return {entry["credential_id"]: entry["state"] for entry in target["revocation"]["revoked"]}
+    entries = [entry for target in result.body["targets"] for entry in target["revocation"]["revoked"]]
+    return {entry["credential_id"]: entry["state"] for entry in entries}
 
 
 @pytest.mark.parametrize("kind", USER_BASED)
@@ -99,9 +102,9 @@ def test_a_service_token_is_replaced_and_the_old_ones_are_refused(world):
     assert key.run().ok
     world.client("secretsmanager").cancel_rotate_secret(SecretId=key.secret)
     leaked = key.value()["service_token_id"]
-    result = key.function.invoke(REVOKE | {"api_key": True, "dry_run": True})
+    result = key.function.invoke(API_KEY_ALONE | {"dry_run": True})
     assert outcome(result) == "would_revoke" and key.value()["service_token_id"] == leaked
-    result = key.function.invoke(REVOKE | {"api_key": True})
+    result = key.function.invoke(API_KEY_ALONE)
     assert outcome(result) == "revoked", result.body
     assert revoked(result)[leaked] == "dead" and revoked(result)[key.first] == "dead"
     evidence = result.body["targets"][0]["revocation"]["revoked"][0]["evidence"]
@@ -112,8 +115,25 @@ def test_a_service_token_is_replaced_and_the_old_ones_are_refused(world):
 
 def test_an_api_key_that_is_not_a_service_token_is_refused(world):
     key = ServiceTokenSecret(world, value="sk-made-by-hand")
-    result = key.function.invoke(REVOKE | {"api_key": True})
+    result = key.function.invoke(API_KEY_ALONE)
     failed_error(result.report_in_error(), "configuration", "secrets_manager")
+
+
+def test_a_command_that_names_targets_revokes_the_api_key_before_their_credentials(world):
+    key = ServiceTokenSecret(world)
+    leaked = world.braintrust.credentials(key.ai_secret)
+    result = key.function.invoke(REVOKE | {"api_key": True})
+    assert result.ok, result.body
+    assert [target["outcome"] for target in result.body["targets"]] == ["revoked", "replaced"]
+    assert revoked(result)[key.first] == "dead"
+    assert world.braintrust.credentials(key.ai_secret) != leaked and world.has_working_credentials(key.ai_secret)
+
+
+def test_an_api_key_that_can_not_be_replaced_does_not_keep_the_credentials_alive(world):
+    key = ServiceTokenSecret(world, value=world.api_key)
+    result = key.function.invoke(REVOKE | {"api_key": True})
+    assert not result.ok
+    assert [target["outcome"] for target in result.report_in_error()["targets"]] == ["failed", "replaced"]
 
 
 def test_the_next_rotation_after_a_revocation_has_its_overlap(world):

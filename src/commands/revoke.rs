@@ -16,6 +16,7 @@ use crate::event::Revoke;
 use crate::report::{Outcome, TargetReport};
 use crate::revocation::RevokedState;
 use crate::rotation::policy;
+use crate::rotation::restore::Comparison;
 use crate::rotation::revocation::Phase;
 use crate::rotation::snapshot::{Snapshot, Version};
 use crate::rotation::staged_run::StagedRun;
@@ -243,15 +244,10 @@ async fn end(staged: &StagedRun<'_>, command: &Revoke) -> Result<Outcome, Error>
         staged.run.progress.credentials(successor);
     }
     match (&staged.run.target.source, versions.current()) {
-        (Source::UserBased(source), successor) => {
+        (Source::UserBased(source), _) => {
             staged.end_revoked_keys(source, command.force).await?;
             staged.prove_keys_dead(source, &revoked).await?;
-            // Another run may have written an ended key after this one had looked.
-            if let Some(successor) = successor
-                && !shows(&staged.run, successor).await
-            {
-                staged.restore_current().await?;
-            }
+            mend(staged).await?;
         }
         (Source::RoleBased(source), Some(successor)) => {
             let are_ended = staged.run.end_sessions(source, successor).await?;
@@ -280,10 +276,15 @@ async fn keep_successor(staged: &StagedRun<'_>, successor: &Credentials) -> Resu
         let problem = "the policy on the role has ended the new credentials, too";
         return Err(staged.conflict(problem, "Rotate now (make rotate), and repeat the command"));
     }
-    if !shows(&staged.run, successor).await {
-        staged.restore_current().await?;
+    mend(staged).await
+}
+
+/// Makes Braintrust hold the current credentials, if another run has written ended ones after this run had looked.
+async fn mend(staged: &StagedRun<'_>) -> Result<(), Error> {
+    match staged.compare(&staged.snapshot().await?).await? {
+        Comparison::OutOfStep => staged.restore_current().await,
+        Comparison::InStep | Comparison::UsesAssumeRole => Ok(()),
     }
-    Ok(())
 }
 
 /// The error of a revocation that has ended nothing.

@@ -33,7 +33,9 @@ class RevokedRun(StoppedRotation):
         self.leaked = self.world.braintrust.credentials(self.ai_secret)
 
     def run(self) -> bool:
-        return self.invoke(REVOKE | {"targets": [self.target["name"]]}).ok
+        result = self.invoke(REVOKE | {"targets": [self.target["name"]]})
+        self.answer = result.body
+        return result.ok
 
     def recover(self, with_scheduled_runs: bool):
         """Repeats the command, after some scheduled runs if there are to be any."""
@@ -48,7 +50,7 @@ class RevokedRun(StoppedRotation):
             if self.kind in USER_BASED and is_begun and self.world.works(self.leaked):
                 self.wrong.append("scheduled runs did not end the leaked credentials")
         if not any(self.run() for _ in range(_TRIES)):
-            self.wrong.append(f"the command failed {_TRIES} times: {self.function.logs()[-1:]}")
+            self.wrong.append(f"the command failed {_TRIES} times: {self.answer}")
         self.check_braintrust("at the end")
         self.check_agreement()
         if self.world.works(self.leaked):
