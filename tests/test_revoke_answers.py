@@ -51,6 +51,10 @@ def test_only_yes_or_the_names_of_the_targets_confirm(typed, confirms):
     assert revoke.is_confirmed(["a", "b"], typed) == confirms
 
 
+def test_only_yes_confirms_where_no_target_is_named():
+    assert revoke.is_confirmed([], "yes") and not revoke.is_confirmed([], "")
+
+
 def sent(monkeypatch, fields, outcome="revoked", typed="yes", is_terminal=True):
     events = []
 

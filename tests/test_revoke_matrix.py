@@ -9,7 +9,7 @@ import itertools
 import pytest
 from support.faults import DropAfter, Kill
 from support.http_messages import Reply
-from support.interleaved_runs import REVOKED, ROLLED_BACK, SCHEDULED, runs_after_two_rotations
+from support.interleaved_runs import REVOKED, ROLLED_BACK, SCHEDULED, STEPS, due_runs, runs_after_two_rotations
 from support.kinds import KINDS
 from support.revoked_run import ENDS_SESSIONS, leaked_runs
 from support.side_by_side import side_by_side
@@ -18,8 +18,17 @@ from support.stopped_run import kill_function
 CASES = "revocations disturbed"
 # Runs of all kinds take the same paths, so only an access key's run is disturbed at each of its calls.
 EVERY = {"access_key": 1, "temporary": 3, "long_term_api_key": 4, "short_term_api_key": 5}
-BESIDE = [(REVOKED, SCHEDULED), (SCHEDULED, REVOKED), (REVOKED, ROLLED_BACK), (ROLLED_BACK, REVOKED)]
-BESIDE += [(REVOKED, REVOKED)]
+BESIDE = [
+    (REVOKED, SCHEDULED, runs_after_two_rotations),
+    (SCHEDULED, REVOKED, runs_after_two_rotations),
+    (REVOKED, ROLLED_BACK, runs_after_two_rotations),
+    (ROLLED_BACK, REVOKED, runs_after_two_rotations),
+    (REVOKED, REVOKED, runs_after_two_rotations),
+    # The other run creates credentials and writes them.
+    (SCHEDULED, REVOKED, due_runs),
+    (STEPS, REVOKED, due_runs),
+    (REVOKED, SCHEDULED, due_runs),
+]
 HELD_EVERY = {"access_key": 3, "temporary": 8, "long_term_api_key": 8, "short_term_api_key": 10}
 
 
@@ -62,9 +71,9 @@ def test_a_revocation_survives_being(world, kind, name, with_scheduled_runs, rec
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("first", "second"), BESIDE)
-def test_a_revocation_beside_another_run_ends_in_agreement(world, first, second, kind, record_property):
-    [runs] = runs_after_two_rotations(world, kind, first, second, 1)
+@pytest.mark.parametrize(("first", "second", "new_runs"), BESIDE)
+def test_a_revocation_beside_another_run_ends_in_agreement(world, first, second, new_runs, kind, record_property):
+    [runs] = new_runs(world, kind, first, second, 1)
     runs.begin()
     runs.first.run()
     calls = [request.call for request in runs.first.interceptor.requests]
@@ -82,5 +91,5 @@ def test_a_revocation_beside_another_run_ends_in_agreement(world, first, second,
         where = f"{first} held before call {position} ({calls[position]}), {second} beside it"
         return [f"{where}: {wrong}" for wrong in runs.wrong]
 
-    side_by_side(check, runs_after_two_rotations(world, kind, first, second, len(positions)), positions)
+    side_by_side(check, new_runs(world, kind, first, second, len(positions)), positions)
     record_property(CASES, len(positions))

@@ -52,7 +52,8 @@ def add_secrets(function, report):
 
 def operate(action, stack, targets, fields):
     """Returns whether all is well."""
-    if action in ("rollback", "revoke") and not targets:
+    is_api_key_alone = action == "revoke" and "api_key" in fields and "force" not in fields
+    if action in ("rollback", "revoke") and not targets and not is_api_key_alone:
         verb = {"rollback": "roll back", "revoke": "revoke"}[action]
         sys.exit(f"Name the targets to {verb}. For example: {command_for(stack)(action, TARGETS='default')}")
     function, command, now = RunningFunction(stack), command_for(stack), datetime.now(UTC)

@@ -55,7 +55,8 @@ def confirm(names):
     """Asks whether to revoke. Without a terminal, nobody can answer."""
     if not sys.stdin.isatty():
         sys.exit("Nothing was revoked. To revoke without the question, add YES=true.")
-    question = "\nTo revoke these credentials, type yes or {}. Anything else changes nothing: ".format(",".join(names))
+    accepted = " or ".join(["yes", *([",".join(names)] if names else [])])
+    question = "\nTo revoke these credentials, type {}. Anything else changes nothing: ".format(accepted)
     try:
         typed = input(question)
     except EOFError:

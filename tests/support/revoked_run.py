@@ -41,8 +41,9 @@ class RevokedRun(StoppedRotation):
         """Repeats the command, after some scheduled runs if there are to be any."""
         self.check_braintrust("after the disturbance")
         is_begun = self._is_begun()
-        # A label that a killed run left counts as another run's until no run of that time can be under way.
-        self.world.let_time_pass(self.target, LONGER_THAN_ANY_RUN)
+        if self.kind in USER_BASED:
+            # A label that a killed run left keeps a key until no run of that time can be under way.
+            self.world.let_time_pass(self.target, LONGER_THAN_ANY_RUN)
         if with_scheduled_runs:
             for run in range(_TRIES):
                 self.invoke(scheduled_run())
