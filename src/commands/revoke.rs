@@ -126,6 +126,9 @@ async fn revoke_staged(staged: &StagedRun<'_>, command: &Revoke) -> Result<Outco
     }
     if phase != Phase::End {
         staged.mark_revoked(&snapshot).await?;
+        if matches!(&staged.run.target.source, Source::RoleBased(source) if source.revoke_sessions) {
+            tokio::time::sleep(BETWEEN_SESSIONS).await;
+        }
     }
     drop(snapshot);
     if phase != Phase::End

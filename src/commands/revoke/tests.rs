@@ -381,3 +381,19 @@ async fn a_target_for_which_braintrust_assumes_a_role_has_nothing_to_write_and_t
     assert!(report.warnings.iter().any(|warning| warning.contains("--access-key-id AKIANOW")), "{:?}", report.warnings);
     assert_eq!(world.changes_and_labels(), Vec::<String>::new());
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_successor_is_issued_in_a_later_second_than_the_sessions_that_the_policy_ends() {
+    for world in [World::with_a_role().await, World::with_a_staged_role().await] {
+        let issued_at = std::sync::Arc::new(std::sync::Mutex::new(None));
+        let started_at = tokio::time::Instant::now();
+        let world = world.with_revocable_sessions().given(|state| {
+            state.stage_until("now", "AWSCURRENT", "ASIANOW", 0, Some(1));
+            state.store("ASIANOW");
+        });
+        let (nth, clock) = (if world.target.secret_id().is_some() { 1 } else { 2 }, issued_at.clone());
+        let world = world.before("AssumeRole", nth, move |_| *clock.lock().unwrap() = Some(started_at.elapsed()));
+        assert_eq!(revoke(&world, &command("new")).await.outcome, Outcome::Revoked);
+        assert!(issued_at.lock().unwrap().unwrap() > Duration::from_secs(1));
+    }
+}
