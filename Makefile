@@ -14,6 +14,8 @@ FORCE :=
 JSON :=
 DRY_RUN :=
 REACTIVATE :=
+API_KEY :=
+YES :=
 LOCAL :=
 TARGETS :=
 PROJECT :=
@@ -30,7 +32,7 @@ quote = '$(subst ','\'',$1)'
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 PROBLEM := $(shell $(PYTHON) tools/variables.py '$(MAKECMDGOALS)' '$(filter-out MAKEFLAGS -*-%,$(GIVEN))' \
   '$(ORIGIN_OF_STACK)' \
-  $(foreach name,KIND TRIGGER ARCH FORCE JSON DRY_RUN REACTIVATE LOCAL,$(call quote,$(name)=$($(name)))) 2>&1)
+  $(foreach name,KIND TRIGGER ARCH FORCE JSON DRY_RUN REACTIVATE API_KEY YES LOCAL,$(call quote,$(name)=$($(name)))) 2>&1)
 ifeq ($(PROBLEM),)
 PROBLEM := $(shell $(PYTHON) tools/prerequisites.py '$(MAKECMDGOALS)')
 endif
@@ -49,7 +51,7 @@ WITH_LOCAL_AWS := @.tools/ministack/bin/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run status doctor inventory rotate rollback break mend stop test test-fast test-independent lint build invoke deploy \
+.PHONY: help run status doctor inventory rotate rollback revoke break mend stop test test-fast test-independent lint build invoke deploy \
   release advisories bench fuzz mutants sbom reproducible docs pictures lock clean
 
 help:
@@ -86,6 +88,9 @@ rotate: $(LOCAL_AWS) ## Rotate TARGETS now; with FORCE=true, also those that are
 rollback: $(LOCAL_AWS) ## Restore the previous credentials of TARGETS; also DRY_RUN=true, REACTIVATE=true
 	$(WITH_LOCAL_AWS) tools/operate.py rollback $(call quote,$(STACK)) $(call quote,$(TARGETS)) \
 	  $(if $(DRY_RUN),dry_run) $(if $(REACTIVATE),reactivate)
+revoke: $(LOCAL_AWS) ## End leaked credentials of TARGETS; asks first, unless YES=true; also DRY_RUN, FORCE, API_KEY=true
+	$(WITH_LOCAL_AWS) tools/operate.py revoke $(call quote,$(STACK)) $(call quote,$(TARGETS)) \
+	  $(if $(DRY_RUN),dry_run) $(if $(FORCE),force) $(if $(API_KEY),api_key) $(if $(YES),yes)
 
 ##@ Change it
 test: $(if $(T),,lint) $(BUILT) $(LOCAL_AWS) .tools/awscli/installed ## Run the lints and all tests; with T='a or b', only those

@@ -8,6 +8,7 @@
 pub mod bedrock;
 pub mod bedrock_api_key;
 pub mod iam_keys;
+pub mod iam_sessions;
 mod refusals;
 pub mod requests;
 mod retries;

@@ -2,6 +2,8 @@
 
 pub mod check;
 pub mod inventory;
+pub mod revoke;
+pub mod revoke_api_key;
 pub mod rollback;
 pub mod rotate;
 pub mod rotate_api_key;

@@ -11,8 +11,9 @@ const ACCEPTED: &str = "Accepted: an EventBridge \"Scheduled Event\" of a rule o
      Manager rotation step (createSecret, setSecret, testSecret or finishSecret), \
      {\"action\":\"rotate\",\"targets\":[\"name\", …],\"force\":true|false,\"dry_run\":true|false}, where only action \
      is required, {\"action\":\"status\"} and {\"action\":\"check\"}, with or without targets, \
-     {\"action\":\"inventory\"}, and \
-     {\"action\":\"rollback\",\"targets\":[\"name\", …],\"dry_run\":true|false,\"reactivate\":true|false}";
+     {\"action\":\"inventory\"}, \
+     {\"action\":\"rollback\",\"targets\":[\"name\", …],\"dry_run\":true|false,\"reactivate\":true|false}, and \
+     {\"action\":\"revoke\",\"targets\":[\"name\", …],\"dry_run\":true|false,\"force\":true|false,\"api_key\":true|false}";
 
 #[derive(Debug)]
 pub enum Command {
@@ -31,6 +32,21 @@ pub enum Command {
         /// Whether a deactivated key may be activated again.
         reactivate: bool,
     },
+    Revoke(Revoke),
+}
+
+/// Replaces credentials that have leaked, and ends them.
+#[derive(Debug)]
+pub struct Revoke {
+    /// As for [`Rotate`].
+    pub token: String,
+    /// At least one target, unless the API keys alone are revoked.
+    pub targets: Vec<String>,
+    pub dry_run: bool,
+    /// Ends the credentials even if their successor can't be written to Braintrust.
+    pub force: bool,
+    /// Revokes the Braintrust API keys of the targets, too, or of all targets if none are named.
+    pub api_key: bool,
 }
 
 /// A scheduled run, or one that somebody asked for.
@@ -102,6 +118,7 @@ struct Request {
     dry_run: Option<bool>,
     force: Option<bool>,
     reactivate: Option<bool>,
+    api_key: Option<bool>,
 }
 
 impl Command {
@@ -133,9 +150,12 @@ impl Command {
     }
 
     fn of_action(request: Request, token: String) -> Result<Self, Error> {
-        let Request { action, targets, dry_run, force, reactivate } = request;
+        let Request { action, targets, dry_run, force, reactivate, api_key } = request;
         let targets = targets.unwrap_or_default();
         let is_dry_run = dry_run == Some(true);
+        if api_key.is_some() && action != "revoke" {
+            return refuse("only the action revoke takes the field \"api_key\"");
+        }
         match (action.as_str(), dry_run, force, reactivate) {
             ("rotate", _, _, None) => {
                 let force = force == Some(true);
@@ -146,17 +166,26 @@ impl Command {
                 let reactivate = reactivate == Some(true);
                 Ok(Self::Rollback { token, targets, dry_run: is_dry_run, reactivate })
             }
+            ("revoke", _, _, None) => {
+                let (force, api_key) = (force == Some(true), api_key == Some(true));
+                if targets.is_empty() && (force || !api_key) {
+                    return refuse("a revocation must name its targets. Only with \"api_key\" alone may it name none");
+                }
+                Ok(Self::Revoke(Revoke { token, targets, dry_run: is_dry_run, force, api_key }))
+            }
             ("status", None, None, None) => Ok(Self::Status(targets)),
             ("check", None, None, None) => Ok(Self::Check(targets)),
             ("inventory", None, None, None) if targets.is_empty() => Ok(Self::Inventory),
             ("inventory", ..) => refuse("the action inventory takes no other fields"),
             ("rollback" | "status" | "check", _, Some(_), _) => {
-                refuse("only the action rotate takes the field \"force\"")
+                refuse("only the actions rotate and revoke take the field \"force\"")
             }
-            ("rotate" | "status" | "check", _, _, Some(_)) => {
+            ("rotate" | "revoke" | "status" | "check", _, _, Some(_)) => {
                 refuse("only the action rollback takes the field \"reactivate\"")
             }
-            ("status" | "check", Some(_), _, _) => refuse("only rotate and rollback take the field \"dry_run\""),
+            ("status" | "check", Some(_), _, _) => {
+                refuse("only rotate, rollback and revoke take the field \"dry_run\"")
+            }
             _ => refuse("the action is unknown"),
         }
     }
@@ -242,11 +271,25 @@ mod tests {
             let Command::Rollback { targets, dry_run: is_dry_run, .. } = read(event) else { panic!() };
             assert_eq!((is_dry_run, targets.as_slice()), (dry_run, ["a".to_owned()].as_slice()));
         }
+        for field in ["dry_run", "force", "api_key"] {
+            let Command::Revoke(revoke) = read(json!({"action": "revoke", "targets": ["a"], field: true})) else {
+                panic!()
+            };
+            let found = [("dry_run", revoke.dry_run), ("force", revoke.force), ("api_key", revoke.api_key)];
+            assert_eq!(found.map(|(name, is_set)| is_set == (name == field)), [true; 3], "{field}");
+        }
+        let file = serde_json::from_str(include_str!("../events/revoke.json")).unwrap();
+        assert!(matches!(read(file), Command::Revoke(Revoke { dry_run: false, force: false, api_key: false, .. })));
         for event in [
             json!({"action": "rollback"}),
             json!({"action": "rollback", "targets": []}),
             json!({"action": "rollback", "targets": ["a"], "force": true}),
             json!({"action": "status", "dry_run": true}),
+            json!({"action": "revoke"}),
+            json!({"action": "revoke", "targets": []}),
+            json!({"action": "revoke", "targets": ["a"], "reactivate": true}),
+            json!({"action": "revoke", "targets": [], "force": true, "api_key": true}),
+            json!({"action": "rotate", "api_key": true}),
         ] {
             assert!(parse(event.clone(), "request").is_err(), "{event}");
         }

@@ -12,11 +12,13 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::commands::status::TargetStatus;
-use crate::commands::{check, inventory, rollback, rotate, rotate_api_key, rotation_step, status};
+use crate::commands::{
+    check, inventory, revoke, revoke_api_key, rollback, rotate, rotate_api_key, rotation_step, status,
+};
 use crate::config::{DataPlane, SecretId, Target};
 use crate::deadline::Deadline;
 use crate::error::{Error, shortened};
-use crate::event::{Command, Origin, RotationStep};
+use crate::event::{Command, Origin, Revoke, RotationStep};
 use crate::inventory::reading::Inventory;
 use crate::json::Payload;
 use crate::report::{Report, TargetReport, iso8601};
@@ -99,6 +101,18 @@ impl Function {
                 let targets = self.run_each(&targets, Origin::Action, deadline, run).await?;
                 (Origin::Action, token, None, dry_run, targets)
             }
+            Command::Revoke(command) => {
+                // The API keys first: whoever has one may be able to read what is written after it.
+                let mut targets = Vec::new();
+                if command.api_key {
+                    targets = Box::pin(self.revoke_api_keys(&command, deadline)).await?;
+                }
+                if !command.targets.is_empty() {
+                    let run = async |run| revoke::run(run, &command).await;
+                    targets.extend(self.run_each(&command.targets, Origin::Action, deadline, run).await?);
+                }
+                (Origin::Action, command.token, None, command.dry_run, targets)
+            }
             Command::RotationStep(command) => {
                 let targets = vec![self.rotation_step(&command, deadline).await?];
                 (Origin::Rotation, shortened(&command.client_request_token), Some(command.step), false, targets)
@@ -128,6 +142,20 @@ impl Function {
         };
         let duration_ms = start.elapsed().as_millis() as u64;
         Ok(Answer::Report(Report { trigger, token, step, dry_run, started_at, duration_ms, targets }))
+    }
+
+    /// Revokes the API keys with which the destinations of the named targets are written, or of all, each once.
+    async fn revoke_api_keys(&self, command: &Revoke, deadline: Deadline) -> Result<Vec<TargetReport>, Error> {
+        let mut reports = Vec::new();
+        let mut revoked: Vec<&SecretId> = Vec::new();
+        for destination in select(&self.targets, &command.targets)?.iter().flat_map(|target| &target.destinations) {
+            let id = &destination.data_plane.api_key_secret_id;
+            if revoked.iter().all(|revoked| !revoked.is_same_secret(id.as_str())) {
+                revoked.push(id);
+                reports.push(Box::pin(revoke_api_key::run(&self.services, destination, command, deadline)).await);
+            }
+        }
+        Ok(reports)
     }
 
     /// Runs one step, for the target or for the Braintrust API key whose secret the step names.

@@ -17,6 +17,7 @@ mod metrics;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 mod report;
+mod revocation;
 mod rotation;
 pub mod runtime;
 mod services;

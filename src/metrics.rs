@@ -39,7 +39,9 @@ pub fn lines(namespace: &str, function: &str, now: Timestamp, report: &Report) -
 fn of(now: Timestamp, report: &Report, target: &TargetReport) -> Vec<Metric> {
     let succeeded = match target.outcome {
         // Braintrust has credentials that work, so no alarm may wait for a rotation.
-        Outcome::Rotated | Outcome::Resumed | Outcome::UsesAssumeRole => Some(true),
+        Outcome::Rotated | Outcome::Resumed | Outcome::Revoked | Outcome::Replaced | Outcome::UsesAssumeRole => {
+            Some(true)
+        }
         Outcome::StepDone => (report.step == Some(Step::Finish)).then_some(true),
         Outcome::Failed | Outcome::Deferred => Some(false),
         Outcome::NotDue
@@ -48,7 +50,8 @@ fn of(now: Timestamp, report: &Report, target: &TargetReport) -> Vec<Metric> {
         | Outcome::RolledBack
         | Outcome::WouldRotate
         | Outcome::WouldRepair
-        | Outcome::WouldRollBack => None,
+        | Outcome::WouldRollBack
+        | Outcome::WouldRevoke => None,
     };
     let mut metrics: Vec<Metric> = Vec::new();
     if let Some(succeeded) = succeeded {

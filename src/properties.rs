@@ -26,7 +26,7 @@ pub fn of_an_event(event: &[u8]) {
     let named = |names: &[String]| {
         let given: Vec<_> = event["targets"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         assert_eq!(names, given, "the targets are those that the event names");
-        let fields = ["action", "targets", "dry_run", "force"];
+        let fields = ["action", "targets", "dry_run", "force", "reactivate", "api_key"];
         assert!(event.as_object().is_some_and(|event| event.keys().all(|key| fields.contains(&key.as_str()))));
     };
     let Ok(command) = Command::parse(payload, REQUEST_ID) else { return };
@@ -43,6 +43,10 @@ pub fn of_an_event(event: &[u8]) {
         Command::Rollback { targets, .. } => {
             named(&targets);
             assert!(!targets.is_empty());
+        }
+        Command::Revoke(revoke) => {
+            named(&revoke.targets);
+            assert!(!revoke.targets.is_empty() || (revoke.api_key && !revoke.force));
         }
         Command::Status(names) | Command::Check(names) => named(&names),
         Command::Inventory => named(&[]),

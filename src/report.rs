@@ -13,6 +13,7 @@ use crate::config::Target;
 use crate::credentials::{Credentials, Kind, Lifetime};
 use crate::error::Error;
 use crate::event::{Origin, Step};
+use crate::revocation::Revocation;
 
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -56,6 +57,8 @@ pub struct TargetReport {
     pub retired: Vec<Retired>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub aws_requests: Vec<AwsRequest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revocation: Option<Box<Revocation>>,
     /// What the operator should know.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -102,6 +105,12 @@ pub enum Outcome {
     /// The previous credentials are current again, and Braintrust holds them.
     RolledBack,
     WouldRollBack,
+    /// Braintrust holds new credentials, and services have refused the old ones.
+    Revoked,
+    /// Braintrust holds new credentials. The old ones work until they expire, or until somebody runs the commands in the
+    /// report.
+    Replaced,
+    WouldRevoke,
     /// Too little time was left to start the target.
     #[default]
     Deferred,
@@ -205,6 +214,11 @@ impl Progress {
 
     pub fn retired(&self, credential_id: String, how: KeyChange) {
         self.report.borrow_mut().retired.push(Retired { credential_id, how });
+    }
+
+    /// Adds to the evidence of a revocation.
+    pub fn revocation<T>(&self, add: impl FnOnce(&mut Revocation) -> T) -> T {
+        add(self.report.borrow_mut().revocation.get_or_insert_default())
     }
 
     pub fn warning(&self, warning: String) {

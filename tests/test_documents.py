@@ -148,7 +148,8 @@ def test_the_function_accepts_every_event(world, path):
 
 
 def test_there_are_examples_of_events():
-    assert {event["action"] for path in PAGES for event in events(path)} == {"rotate", "status", "check", "inventory", "rollback"}
+    actions = {"rotate", "status", "check", "inventory", "rollback", "revoke"}
+    assert {event["action"] for path in PAGES for event in events(path)} == actions
 
 
 @cache

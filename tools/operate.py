@@ -1,14 +1,14 @@
 """Invokes a running function and shows its answer.
 
-    operate.py status|doctor|rotate|rollback STACK TARGETS [FIELD ...]
+    operate.py status|doctor|rotate|rollback|revoke STACK TARGETS [FIELD ...]
     operate.py inventory STACK [json]
     operate.py break WHAT
     operate.py mend
     operate.py stop
 
 STACK is the name of a CloudFormation stack in the caller's AWS account. If it is empty, the function is the one that
-`make run` left running. TARGETS is empty for all targets. Each FIELD is set to true in the event: force, dry_run or
-reactivate.
+`make run` left running. TARGETS is empty for all targets. Each FIELD is set to true in the event: force, dry_run,
+reactivate or api_key. With yes, revoke asks nothing.
 """
 
 import json
@@ -20,13 +20,15 @@ import cloudwatch
 import environment
 import inventory
 import local_stack
+import revoke
 from botocore.exceptions import BotoCoreError, ClientError
 from breakage import break_local_stack, mend_local_stack
 from goals import command_for
 from running_function import RunningFunction
 from terminal import RED, page, paint
 
-ACTIONS = {"status": "status", "doctor": "check", "inventory": "inventory", "rotate": "rotate", "rollback": "rollback"}
+ACTIONS = {"status": "status", "doctor": "check", "inventory": "inventory"}
+ACTIONS |= {"rotate": "rotate", "rollback": "rollback", "revoke": "revoke"}
 
 
 def invoke(function, action, targets, fields=()):
@@ -51,10 +53,19 @@ def add_secrets(function, report):
 
 def operate(action, stack, targets, fields):
     """Returns whether all is well."""
-    if action == "rollback" and not targets:
-        sys.exit(f"Name the targets to roll back. For example: {command_for(stack)('rollback', TARGETS='default')}")
+    is_api_key_alone = action == "revoke" and "api_key" in fields and "force" not in fields
+    if action in ("rollback", "revoke") and not targets and not is_api_key_alone:
+        verb = {"rollback": "roll back", "revoke": "revoke"}[action]
+        sys.exit(f"Name the targets to {verb}. For example: {command_for(stack)(action, TARGETS='default')}")
     function, command, now = RunningFunction(stack), command_for(stack), datetime.now(UTC)
     print(f"{function.title}:\n")
+    if action == "revoke":
+
+        def show(answer):
+            print(*revoke.render(answer, page(), datetime.now(UTC), command), sep="\n")
+
+        names = [name.strip() for name in targets.split(",") if name.strip()]
+        return revoke.run(lambda fields: invoke(function, action, targets, fields), show, names, fields)
     answer, failed = invoke(function, action, targets, fields)
     if action == "status":
         past = cloudwatch.read(function, [target["name"] for target in answer["targets"]], now)

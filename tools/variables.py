@@ -24,6 +24,7 @@ OF_GOAL = {
     "inventory": ["STACK", "JSON"],
     "rotate": ["STACK", "TARGETS", "FORCE", "DRY_RUN"],
     "rollback": ["STACK", "TARGETS", "DRY_RUN", "REACTIVATE"],
+    "revoke": ["STACK", "TARGETS", "DRY_RUN", "FORCE", "API_KEY", "YES"],
     "break": ["WHAT"],
     "deploy": ["ARGS", "ARCH", "LOCAL"],
     "fuzz": ["FUZZ_SECONDS"],
@@ -38,9 +39,11 @@ VALUES = {
     "JSON": ["true"],
     "DRY_RUN": ["true"],
     "REACTIVATE": ["true"],
+    "API_KEY": ["true"],
+    "YES": ["true"],
     "LOCAL": ["true"],
 }
-MAY_BE_EMPTY = ["FORCE", "JSON", "DRY_RUN", "REACTIVATE", "LOCAL"]
+MAY_BE_EMPTY = ["FORCE", "JSON", "DRY_RUN", "REACTIVATE", "API_KEY", "YES", "LOCAL"]
 
 
 MAKEFILE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "Makefile")

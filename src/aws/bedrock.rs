@@ -26,6 +26,8 @@ use crate::credentials::{Authentication, Credentials};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorClass, Service};
 use crate::http::{self, Failure};
+use crate::report::iso8601;
+use crate::revocation;
 
 /// Bedrock usually recognizes new IAM credentials after 5–15 seconds. After a minute, something is wrong.
 const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -35,6 +37,11 @@ const UNTIL_RECOGNIZED: ExponentialBuilder = ExponentialBuilder::new()
     .with_max_delay(Duration::from_secs(4))
     .without_max_times()
     .with_jitter();
+/// IAM's changes reach one host after another, and some only after minutes.
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html#troubleshoot_general_eventual-consistency>
+const MAX_WAIT_FOR_REFUSAL: Duration = Duration::from_secs(180);
+/// How many refusals in a row prove that credentials are dead.
+const REFUSALS: u32 = 2;
 const BETWEEN_CONFIRMATIONS: Duration = Duration::from_millis(500);
 /// How many times a busy model is called before its answer counts as proof that Bedrock recognizes the credentials.
 const MAX_BUSY_ANSWERS: u32 = 3;
@@ -46,6 +53,15 @@ const MAX_REFUSAL_MEGABYTES: usize = 1;
 const AGAIN: &str = "The next scheduled run tries again";
 const NOT_RECOGNIZED: &str = "Bedrock doesn't recognize the credentials. The next scheduled run tries again or creates \
                               others. If this continues, check that their account may use this region";
+
+/// How credentials were ended, which decides what answer proves that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The key was deleted, so Bedrock no longer recognizes it.
+    Key,
+    /// A policy denies their session everything. Their successor is allowed the same call.
+    Session,
+}
 
 /// Credentials that Bedrock has accepted. Every write to Braintrust takes this type, so that nothing else is written.
 #[derive(Clone, Copy)]
@@ -100,6 +116,11 @@ struct Call<'a> {
     body: &'static str,
 }
 
+enum Answered {
+    Accepted,
+    Refused(Refusal),
+}
+
 /// What an answer proves.
 #[derive(Debug, PartialEq, Eq)]
 enum Accepted {
@@ -129,6 +150,59 @@ impl Bedrock {
         });
         let warnings = weigh(join_all(outcomes).await)?;
         Ok(Proof { proven: Proven(credentials), warnings })
+    }
+
+    /// Calls Bedrock with credentials that were ended until it refuses them [`REFUSALS`] times in a row. The error is
+    /// `verification_failed` if it still accepts them after [`MAX_WAIT_FOR_REFUSAL`].
+    pub async fn prove_dead(
+        &self,
+        credentials: &Credentials,
+        target: &Target,
+        ended: Ended,
+        deadline: Deadline,
+    ) -> Result<revocation::Evidence, Error> {
+        let calls = self.calls(target, credentials).await?;
+        let Some(call) = calls.first() else {
+            return Err(Error::configuration("probe", "it names no model", "Report this as a bug"));
+        };
+        let attempt = || async {
+            let mut answer = self.refusal(call, credentials, ended).await?;
+            for _ in 1..REFUSALS {
+                tokio::time::sleep(BETWEEN_CONFIRMATIONS).await;
+                answer = self.refusal(call, credentials, ended).await?;
+            }
+            Ok(answer)
+        };
+        let may_succeed = |error: &Error| error.is_retryable() || error.class == ErrorClass::VerificationFailed;
+        let wait = deadline.at_most(MAX_WAIT_FOR_REFUSAL);
+        let name = call.operation.name();
+        let answer = wait.retry_while(Service::Bedrock, name, UNTIL_RECOGNIZED, may_succeed, attempt).await?;
+        Ok(revocation::Evidence { service: Service::Bedrock, call: name, answer, at: iso8601((self.clock)()) })
+    }
+
+    /// The answer with which Bedrock refuses ended credentials. Anything else is an error.
+    async fn refusal(&self, call: &Call<'_>, credentials: &Credentials, ended: Ended) -> Result<String, Error> {
+        let still_works = |answer: &str| {
+            let problem = format!("Bedrock still accepts {}: it answered {answer}", credentials.id);
+            let remedy = "IAM's changes can take some minutes. Repeat the command: it continues, and proves it then";
+            call.error(ErrorClass::VerificationFailed, problem, remedy)
+        };
+        match self.exchange(call, credentials).await? {
+            Answered::Accepted => Err(still_works("200")),
+            Answered::Refused(refusal) => {
+                let answer = format!("{} {}", refusal.status, refusal.code).trim_end().to_owned();
+                match (refusal.evidence(call.operation, credentials.kind().is_api_key()), ended) {
+                    (Evidence::NotRecognized, _) | (Evidence::DeniedByPolicy, Ended::Session) => Ok(answer),
+                    (Evidence::DeniedByPolicy | Evidence::NoAccessToModel | Evidence::ModelUnproven { .. }, _) => {
+                        Err(still_works(&answer))
+                    }
+                    (Evidence::Stale, _) => {
+                        Err(call.error(ErrorClass::Unavailable, format!("answered {answer}"), refusals::CLOCK))
+                    }
+                    (Evidence::Nothing(class), _) => Err(call.error(class, format!("answered {answer}"), AGAIN)),
+                }
+            }
+        }
     }
 
     async fn prove_one(
@@ -185,6 +259,13 @@ impl Bedrock {
         credentials: &Credentials,
         busy_answers: &Cell<u32>,
     ) -> Result<Accepted, Error> {
+        match self.exchange(call, credentials).await? {
+            Answered::Accepted => Ok(Accepted::Everything),
+            Answered::Refused(refusal) => call.judge(&refusal, credentials.kind().is_api_key(), busy_answers),
+        }
+    }
+
+    async fn exchange(&self, call: &Call<'_>, credentials: &Credentials) -> Result<Answered, Error> {
         let request = self.request(call, credentials).map_err(|problem| {
             let problem = format!("the request can't be signed: {problem}");
             call.error(ErrorClass::Configuration, problem, "Report this as a bug")
@@ -197,11 +278,10 @@ impl Bedrock {
         })?;
         if !response.status().is_success() {
             let body = http::read_body(&mut response, MAX_REFUSAL_MEGABYTES).await.unwrap_or_default();
-            let refusal = Refusal::read(response.status().as_u16(), response.headers(), &body);
-            return call.judge(&refusal, credentials.kind().is_api_key(), busy_answers);
+            return Ok(Answered::Refused(Refusal::read(response.status().as_u16(), response.headers(), &body)));
         }
         match http::media_type(response.headers()).as_str() {
-            "application/json" => Ok(Accepted::Everything),
+            "application/json" => Ok(Answered::Accepted),
             other => Err(call.error(
                 ErrorClass::Unavailable,
                 format!("answered {other} where JSON was expected"),
@@ -442,7 +522,12 @@ mod tests {
         Target {
             name: "prod".to_owned().try_into().unwrap(),
             region: "eu-west-1".to_owned().try_into().unwrap(),
-            source: Source::RoleBased(RoleBased { kind: RoleBasedKind::Temporary, role, secret_id: None }),
+            source: Source::RoleBased(RoleBased {
+                kind: RoleBasedKind::Temporary,
+                role,
+                revoke_sessions: false,
+                secret_id: None,
+            }),
             probe: Probe::Models,
             end_to_end: None,
             destinations: Vec::new(),

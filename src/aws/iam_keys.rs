@@ -37,6 +37,10 @@ impl Iam {
         Self(Client::from_conf(config.build()))
     }
 
+    pub(super) fn client(&self) -> &Client {
+        &self.0
+    }
+
     /// The keys of the source's user. They are managed in `session`, or else by the function's own role.
     pub fn user_keys(
         &self,

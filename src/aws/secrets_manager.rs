@@ -37,6 +37,8 @@ pub enum Label {
     Deactivating,
     /// A run is deleting this version's key, or has deleted it.
     Deleting,
+    /// A revocation has ended this version's credentials, so nothing writes them again.
+    Revoked,
 }
 
 impl Label {
@@ -45,6 +47,7 @@ impl Label {
             Self::RolledBack => "ROLLED_BACK",
             Self::Deactivating => "DEACTIVATING",
             Self::Deleting => "DELETING",
+            Self::Revoked => "REVOKED",
         }
     }
 }
@@ -59,6 +62,8 @@ pub enum TimedLabel {
     Restoring,
     /// A run has written them again.
     Restored,
+    /// A revocation is replacing this version's credentials and ending them. The label stays until that is proven.
+    Revoking,
 }
 
 impl TimedLabel {
@@ -67,6 +72,7 @@ impl TimedLabel {
             Self::Promoted => "PROMOTED_",
             Self::Restoring => "RESTORING_",
             Self::Restored => "RESTORED_",
+            Self::Revoking => "REVOKING_",
         }
     }
 
@@ -243,6 +249,7 @@ impl StagedSecret<'_> {
 /// The versions and stages of a secret, as `DescribeSecret` returns them.
 #[derive(Default)]
 pub struct Stages {
+    pub arn: Option<String>,
     /// Whether Secrets Manager rotates the secret. `None` if rotation was never configured.
     pub rotation_enabled: Option<bool>,
     /// Keys of the IAM user that are older than the secret were created by somebody else.
@@ -260,6 +267,7 @@ impl Stages {
     fn new(secret: DescribeSecretOutput) -> Self {
         let time = |time: Option<_>| time.as_ref().and_then(sdk::timestamp);
         let mut stages = Self {
+            arn: secret.arn,
             rotation_enabled: secret.rotation_enabled,
             created_at: time(secret.created_date),
             promoted_at: time(secret.last_changed_date),
@@ -329,6 +337,11 @@ impl Stages {
     /// Whether a run has begun to deactivate or delete the version's key.
     pub fn is_ending(&self, version: &str) -> bool {
         [Label::Deactivating, Label::Deleting].into_iter().any(|label| self.labelled(label) == Some(version))
+    }
+
+    /// Whether a revocation has begun to end the version's credentials, or has ended them.
+    pub fn is_revoked(&self, version: &str) -> bool {
+        self.labelled(Label::Revoked) == Some(version) || self.time_of(TimedLabel::Revoking, version).is_some()
     }
 
     pub fn labelled(&self, label: Label) -> Option<&str> {

@@ -183,7 +183,24 @@ async fn check_role(run: &TargetRun<'_>, source: &RoleBased) -> Vec<Line> {
         let proof = run.probe(credentials, 1).await;
         lines.extend(probed(calls_bedrock(run.target, "new", credentials), proof));
     }
+    if source.revoke_sessions {
+        lines.push(check_revocation(run, source).await);
+    }
     lines
+}
+
+/// What a revocation needs beside a rotation. Writing the policy can't be tried without ending sessions.
+async fn check_revocation(run: &TargetRun<'_>, source: &RoleBased) -> Line {
+    let role = &source.role.role_arn;
+    let what = format!("end the sessions of the role {role} (make revoke)");
+    match run.services.iam.cut_off(role, run.deadline).await {
+        Ok(_) => {
+            let note =
+                "the function may read the policy that does it. Only a revocation can tell whether it may write it";
+            Line::noted(what, LineResult::Unknown, note)
+        }
+        Err(error) => Line::noted(what, LineResult::Warning, format!("{}. {}", error.problem, error.remedy)),
+    }
 }
 
 async fn check_user(run: &TargetRun<'_>, source: &UserBased, versions: Option<Versions>) -> Vec<Line> {

@@ -267,6 +267,10 @@ impl<'s> Previous<'s> {
             );
             return refuse("the previous credentials are those that an earlier rollback replaced".to_owned(), &remedy);
         }
+        if stages.is_revoked(version) {
+            let problem = format!("the previous credentials {} were revoked, because they leaked", credentials.id);
+            return refuse(problem, ROTATE_INSTEAD);
+        }
         if !policy::is_worth_writing(snapshot.now, credentials) {
             return refuse("the previous credentials have expired".to_owned(), ROTATE_INSTEAD);
         }

@@ -1,22 +1,17 @@
 //! A scheduled run of one target, or one that was asked for. A dry run takes the same path and stops before it acts.
 
-use std::cell::OnceCell;
-
-use futures_util::future::join;
-
 use crate::aws::staged_value::VersionValue;
 use crate::config::{RoleBased, Source, UserBased};
 use crate::error::{Error, ErrorClass};
 use crate::event::Rotate;
 use crate::report::{Outcome, TargetReport};
+use crate::rotation::assumed_by_braintrust;
 use crate::rotation::policy::{self, Plan};
 use crate::rotation::restore::Comparison;
 use crate::rotation::snapshot::{Snapshot, Version};
 use crate::rotation::staged_run::StagedRun;
-use crate::rotation::steps::{Created, TOO_SLOW_FOR_SECRETS_MANAGER};
+use crate::rotation::steps::TOO_SLOW_FOR_SECRETS_MANAGER;
 use crate::rotation::target_run::TargetRun;
-use crate::rotation::writing::Fallback;
-use crate::rotation::{assumed_by_braintrust, destinations};
 
 pub async fn run(run: TargetRun<'_>, command: &Rotate) -> TargetReport {
     if !run.deadline.allows_a_start() {
@@ -24,7 +19,7 @@ pub async fn run(run: TargetRun<'_>, command: &Rotate) -> TargetReport {
     }
     match &run.target.source {
         Source::RoleBased(source @ RoleBased { secret_id: None, .. }) => {
-            let result = rotate_in_memory(&run, source, command.dry_run).await;
+            let result = run.rotate_unrevoked(source, command.dry_run).await;
             run.progress.finish(result)
         }
         Source::RoleBased(RoleBased { secret_id: Some(id), .. })
@@ -35,48 +30,6 @@ pub async fn run(run: TargetRun<'_>, command: &Rotate) -> TargetReport {
             staged.run.progress.finish(result)
         }
     }
-}
-
-/// Creates and proves credentials while the destinations are read, then writes to all destinations.
-async fn rotate_in_memory(run: &TargetRun<'_>, source: &RoleBased, dry_run: bool) -> Result<Outcome, Error> {
-    let issued = OnceCell::new();
-    let issue = async {
-        if dry_run {
-            return Ok(None);
-        }
-        let credentials = run.issue(source).await?;
-        run.prove(issued.get_or_init(|| credentials), 1).await.map(Some)
-    };
-    let (proven, readings) = join(issue, run.read_destinations()).await;
-    let are_writable = run.report_readings(&readings);
-    if destinations::all_use_assume_role(&readings) {
-        // Before the errors of AWS: whoever moved to Braintrust's own role may have deleted this one.
-        return Ok(Outcome::UsesAssumeRole);
-    }
-    run.progress.held(destinations::held_lifetime(source, &readings));
-    let Some(proven) = proven? else { return are_writable.map(|()| Outcome::WouldRotate) };
-    let written = run.write_all(&readings, proven, Fallback::Complete).await;
-    let to_write = written.iter().filter(|report| !report.uses_assume_role).count();
-    if to_write == 0 {
-        // The last destination has moved since it was read first.
-        return run.report_destinations(written, &readings).map(|()| Outcome::UsesAssumeRole);
-    }
-    let superseded: Vec<_> = written.iter().filter(|report| report.is_superseded).collect();
-    for report in &superseded {
-        let warning = "holds newer credentials, which another run has written meanwhile. It was not touched";
-        run.progress.warning(format!("the ai_secret {} {warning}", report.ai_secret));
-    }
-    let (are_all_superseded, is_any_superseded) = (superseded.len() == to_write, !superseded.is_empty());
-    if !are_all_superseded {
-        run.progress.credentials(proven.credentials());
-    }
-    if !is_any_superseded && destinations::all_succeeded(&written).is_ok() {
-        run.progress.held(Some(proven.credentials().lifetime()));
-    }
-    // Nobody has the previous credentials, so these stay even if Braintrust can't use them.
-    let written = Box::pin(run.prove_end_to_end(&readings, written, proven.credentials())).await;
-    run.report_destinations(written, &readings)?;
-    Ok(if are_all_superseded { Outcome::NotDue } else { Outcome::Rotated })
 }
 
 /// Rotates the credentials in the four steps if they are due, and otherwise makes Braintrust hold the current ones.
@@ -116,7 +69,7 @@ async fn rotate_staged(staged: &StagedRun<'_>, command: &Rotate) -> Result<Outco
         }
         Plan::Resume => match snapshot.versions.pending.take() {
             Some(pending) => {
-                snapshot = all_steps(staged, pending, plan, snapshot).await?;
+                snapshot = staged.all_steps(pending, false, snapshot).await?;
                 Outcome::Resumed
             }
             None => Outcome::NotDue,
@@ -124,7 +77,7 @@ async fn rotate_staged(staged: &StagedRun<'_>, command: &Rotate) -> Result<Outco
         Plan::Start | Plan::ReplacePending => match staged.secret.read(&command.token).await? {
             VersionValue::Empty => {
                 let new = Version { id: command.token.clone(), value: VersionValue::Empty };
-                snapshot = all_steps(staged, new, plan, snapshot).await?;
+                snapshot = staged.all_steps(new, plan == Plan::ReplacePending, snapshot).await?;
                 Outcome::Rotated
             }
             // The event is late: its rotation has ended, and others have followed.
@@ -191,48 +144,6 @@ async fn would(staged: &StagedRun<'_>, plan: Plan, snapshot: &Snapshot) -> Resul
         Comparison::OutOfStep => Outcome::WouldRepair,
         Comparison::UsesAssumeRole => uses_assume_role(staged, snapshot),
     })
-}
-
-/// The four steps in order. Returns the snapshot after them.
-async fn all_steps(
-    staged: &StagedRun<'_>,
-    version: Version,
-    plan: Plan,
-    snapshot: Snapshot,
-) -> Result<Snapshot, Error> {
-    let created = staged.create(&version.id, version.value, &snapshot).await;
-    let proven = match &created {
-        Ok(Created::Staged(credentials) | Created::NotStaged(credentials, _)) => {
-            staged.run.prove(credentials, policy::confirmations(staged.run.target)).await
-        }
-        Err(error) => Err(error.clone()),
-    };
-    if proven.is_err() && plan == Plan::ReplacePending {
-        // Braintrust may hold the dead credentials, so the current ones are restored if they work. The dead ones stay
-        // pending until others are staged, so that the next run replaces them.
-        if let Err(error) = staged.restore_current().await {
-            staged.run.progress.warning(format!("the current credentials could not be restored: {}", error.problem));
-        }
-    }
-    staged.set(proven?, Fallback::of(&snapshot.versions)).await?;
-    let credentials = match created? {
-        Created::Staged(credentials) => credentials,
-        Created::NotStaged(credentials, error) => {
-            let warning = format!("Braintrust holds {}, which could not be staged: {error}", credentials.id);
-            staged.run.progress.warning(warning);
-            if staged.run.target.end_to_end.is_some() {
-                staged.test(&credentials).await?;
-            }
-            staged.run.progress.held(Some(credentials.lifetime()));
-            return Ok(snapshot);
-        }
-    };
-    staged.test(&credentials).await?;
-    staged.finish(&version.id, &snapshot.versions).await?;
-    staged.run.progress.held(Some(credentials.lifetime()));
-    staged.secret.remove_pending(&version.id).await?;
-    let keys = staged.run.list_keys().await?;
-    Ok(snapshot.after_promotion(&version.id, credentials, staged.run.now(), keys))
 }
 
 #[cfg(test)]

@@ -13,7 +13,6 @@ use crate::rotation::snapshot::Snapshot;
 use crate::rotation::staged_run::{OTHER_RUN, StagedRun};
 use crate::rotation::steps::Created;
 use crate::rotation::target_run::TargetRun;
-use crate::rotation::writing::Fallback;
 
 /// `secret_id` is the configured one, not the event's: what a step acts on comes from the configuration.
 pub async fn run(run: TargetRun<'_>, secret_id: &SecretId, command: &RotationStep) -> TargetReport {
@@ -55,7 +54,7 @@ async fn step(staged: &StagedRun<'_>, command: &RotationStep) -> Result<(), Erro
             staged.run.progress.credentials(credentials);
             // createSecret has proved them if it succeeded, but only Secrets Manager ensures that.
             let proven = staged.run.prove(credentials, 1).await?;
-            staged.set(proven, Fallback::of(&snapshot.versions)).await?;
+            staged.set_pending(version, proven, &snapshot.versions).await?;
             stay_pending(staged, version).await
         }
         Step::Test => test(staged, &snapshot).await,

@@ -83,6 +83,7 @@ pub(super) struct RawTarget {
     session_tags: Option<SessionTags>,
     duration_seconds: Option<Value>,
     session_policy: Option<Map<String, Value>>,
+    revoke_sessions: Option<bool>,
     user_name: Option<UserName>,
     rotate_after: Option<String>,
     overlap: Option<String>,
@@ -111,8 +112,8 @@ struct RawDestination {
 pub(super) fn refused_fields(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Temporary | Kind::ShortTermApiKey => &["user_name", "rotate_after", "overlap", "credential_age_days"],
-        Kind::AccessKey => &["duration_seconds", "session_policy", "credential_age_days"],
-        Kind::LongTermApiKey => &["duration_seconds", "session_policy"],
+        Kind::AccessKey => &["duration_seconds", "session_policy", "revoke_sessions", "credential_age_days"],
+        Kind::LongTermApiKey => &["duration_seconds", "session_policy", "revoke_sessions"],
     }
 }
 
@@ -215,7 +216,8 @@ impl RawTarget {
         let role = self
             .assume_role()?
             .ok_or_else(|| Invalid::new("role_arn", "this kind needs it: the ARN of the role to assume"))?;
-        Ok(Source::RoleBased(RoleBased { kind, role, secret_id: self.secret_id.take() }))
+        let revoke_sessions = self.revoke_sessions.unwrap_or_default();
+        Ok(Source::RoleBased(RoleBased { kind, role, revoke_sessions, secret_id: self.secret_id.take() }))
     }
 
     fn user_based(&mut self, kind: UserBasedKind) -> Result<Source, Invalid> {

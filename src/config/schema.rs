@@ -125,6 +125,13 @@ fn keywords_of_a_target() -> Value {
             "description":
                 "A session policy that further restricts the role: at most 2,048 characters as compact JSON.",
         },
+        "revoke_sessions": {
+            "description":
+                "Whether the action `revoke` ends the sessions of the role that were issued before, with an inline \
+                 policy. The function's role must be allowed `iam:GetRolePolicy` and `iam:PutRolePolicy` on the role, \
+                 which must be in the function's account.",
+            "default": false,
+        },
         "user_name": {
             "description": "The name of the IAM user, without its path. User-based kinds need it.",
             "pattern": "^[A-Za-z0-9_+=,.@-]{1,64}$",
@@ -311,7 +318,7 @@ fn null_is_absent_for_every_optional_field() {
     };
     let is_accepted = |target: &Value| read(target).is_ok() && is_valid(target);
     let of_a_target = optional(&schema["items"]);
-    assert_eq!(of_a_target.len(), 13);
+    assert_eq!(of_a_target.len(), 14);
     for field in of_a_target {
         let long_term = examples::with(examples::user_based(), json!({"kind": "long_term_api_key"}));
         let targets = [examples::role_based(), examples::user_based(), long_term].map(|mut target| {
@@ -355,5 +362,8 @@ fn the_defaults_of_the_schema_are_those_of_the_parser() {
             tried += 1;
         }
     }
-    assert_eq!(tried, 8, "probe and layout twice, duration_seconds, rotate_after, overlap, credential_age_days");
+    assert_eq!(
+        tried, 9,
+        "probe and layout twice, duration_seconds, revoke_sessions, rotate_after, overlap, credential_age_days"
+    );
 }

@@ -103,6 +103,11 @@ fn is_role_arn(arn: &str) -> bool {
 }
 
 impl RoleArn {
+    /// The name, without the path.
+    pub fn name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or_default()
+    }
+
     pub fn account(&self) -> &str {
         self.0.split(':').nth(4).unwrap_or_default()
     }
@@ -433,7 +438,7 @@ mod tests {
     #[test]
     fn a_roles_account_is_the_fifth_part_of_its_arn() {
         let arn = RoleArn::try_from("arn:aws-cn:iam::123456789012:role/path/name".to_owned()).unwrap();
-        assert_eq!(arn.account(), "123456789012");
+        assert_eq!((arn.account(), arn.name()), ("123456789012", "name"));
     }
 
     #[test]

@@ -25,6 +25,10 @@ const MAX_LIST_DELAY: SignedDuration = SignedDuration::from_mins(5);
 /// Another run may be about to stage a key that was created this recently.
 const TIME_TO_STAGE: SignedDuration = SignedDuration::from_mins(2);
 
+/// Lambda ends every run after this time, so a run that set a label longer ago has ended.
+/// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html>
+pub const LONGEST_RUN: SignedDuration = SignedDuration::from_mins(15);
+
 /// What a scheduled run does with a staged target. A plan that rotates nothing includes the reconciliation, and a plan
 /// that succeeds ends with the retirement, unless Secrets Manager's rotation is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,8 +66,9 @@ pub fn plan(snapshot: &Snapshot, target: &Target, token: &str, force: bool) -> P
     let versions = &snapshot.versions;
     match (versions.stages.rotation_enabled, &versions.pending) {
         (Some(true), Some(_)) => return Plan::WaitForSecretsManager,
-        (Some(true), None) => return Plan::LeaveToSecretsManager,
-        (Some(false) | None, _) => {}
+        // An interrupted revocation can't wait until Secrets Manager rotates the secret.
+        (Some(true), None) if !versions.is_current_revoked() => return Plan::LeaveToSecretsManager,
+        (Some(_) | None, _) => {}
     }
     let is_due = || force || is_due(snapshot, target);
     match &versions.pending {
@@ -90,7 +95,9 @@ fn is_due(snapshot: &Snapshot, target: &Target) -> bool {
         Overlap::Over | Overlap::NothingCurrent => true,
     };
     let is_old_enough = has_room && now >= later(current.created_at, source.rotate_after);
-    current.kind() != target.kind() || is_dead(snapshot, target, current) || expires_in_overlap || is_old_enough
+    let is_revoked = snapshot.versions.is_current_revoked();
+    let is_unusable = current.kind() != target.kind() || is_dead(snapshot, target, current) || is_revoked;
+    is_unusable || expires_in_overlap || is_old_enough
 }
 
 fn may_resume(snapshot: &Snapshot, target: &Target, pending: &Credentials) -> bool {
@@ -104,9 +111,28 @@ fn may_resume(snapshot: &Snapshot, target: &Target, pending: &Credentials) -> bo
     has_enough_life && is_usable(snapshot, target, pending)
 }
 
-/// Whether a rotation may continue with pending credentials: they are of the target's kind and not known to be dead.
+/// Whether a rotation may continue with pending credentials: they are of the target's kind, not known to be dead, and no
+/// revocation is ending them.
 pub fn is_usable(snapshot: &Snapshot, target: &Target, pending: &Credentials) -> bool {
-    pending.kind() == target.kind() && !is_dead(snapshot, target, pending)
+    let is_revoked = snapshot.versions.is_revoked(&pending.id);
+    pending.kind() == target.kind() && !is_dead(snapshot, target, pending) && !is_revoked
+}
+
+/// Whether a run that began while the credentials were new may still write them to Braintrust. A run that begins to
+/// write older ones announces that: see [`is_announced`].
+pub fn may_be_written(now: Timestamp, created_at: Timestamp) -> bool {
+    now.duration_since(created_at) <= LONGEST_RUN * 2
+}
+
+/// Whether pending credentials are so old that a run announces that it writes them.
+pub fn is_announced(now: Timestamp, pending: &Credentials) -> bool {
+    now.duration_since(pending.created_at) > LONGEST_RUN
+}
+
+/// Whether a revocation makes the pending credentials current instead of ending them, because another run may be writing
+/// them at this moment.
+pub fn is_successor(snapshot: &Snapshot, target: &Target, pending: &Credentials) -> bool {
+    may_be_written(snapshot.now, pending.created_at) && is_usable(snapshot, target, pending)
 }
 
 /// Whether credentials are known not to work: they have expired, or IAM shows that their key is gone or not active.
@@ -163,6 +189,8 @@ impl Overlap {
 /// What a key of the IAM user is to the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum KeyRole {
+    /// A revocation is ending it. It is not the current key.
+    Revoked,
     /// This run's own attempt to create a key left it, and the response with its secret was lost.
     LostResponse,
     /// No stage names it, and it is not older than the staged secret: an interrupted rotation left it.
@@ -208,18 +236,21 @@ fn fate(
     overlap: Overlap,
     current_is_dead: bool,
 ) -> (Option<Eviction>, Option<Retirement>) {
-    use KeyRole::{Current, Foreign, Fresh, LostResponse, Orphaned, Pending, Previous};
+    use KeyRole::{Current, Foreign, Fresh, LostResponse, Orphaned, Pending, Previous, Revoked};
     let eviction = match (role, active, overlap) {
         (Current | Foreign | Fresh, _, _) | (Pending, true, _) => None,
-        (Pending | LostResponse | Orphaned | Previous, false, _) | (LostResponse, true, _) => Some(Eviction::Immediate),
+        (Pending | LostResponse | Orphaned | Previous | Revoked, false, _) | (LostResponse, true, _) => {
+            Some(Eviction::Immediate)
+        }
+        (Revoked, true, _) => Some(Eviction::AfterConfirmation),
         (Orphaned, true, Overlap::Running { .. }) if !current_is_dead => None,
         (Orphaned, true, _) | (Previous, true, Overlap::Over) => Some(Eviction::AfterConfirmation),
         (Previous, true, Overlap::Running { .. } | Overlap::NothingCurrent) => None,
     };
     let retirement = match (role, active, overlap) {
         (Current | Foreign | Fresh | Pending, _, _) | (_, _, Overlap::NothingCurrent) => None,
-        (LostResponse | Orphaned | Previous, false, Overlap::Over) => Some(Retirement::Delete),
-        (LostResponse | Orphaned | Previous, true, Overlap::Over) => Some(Retirement::Deactivate),
+        (LostResponse | Orphaned | Previous, false, Overlap::Over) | (Revoked, false, _) => Some(Retirement::Delete),
+        (LostResponse | Orphaned | Previous, true, Overlap::Over) | (Revoked, true, _) => Some(Retirement::Deactivate),
         (LostResponse | Orphaned, true, Overlap::Running { .. }) => Some(Retirement::ReplaceInBraintrust),
         (LostResponse | Orphaned, false, Overlap::Running { .. }) | (Previous, _, Overlap::Running { .. }) => None,
     };
@@ -237,6 +268,8 @@ fn role(snapshot: &Snapshot, key: &Key, listed_before: &[String]) -> KeyRole {
     };
     if is(versions.current()) {
         KeyRole::Current
+    } else if versions.is_revoked(&key.id) {
+        KeyRole::Revoked
     } else if is(versions.pending()) {
         KeyRole::Pending
     } else if is(versions.previous()) {
@@ -263,10 +296,44 @@ pub fn fresh_until(snapshot: &Snapshot, listed_before: &[String]) -> Option<Time
     fresh.filter_map(staged_by).min()
 }
 
+/// The keys that a revocation ends, whatever the overlap: those of the credentials that it revokes, and those of
+/// interrupted rotations. Nobody knows which of them leaked.
+pub fn revoked_keys(snapshot: &Snapshot) -> Vec<&Key> {
+    let is_ended = |key: &&Key| match role(snapshot, key, &listed(snapshot)) {
+        KeyRole::Revoked => true,
+        KeyRole::LostResponse | KeyRole::Orphaned => !may_be_in_a_run(snapshot, key),
+        KeyRole::Previous | KeyRole::Pending | KeyRole::Current | KeyRole::Fresh | KeyRole::Foreign => false,
+    };
+    snapshot.keys.iter().filter(is_ended).collect()
+}
+
+/// The keys that no stage names and that another run may be writing to Braintrust at this moment.
+pub fn keys_in_runs(snapshot: &Snapshot) -> Vec<&Key> {
+    let is_in_run = |key: &&Key| match role(snapshot, key, &listed(snapshot)) {
+        KeyRole::LostResponse | KeyRole::Orphaned | KeyRole::Fresh => may_be_in_a_run(snapshot, key),
+        KeyRole::Revoked | KeyRole::Previous | KeyRole::Pending | KeyRole::Current | KeyRole::Foreign => false,
+    };
+    snapshot.keys.iter().filter(is_in_run).collect()
+}
+
+fn may_be_in_a_run(snapshot: &Snapshot, key: &Key) -> bool {
+    key.active && key.created_at.is_some_and(|at| may_be_written(snapshot.now, at))
+}
+
+fn listed(snapshot: &Snapshot) -> Vec<String> {
+    snapshot.keys.iter().map(|key| key.id.clone()).collect()
+}
+
+/// The IDs of the keys that somebody else created. Nothing here touches them.
+pub fn foreign_keys(snapshot: &Snapshot) -> Vec<String> {
+    let is_foreign = |key: &&Key| role(snapshot, key, &[]) == KeyRole::Foreign;
+    snapshot.keys.iter().filter(is_foreign).map(|key| key.id.clone()).collect()
+}
+
 /// The keys to retire, and how. Nothing stops working before the overlap is over.
 pub fn retirements<'s>(snapshot: &'s Snapshot, source: &UserBased) -> Vec<(Retirement, &'s Key)> {
     let overlap = Overlap::of(snapshot, source);
-    let listed_before: Vec<_> = snapshot.keys.iter().map(|key| key.id.clone()).collect();
+    let listed_before = listed(snapshot);
     let retirement = |key: &Key| fate(role(snapshot, key, &listed_before), key.active, overlap, false).1;
     snapshot.keys.iter().filter_map(|key| Some((retirement(key)?, key))).collect()
 }
@@ -281,7 +348,12 @@ pub fn eviction_candidates<'s>(
     if snapshot.keys.len() < MAX_KEYS {
         return Ok(Vec::new());
     }
-    let (overlap, current_is_dead) = (Overlap::of(snapshot, source), is_current_dead(snapshot, target));
+    // A revocation needs the slot at once, and ends the key anyway.
+    let overlap = match Overlap::of(snapshot, source) {
+        Overlap::Running { .. } if snapshot.versions.is_current_revoked() => Overlap::Over,
+        overlap @ (Overlap::Running { .. } | Overlap::Over | Overlap::NothingCurrent) => overlap,
+    };
+    let current_is_dead = is_current_dead(snapshot, target);
     let mut candidates: Vec<_> = snapshot
         .keys
         .iter()
@@ -299,7 +371,9 @@ pub fn eviction_candidates<'s>(
 /// Says why no key may make room.
 fn no_room(snapshot: &Snapshot, source: &UserBased, overlap: Overlap, listed_before: &[String]) -> Error {
     let roles = snapshot.keys.iter().map(|key| (role(snapshot, key, listed_before), key));
-    let ours = roles.filter(|(role, _)| matches!(role, KeyRole::LostResponse | KeyRole::Orphaned | KeyRole::Previous));
+    let ours = roles.filter(|(role, _)| {
+        matches!(role, KeyRole::Revoked | KeyRole::LostResponse | KeyRole::Orphaned | KeyRole::Previous)
+    });
     let remedy = match (ours.min_by_key(|(role, _)| *role), overlap) {
         _ if let Some(until) = fresh_until(snapshot, listed_before) => {
             format!("Another run may be about to stage one of them. Rotate after {until:.0}")

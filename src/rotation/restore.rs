@@ -5,7 +5,7 @@
 //! that no simultaneous run retires the credentials meanwhile, and removes it after the write, so that an interrupted
 //! run leaves it for the next one to find.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::destinations::{self, Reading};
 use super::snapshot::{Snapshot, Versions};
@@ -17,9 +17,6 @@ use crate::credentials::Credentials;
 use crate::error::Error;
 use crate::report::DestinationReport;
 
-/// Lambda ends every run after this time, so a run that set a label longer ago has ended.
-/// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html>
-pub const LONGEST_RUN: SignedDuration = SignedDuration::from_mins(15);
 /// How many times `AWSCURRENT` may move while its credentials are restored.
 const MAX_MOVES: usize = 3;
 
@@ -144,7 +141,7 @@ impl StagedRun<'_> {
 
     /// Sets the label `RESTORING`, and removes those of ended runs, whose work this run repeats. A secret has room for 20
     /// labels, so all but one are removed before.
-    async fn announce_restoring(&self, stages: &Stages, version: &str) -> Result<Timestamp, Error> {
+    pub(super) async fn announce_restoring(&self, stages: &Stages, version: &str) -> Result<Timestamp, Error> {
         let mut ended: Vec<_> = stages.times(TimedLabel::Restoring).filter(|(_, at)| self.has_ended(*at)).collect();
         let last = ended.pop();
         for (labelled, at) in ended {
@@ -172,7 +169,7 @@ impl StagedRun<'_> {
 
     /// Whether a run that set a label at this time has ended by now.
     pub fn has_ended(&self, at: Timestamp) -> bool {
-        self.run.now().duration_since(at) > LONGEST_RUN
+        self.run.now().duration_since(at) > policy::LONGEST_RUN
     }
 
     /// Restores the current credentials after an error, and says in the remedy whether that worked.

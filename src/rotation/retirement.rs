@@ -2,8 +2,7 @@
 
 use std::cell::Cell;
 
-use super::policy::{self, Eviction, Retirement};
-use super::restore::LONGEST_RUN;
+use super::policy::{self, Eviction, LONGEST_RUN, Retirement};
 use super::snapshot::{Snapshot, Versions};
 use super::staged_run::{OTHER_RUN, StagedRun};
 use crate::aws::iam_keys::Key;
@@ -122,7 +121,8 @@ impl StagedRun<'_> {
             return Ok(());
         }
         self.restore_current().await?;
-        if is_held {
+        // A revoked key has no overlap.
+        if is_held && !snapshot.versions.is_revoked(id) {
             let problem = format!("Braintrust held {id} until this run restored the current credentials");
             let remedy = "Gateways cache the key for some time, so a later run deletes it. Try again later";
             return Err(self.conflict(&problem, remedy));
@@ -136,7 +136,7 @@ impl StagedRun<'_> {
     ///
     /// A rollback does the reverse: it sets `RESTORING` first, and looks for these labels after that. So the run that
     /// comes second sees the label of the first.
-    async fn announce(&self, label: Label, key: &Key, before: &Versions) -> Result<bool, Error> {
+    pub(super) async fn announce(&self, label: Label, key: &Key, before: &Versions) -> Result<bool, Error> {
         let version = before.version_of(&key.id);
         if let Some(version) = version {
             // The label moves from where it was read, so this is a conflict if another run has moved it since.
@@ -183,7 +183,8 @@ impl StagedRun<'_> {
                     // Gateways may cache what Braintrust held until now, so a later run deactivates it.
                     let presence = self.run.presence(key).await?;
                     self.replace_in_braintrust(key, presence).await?;
-                    if presence != Presence::Present && self.may_end(Label::Deactivating, key, snapshot).await? {
+                    let may_be_cached = presence == Presence::Present && !snapshot.versions.is_revoked(&key.id);
+                    if !may_be_cached && self.may_end(Label::Deactivating, key, snapshot).await? {
                         self.run.user_keys(source).await?.deactivate(&key.id).await?;
                         self.run.progress.retired(key.id.clone(), report::KeyChange::Deactivated);
                     }
@@ -212,7 +213,7 @@ impl StagedRun<'_> {
 
     /// Makes sure that Braintrust holds the current credentials and not a key that is to be retired, which an
     /// interrupted rotation or rollback may have left there.
-    async fn replace_in_braintrust(&self, key: &Key, presence: Presence) -> Result<(), Error> {
+    pub(super) async fn replace_in_braintrust(&self, key: &Key, presence: Presence) -> Result<(), Error> {
         if presence != Presence::Absent {
             self.restore_current().await?;
         }

@@ -106,6 +106,16 @@ impl Versions {
         self.version_of(id).is_some_and(|version| self.stages.is_ending(version))
     }
 
+    /// Whether a revocation has begun to end the pending or previous credentials with this ID, or has ended them.
+    pub fn is_revoked(&self, id: &str) -> bool {
+        self.version_of(id).is_some_and(|version| self.stages.is_revoked(version))
+    }
+
+    /// Whether a revocation has begun to replace the current credentials.
+    pub fn is_current_revoked(&self) -> bool {
+        self.current_version().is_some_and(|version| self.stages.is_revoked(version))
+    }
+
     /// When this function last wrote the current credentials to Braintrust, according to its labels.
     pub fn last_written(&self) -> Option<Timestamp> {
         let version = self.current_version()?;

@@ -4,8 +4,8 @@ use futures_util::future::join;
 use jiff::Timestamp;
 
 use super::destinations::all_succeeded;
-use super::snapshot::{Snapshot, Versions};
-use super::staged_run::StagedRun;
+use super::snapshot::{Snapshot, Version, Versions};
+use super::staged_run::{OTHER_RUN, StagedRun};
 use super::writing::{self, Fallback};
 use super::{contract, policy};
 use crate::aws::bedrock::Proven;
@@ -31,6 +31,50 @@ pub enum Created {
 }
 
 impl StagedRun<'_> {
+    /// The four steps in order. `replaces_dead` says that pending credentials no longer work, and that these replace
+    /// them. Returns the snapshot after the steps.
+    pub async fn all_steps(
+        &self,
+        version: Version,
+        replaces_dead: bool,
+        snapshot: Snapshot,
+    ) -> Result<Snapshot, Error> {
+        let created = self.create(&version.id, version.value, &snapshot).await;
+        let proven = match &created {
+            Ok(Created::Staged(credentials) | Created::NotStaged(credentials, _)) => {
+                self.run.prove(credentials, policy::confirmations(self.run.target)).await
+            }
+            Err(error) => Err(error.clone()),
+        };
+        if proven.is_err() && replaces_dead {
+            // Braintrust may hold the dead credentials, so the current ones are restored if they work. The dead ones
+            // stay pending until others are staged, so that the next run replaces them.
+            if let Err(error) = self.restore_current().await {
+                let warning = format!("the current credentials could not be restored: {}", error.problem);
+                self.run.progress.warning(warning);
+            }
+        }
+        self.set_pending(&version.id, proven?, &snapshot.versions).await?;
+        let credentials = match created? {
+            Created::Staged(credentials) => credentials,
+            Created::NotStaged(credentials, error) => {
+                let warning = format!("Braintrust holds {}, which could not be staged: {error}", credentials.id);
+                self.run.progress.warning(warning);
+                if self.run.target.end_to_end.is_some() {
+                    self.test(&credentials).await?;
+                }
+                self.run.progress.held(Some(credentials.lifetime()));
+                return Ok(snapshot);
+            }
+        };
+        self.test(&credentials).await?;
+        self.finish(&version.id, &snapshot.versions).await?;
+        self.run.progress.held(Some(credentials.lifetime()));
+        self.secret.remove_pending(&version.id).await?;
+        let keys = self.run.list_keys().await?;
+        Ok(snapshot.after_promotion(&version.id, credentials, self.run.now(), keys))
+    }
+
     /// createSecret: keeps the credentials that the version holds, or creates some and stages them at once, before they
     /// are proven. Credentials that are known not to be staged are deleted.
     pub async fn create(&self, version: &str, value: VersionValue, snapshot: &Snapshot) -> Result<Created, Error> {
@@ -67,7 +111,29 @@ impl StagedRun<'_> {
         Err(error)
     }
 
-    /// setSecret: writes to all destinations, side by side. If a destination doesn't show the new credentials, it may
+    /// setSecret: writes the credentials of `version` to all destinations. If they are older than any run, a revocation may
+    /// be ending them, so this run announces the write, and looks for that revocation before the write and after it.
+    pub async fn set_pending(&self, version: &str, proven: Proven<'_>, versions: &Versions) -> Result<(), Error> {
+        let fallback = Fallback::of(versions);
+        if !policy::is_announced(self.run.now(), proven.credentials()) {
+            return self.set(proven, fallback).await;
+        }
+        let announced_at = self.announce_restoring(&versions.stages, version).await?;
+        let is_revoked = async || Ok::<_, Error>(self.secret.describe().await?.is_revoked(version));
+        let written = async {
+            let result = if is_revoked().await? { Ok(()) } else { self.set(proven, fallback).await };
+            if is_revoked().await? {
+                let lost = self.conflict("a revocation is ending the pending credentials", OTHER_RUN);
+                return Err(self.restore_after(lost).await);
+            }
+            result
+        };
+        let result = written.await;
+        self.secret.remove_label(TimedLabel::Restoring, announced_at, version).await?;
+        result
+    }
+
+    /// Writes to all destinations, side by side. If a destination doesn't show the new credentials, it may
     /// hold a mixture of old and new ones, which doesn't work, so the current credentials are restored.
     pub async fn set(&self, proven: Proven<'_>, fallback: Fallback) -> Result<(), Error> {
         let readings = self.run.read_destinations().await;

@@ -130,6 +130,13 @@ impl World {
         Self::new(target).await
     }
 
+    /// The function may end the sessions of the target's role.
+    pub fn with_revocable_sessions(mut self) -> Self {
+        let Source::RoleBased(source) = &mut self.target.source else { panic!("there is no role") };
+        source.revoke_sessions = true;
+        self
+    }
+
     async fn new(mut target: Target) -> Self {
         let inner = Inner { state: State::new(&target), calls: Vec::new(), events: Vec::new() };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -284,7 +291,7 @@ impl World {
 
     /// The calls that change something.
     pub fn changes_and_labels(&self) -> Vec<String> {
-        const READ_ONLY: [&str; 8] = [
+        const READ_ONLY: [&str; 9] = [
             "COMPLETION",
             "DescribeSecret",
             "GetSecretValue",
@@ -292,6 +299,7 @@ impl World {
             "ListServiceSpecificCredentials",
             "ListFoundationModels",
             "AssumeRole",
+            "GetRolePolicy",
             "GET",
         ];
         self.calls().into_iter().filter(|made| !READ_ONLY.iter().any(|call| is_of(made, call))).collect()

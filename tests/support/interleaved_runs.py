@@ -25,6 +25,7 @@ from .world import World
 
 SCHEDULED, SAME_EVENT, FORCED_RUN = "a scheduled run", "the same event", "a forced run"
 STEPS, TURNED_ON, ROLLED_BACK = "the four steps", "rotation turned on", "a rollback"
+REVOKED = "a revocation"
 # Less than the ten seconds after which the function attempts a call again.
 _HELD_FOR = 8
 # A run may wait for something that the other run prevents, but not for minutes.
@@ -80,6 +81,8 @@ class Run:
                 return self._invoke(FORCED | {"targets": [name]})
             case "a rollback":
                 return self._invoke(ROLLBACK | {"targets": [name]})
+            case "a revocation":
+                return self._invoke({"action": "revoke", "targets": [name]})
             case "the four steps":
                 return self._steps(of.token)
             case "rotation turned on":

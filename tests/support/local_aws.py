@@ -85,7 +85,7 @@ class LocalAws(RecordingServer):
             return False
         credentials = Credentials(access_key, secret, session_token)
         request = self._upstream.signed(credentials, "GET", "/foundation-models", region)
-        return self._upstream.forward(request).status == 200
+        return self._upstream.forward(request, self.issued.condition_keys(access_key)).status == 200
 
     def key_works(self, api_key: str, region: str) -> bool:
         """Whether Bedrock accepts this API key in that region. Not recorded, and not affected by faults."""
@@ -138,13 +138,16 @@ class LocalAws(RecordingServer):
             return refused
         if request.call == "iam:SimulatePrincipalPolicy":
             return self._upstream.forward(request, _context_of(form(request)))
+        if request.call == "iam:PutRolePolicy":
+            return self._upstream.forward(request, self._iam.boundary_of_role(request))
         if service == "iam" and (boundary := form(request).get("PermissionsBoundary")):
             return self._upstream.forward(request, {"iam:PermissionsBoundary": boundary})
         own = {"iam": self._iam, "secretsmanager": self.secrets_manager}.get(service)
         answer = own.answer(request) if own else None
         answer = answer or self._upstream.forward(request)
         if request.call in _HANDS_OUT_CREDENTIALS and answer.status == 200:
-            self.issued.read(answer)
+            duration = timedelta(seconds=int(form(request).get("DurationSeconds", "3600")))
+            self.issued.read(answer, duration)
         if request.call == "sns:ListSubscriptionsByTopic":
             return replace(answer, body=_EMAIL_SUBSCRIPTION.sub(b"PendingConfirmation", _bytes(answer)))
         if answer.status == 200 and not is_from_root(request):
@@ -176,7 +179,7 @@ class LocalAws(RecordingServer):
             return _with_error_type(self._bedrock_keys.answer(api_key, request, region))
         if self._is_unknown(signer(request)[0]):
             return _UNKNOWN
-        return _with_error_type(self._upstream.forward(request))
+        return _with_error_type(self._upstream.forward(request, self.issued.condition_keys(signer(request)[0])))
 
     def _is_unknown(self, id: str) -> bool:
         return self.issued.age(id) < self.new_credentials_unknown_for

@@ -85,10 +85,11 @@ class LocalBedrockKeys:
             return _EXPIRED
         credentials = Credentials(id, signer.secret, signer.session_token)
         use = self._upstream.signed(credentials, "POST", f"/?Action={_MAY_USE_KEYS.partition(':')[2]}", scope_region)
-        if refusal := self._upstream.refusal(use, {"bedrock:BearerTokenType": "SHORT_TERM"}):
+        keys = {"bedrock:BearerTokenType": "SHORT_TERM", **self._issued.condition_keys(id)}
+        if refusal := self._upstream.refusal(use, keys):
             return refusal
         call = self._upstream.signed(credentials, request.method, request.target, scope_region, request.body)
-        return self._upstream.forward(call, {"bedrock:BearerTokenType": "SHORT_TERM"})
+        return self._upstream.forward(call, keys)
 
 
 def _action_of(request: RecordedRequest, region: str) -> tuple[str, str]:

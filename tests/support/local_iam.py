@@ -91,6 +91,13 @@ class LocalIam:
         except AwsRefusal as refused:
             return refused.answer
 
+    def boundary_of_role(self, request: RecordedRequest) -> dict[str, str]:
+        """The condition key with the permissions boundary of the role that a call names, if it has one."""
+        name = {"RoleName": form(request).get("RoleName", "")}
+        role = self._upstream.root_query("iam", Action="GetRole", Version="2010-05-08", **name)
+        boundary = role.findtext(".//PermissionsBoundaryArn")
+        return {"iam:PermissionsBoundary": boundary} if boundary else {}
+
     def named_by(self, secret: str) -> LongTermKey | None:
         with self._lock:
             return next((key for key in self.api_keys.values() if key.secret == secret), None)

@@ -178,7 +178,7 @@ async fn a_run_reads_each_version_once() {
     };
     let rotated = with_a_key_that_is_due().await.given(previous);
     let resumed = with_a_key_that_is_due().await.given(previous);
-    let resumed = resumed.given(|state| state.stage_key("event-1", "AWSPENDING", "AKIANEW", -1));
+    let resumed = resumed.given(|state| state.stage_key("event-1", "AWSPENDING", "AKIANEW", 0));
     let not_due = with_a_key_that_is_not_due().await.given(previous);
     for (world, outcome, versions) in [
         (rotated, Outcome::Rotated, vec!["braintrust", "event-1", "now", "old"]),

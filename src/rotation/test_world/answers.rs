@@ -124,6 +124,13 @@ impl Call {
             Api::SecretsManager(body) => self.secrets_manager(state, body),
             Api::Bedrock { caller } => {
                 let is_session = caller.starts_with("ASIA") || caller.starts_with("Bearer bedrock-api-key-");
+                let number = caller.strip_prefix("ASIANEW").and_then(|number| number.parse().ok());
+                if is_session && state.denied_before.is_some_and(|cut_off| number.unwrap_or(0) < cut_off) {
+                    return self.refuse("AccessDeniedException");
+                }
+                if state.still_accepted.contains(caller) {
+                    return Answer::json(&json!({}));
+                }
                 if (is_session || state.is_active(caller)) && !state.unknown_to_bedrock.contains(caller) {
                     return Answer::json(&json!({}));
                 }
@@ -195,6 +202,12 @@ impl Call {
         let index = state.keys.iter().position(|key| key.id == id);
         let verb = ["Create", "List", "Update", "Delete"].into_iter().find(|verb| self.name.starts_with(verb));
         let result = match (verb, index) {
+            // Nothing reads the policy's date, because all sessions of this world expire at the same time.
+            _ if self.name == "GetRolePolicy" => return self.refuse("NoSuchEntity"),
+            _ if self.name == "PutRolePolicy" => {
+                state.denied_before = Some(state.created);
+                String::new()
+            }
             (None, _) => {
                 state.created += 1;
                 session(state.created)

@@ -22,6 +22,10 @@ pub struct State {
     pub ai_secrets: Vec<StoredAiSecret>,
     /// Bedrock knows all other active keys, and the sessions of all roles.
     pub unknown_to_bedrock: BTreeSet<String>,
+    /// Ended keys that Bedrock still accepts.
+    pub still_accepted: BTreeSet<String>,
+    /// Sessions before this one are denied everything. `None` if the role has no such policy.
+    pub denied_before: Option<u32>,
     /// Bedrock denies these if Braintrust uses them.
     pub denied_through_braintrust: BTreeSet<String>,
     pub created: u32,
@@ -73,6 +77,8 @@ impl State {
             keys: Vec::new(),
             ai_secrets: Vec::new(),
             unknown_to_bedrock: BTreeSet::new(),
+            still_accepted: BTreeSet::new(),
+            denied_before: None,
             denied_through_braintrust: BTreeSet::new(),
             created: 0,
             kind: target.kind(),

@@ -1,0 +1,313 @@
+//! A revocation: credentials leaked, so they are replaced, ended without an overlap, and proven dead. The report is the
+//! evidence.
+//!
+//! Nothing is ended before its successor is proven and has arrived in every destination, unless the event says `force`.
+//! Each step can be repeated: see [`crate::rotation::revocation`].
+
+use std::cell::OnceCell;
+use std::time::Duration;
+
+use crate::aws::bedrock::Ended;
+use crate::aws::staged_value::VersionValue;
+use crate::config::{RoleBased, Source, UserBased};
+use crate::credentials::Credentials;
+use crate::error::Error;
+use crate::event::Revoke;
+use crate::report::{Outcome, TargetReport};
+use crate::revocation::RevokedState;
+use crate::rotation::policy;
+use crate::rotation::restore::Comparison;
+use crate::rotation::revocation::Phase;
+use crate::rotation::snapshot::{Snapshot, Version};
+use crate::rotation::staged_run::StagedRun;
+use crate::rotation::target_run::TargetRun;
+use crate::rotation::writing;
+use crate::rotation::{assumed_by_braintrust, destinations};
+
+/// `aws:TokenIssueTime` has whole seconds, so sessions that are to be told apart are issued this far apart.
+const BETWEEN_SESSIONS: Duration = Duration::from_millis(1_100);
+/// How many successors are written until Braintrust holds one that the policy doesn't end. Another run may write a
+/// session that is older than the cut-off.
+const MAX_SUCCESSORS: usize = 3;
+
+pub async fn run(run: TargetRun<'_>, command: &Revoke) -> TargetReport {
+    if !run.deadline.allows_a_start() {
+        return TargetReport::of(run.target);
+    }
+    if run.uses_assume_role().await {
+        let refused = nothing_to_write(&run).await;
+        return run.progress.finish(Err(refused));
+    }
+    match &run.target.source {
+        Source::RoleBased(source @ RoleBased { secret_id: None, .. }) => {
+            let result = Box::pin(revoke_in_memory(&run, source, command)).await;
+            run.progress.finish(result)
+        }
+        Source::RoleBased(RoleBased { secret_id: Some(id), .. })
+        | Source::UserBased(UserBased { secret_id: id, .. }) => {
+            let staged = StagedRun::new(run, id, None);
+            let result = Box::pin(revoke_staged(&staged, command)).await;
+            staged.run.progress.finish(result)
+        }
+    }
+}
+
+/// The error of a target that has no destination to which a successor could be written.
+async fn nothing_to_write(run: &TargetRun<'_>) -> Error {
+    let keys = run.list_keys().await.unwrap_or_default();
+    let remaining = assumed_by_braintrust::remaining(run.target, &keys, None);
+    remaining.into_iter().for_each(|warning| run.progress.warning(warning));
+    let problem = "Braintrust assumes a role itself for every provider of the target, so nothing was replaced or ended";
+    let remedy = "End what is left by hand: the warnings have the commands for keys. Sessions of a role expire within the \
+                  hour";
+    Error::rotation_conflict(problem, remedy)
+}
+
+/// Replaces credentials that no secret stages. Braintrust doesn't return their secret parts, so a session that is issued
+/// just before the successor stands for them: what ends it ends all earlier ones.
+async fn revoke_in_memory(run: &TargetRun<'_>, source: &RoleBased, command: &Revoke) -> Result<Outcome, Error> {
+    let readings = run.read_destinations().await;
+    let shown = readings.iter().filter_map(|reading| reading.writable()?.provider.metadata.access_key.clone());
+    run.progress.revocation(|revocation| shown.for_each(|id| revocation.list(&id)));
+    if command.dry_run {
+        run.report_readings(&readings)?;
+        return Ok(would_revoke(run));
+    }
+    let mut witness = None;
+    if source.revoke_sessions {
+        witness = Some(run.issue(source).await?);
+        tokio::time::sleep(BETWEEN_SESSIONS).await;
+    }
+    for _ in 0..MAX_SUCCESSORS {
+        let issued = OnceCell::new();
+        let written = run.rotate_in_memory(source, false, &issued).await;
+        let failed = written.as_ref().err().cloned();
+        if let Some(error) = failed.as_ref().filter(|_| !command.force) {
+            return Err(still_works(error.clone()));
+        }
+        let Some(successor) = issued.get() else { return written.map_err(still_works) };
+        if !run.end_sessions(source, successor).await? {
+            return failed.map_or(Ok(Outcome::Replaced), |error| Err(still_works(error)));
+        }
+        if let Some(witness) = witness.take() {
+            run.prove_dead(&witness, Ended::Session).await?;
+        }
+        if let Some(error) = failed {
+            return Err(without_successor(error));
+        }
+        if written? == Outcome::Rotated && run.still_works(successor).await? && shows(run, successor).await {
+            return Ok(Outcome::Revoked);
+        }
+    }
+    let problem = "other runs kept writing older credentials, which the policy has ended";
+    let remedy = "The next scheduled run writes new ones";
+    Err(Error::rotation_conflict(problem, remedy))
+}
+
+/// Whether all destinations show the credentials.
+async fn shows(run: &TargetRun<'_>, credentials: &Credentials) -> bool {
+    let readings = run.read_destinations().await;
+    destinations::all_succeeded(&writing::verify_all(&readings, credentials)).is_ok()
+}
+
+async fn revoke_staged(staged: &StagedRun<'_>, command: &Revoke) -> Result<Outcome, Error> {
+    let snapshot = staged.snapshot().await?;
+    let phase = staged.revocation_phase(&snapshot, &command.token);
+    let Some(current) = snapshot.versions.current() else {
+        let problem = "AWSCURRENT holds no credentials that could be revoked";
+        let remedy = "Rotate first (make rotate). If a rotation is under way, wait until it has ended";
+        return Err(staged.conflict(problem, remedy));
+    };
+    staged.run.progress.credentials(current);
+    report_revoked(staged, &snapshot, phase);
+    if command.dry_run {
+        staged.may_set().await?;
+        return Ok(would_revoke(&staged.run));
+    }
+    if phase != Phase::End {
+        staged.mark_revoked(&snapshot).await?;
+        if matches!(&staged.run.target.source, Source::RoleBased(source) if source.revoke_sessions) {
+            tokio::time::sleep(BETWEEN_SESSIONS).await;
+        }
+    }
+    drop(snapshot);
+    if phase != Phase::End
+        && let Err(error) = replace(staged, command).await
+    {
+        if !command.force {
+            return Err(still_works(error));
+        }
+        end_by_force(staged, command, error).await?;
+    }
+    end(staged, command).await
+}
+
+/// Lists what is revoked, before anything happens to it.
+fn report_revoked(staged: &StagedRun<'_>, snapshot: &Snapshot, phase: Phase) {
+    let versions = &snapshot.versions;
+    let is_revoked = |version: &&Version| phase == Phase::Begin || versions.stages.is_revoked(&version.id);
+    let pending = staged.revoked_pending(snapshot);
+    let named =
+        [versions.current.as_ref(), pending, versions.previous.as_ref()].into_iter().flatten().filter(is_revoked);
+    let mut ids: Vec<_> = named.filter_map(|version| Some(version.credentials()?.id.as_str())).collect();
+    ids.extend(policy::revoked_keys(snapshot).iter().map(|key| key.id.as_str()));
+    staged.run.progress.revocation(|revocation| {
+        revocation.foreign_keys = policy::foreign_keys(snapshot);
+        ids.into_iter().for_each(|id| revocation.list(id));
+    });
+}
+
+fn would_revoke(run: &TargetRun<'_>) -> Outcome {
+    let mark = |revoked: &mut crate::revocation::Revoked| revoked.state = RevokedState::WouldEnd;
+    run.progress.revocation(|revocation| revocation.revoked.iter_mut().for_each(mark));
+    Outcome::WouldRevoke
+}
+
+/// Makes a successor current, in the four steps of a rotation.
+async fn replace(staged: &StagedRun<'_>, command: &Revoke) -> Result<(), Error> {
+    let mut snapshot = staged.snapshot().await?;
+    if !snapshot.versions.is_current_revoked() {
+        return Ok(()); // another run has made the successor current
+    }
+    if let Some(stale) = snapshot.versions.stages.stale_pending() {
+        staged.secret.remove_pending(stale).await?;
+    }
+    if snapshot.versions.pending_is_foreign() {
+        return Err(staged.foreign_pending());
+    }
+    let is_usable = |pending: &Credentials| policy::is_usable(&snapshot, staged.run.target, pending);
+    let (version, replaces_dead) = match snapshot.versions.pending() {
+        Some(pending) if is_usable(pending) => (snapshot.versions.pending.take(), false),
+        Some(_) if snapshot.versions.pending.as_ref().is_some_and(|pending| pending.id == command.token) => {
+            return Err(staged.abandon_pending(&command.token, &snapshot, "Repeat the command").await);
+        }
+        pending => {
+            let replaces_dead = pending.is_some();
+            let new = Version { id: command.token.clone(), value: staged.secret.read(&command.token).await? };
+            (Some(new).filter(|new| matches!(new.value, VersionValue::Empty)), replaces_dead)
+        }
+    };
+    let Some(version) = version else {
+        return Err(staged.conflict("this event has already created credentials", "Repeat the command"));
+    };
+    let after = staged.all_steps(version, replaces_dead, snapshot).await?;
+    if after.versions.is_current_revoked() {
+        return Err(staged.conflict("the successor could not be staged", "Repeat the command"));
+    }
+    Ok(())
+}
+
+/// Ends the credentials although their successor could not be written. For user-based credentials, this frees their
+/// slots, so it then tries once more to create the successor.
+async fn end_by_force(staged: &StagedRun<'_>, command: &Revoke, error: Error) -> Result<(), Error> {
+    match &staged.run.target.source {
+        Source::UserBased(source) => {
+            staged.force_end_current(source).await?;
+            staged.end_revoked_keys(source, true).await?;
+            let replaced = replace(staged, command).await;
+            if replaced.is_err() {
+                let revoked = staged.read_revoked(&staged.secret.describe().await?).await?;
+                staged.prove_keys_dead(source, &revoked).await?;
+            }
+            replaced.map_err(without_successor)
+        }
+        Source::RoleBased(source) => {
+            let snapshot = staged.snapshot().await?;
+            let pending = snapshot.versions.pending();
+            let pending = pending.filter(|pending| policy::is_usable(&snapshot, staged.run.target, pending));
+            let issued;
+            let successor = match pending {
+                Some(pending) => pending,
+                None => {
+                    issued = staged.run.issue(source).await?;
+                    &issued
+                }
+            };
+            if !staged.run.end_sessions(source, successor).await? {
+                return Err(still_works(error));
+            }
+            for (_, credentials) in staged.read_revoked(&snapshot.versions.stages).await? {
+                staged.run.prove_dead(&credentials, Ended::Session).await?;
+            }
+            Err(without_successor(error))
+        }
+    }
+}
+
+/// Ends the revoked credentials, whose successor is current, and proves that they are dead.
+async fn end(staged: &StagedRun<'_>, command: &Revoke) -> Result<Outcome, Error> {
+    let snapshot = staged.snapshot().await?;
+    let versions = &snapshot.versions;
+    let mut revoked = staged.read_revoked(&versions.stages).await?;
+    revoked.retain(|(version, _)| versions.current_version() != Some(version));
+    staged.run.progress.revocation(|revocation| {
+        revoked.iter().for_each(|(_, credentials)| revocation.list(&credentials.id));
+    });
+    if let Some(successor) = versions.current() {
+        staged.run.progress.credentials(successor);
+    }
+    match (&staged.run.target.source, versions.current()) {
+        (Source::UserBased(source), _) => {
+            staged.end_revoked_keys(source, command.force).await?;
+            staged.prove_keys_dead(source, &revoked).await?;
+            mend(staged).await?;
+        }
+        (Source::RoleBased(source), Some(successor)) => {
+            let are_ended = staged.run.end_sessions(source, successor).await?;
+            let (dead, alive): (Vec<_>, Vec<_>) =
+                revoked.iter().partition(|(_, credentials)| are_ended || staged.run.has_expired(credentials));
+            for (_, credentials) in dead {
+                staged.run.prove_dead(credentials, Ended::Session).await?;
+            }
+            if are_ended {
+                keep_successor(staged, successor).await?;
+            } else if !alive.is_empty() {
+                staged.finish_revocation().await?;
+                return Ok(Outcome::Replaced);
+            }
+        }
+        (Source::RoleBased(_), None) => {}
+    }
+    staged.finish_revocation().await?;
+    Ok(Outcome::Revoked)
+}
+
+/// Checks that the policy has not ended the successor, too, which another command may have caused with a later date, and
+/// that Braintrust holds it.
+async fn keep_successor(staged: &StagedRun<'_>, successor: &Credentials) -> Result<(), Error> {
+    if !staged.run.still_works(successor).await? {
+        let problem = "the policy on the role has ended the new credentials, too";
+        return Err(staged.conflict(problem, "Rotate now (make rotate), and repeat the command"));
+    }
+    mend(staged).await
+}
+
+/// Makes Braintrust hold the current credentials, if another run has written ended ones after this run had looked.
+async fn mend(staged: &StagedRun<'_>) -> Result<(), Error> {
+    match staged.compare(&staged.snapshot().await?).await? {
+        Comparison::OutOfStep => staged.restore_current().await,
+        Comparison::InStep | Comparison::UsesAssumeRole => Ok(()),
+    }
+}
+
+/// The error of a revocation that has ended nothing.
+fn still_works(error: Error) -> Error {
+    let remedy = format!(
+        "The leaked credentials still work. Repeat the command, or end them although Braintrust gets no others, with \
+         FORCE=true (make revoke) or \"force\":true in the event. {}",
+        error.remedy
+    );
+    error.with_remedy(remedy)
+}
+
+/// The error of a forced revocation that has ended the credentials.
+fn without_successor(error: Error) -> Error {
+    let remedy = format!(
+        "The leaked credentials were ended, and Braintrust has no others that work until a scheduled run succeeds. {}",
+        error.remedy
+    );
+    error.with_remedy(remedy)
+}
+
+#[cfg(test)]
+mod tests;
