@@ -46,7 +46,8 @@ class RunningFunction:
         try:
             return printable(json.loads(body["errorMessage"])), True
         except ValueError:
-            return printable(body["errorMessage"]), True
+            # Of Lambda itself, and not of the function.
+            return "\n".join(map(printable, body["errorMessage"].split("\n"))), True
 
     def _output_of(self, stack, key):
         [described] = self.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
@@ -54,7 +55,7 @@ class RunningFunction:
 
 
 def printable(value):
-    """All texts in a value of JSON without characters that control a terminal.
+    """All texts in a value of JSON without characters that control a terminal or begin a new line.
 
     Whoever may name a provider in Braintrust could otherwise write what they like to the screen.
     """
@@ -62,7 +63,7 @@ def printable(value):
         return {printable(key): printable(one) for key, one in value.items()}
     if isinstance(value, list):
         return [printable(one) for one in value]
-    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in value) if isinstance(value, str) else value
+    return "".join(c if c.isprintable() else "\ufffd" for c in value) if isinstance(value, str) else value
 
 
 def _saved_region(stack):

@@ -1,33 +1,36 @@
-//! Reads what the configured API keys see. What can't be read becomes a line `unknown`, and changes nothing else.
+//! Reads what the configured API keys see. What can't be read becomes a line `unknown`.
 
 use std::cell::Cell;
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::time::Duration;
+use std::collections::{BTreeSet, HashSet};
 
 use futures_util::StreamExt;
 use futures_util::future::join;
 use futures_util::stream;
 use serde::Serialize;
-use uuid::Uuid;
+use tokio::sync::Semaphore;
 
-use super::{NamedProject, Provider, Writer, findings};
-use crate::braintrust::ai_provider::{AiProvider, AuthType, Metadata, Place};
+use super::writers::Writers;
+use super::{NamedProject, Provider, findings};
+use crate::braintrust::ai_provider::{AiProvider, AuthType};
 use crate::braintrust::arrival;
 use crate::braintrust::client::Braintrust;
 use crate::braintrust::listing::{Listed, Partial, Project, Rest};
-use crate::config::{DataPlane, Destination, Lookup, Source, Target};
+use crate::config::{DataPlane, Target};
 use crate::deadline::Deadline;
 use crate::error::{Error, shortened};
 use crate::services::Services;
 
-/// The answer has room for this many, because Lambda allows it 6 MB.
+/// Bytes of the answer for providers. Lambda allows the answer 6 MB.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
-const MAX_PROVIDERS: usize = 5_000;
+const ROOM: usize = 5_500_000;
+/// What a provider takes at most, apart from the texts that somebody else chose.
+const FIXED_BYTES: usize = 1_000;
 /// Per API key. Each project takes one call.
 const MAX_PROJECTS: usize = 5_000;
-const CONCURRENT_KEYS: usize = 8;
-/// Concurrent calls with one API key: few enough for a data plane's rate limit.
-const CONCURRENT_CALLS: usize = 32;
+const CONCURRENT_KEYS: usize = 4;
+/// Concurrent calls with all API keys: few enough for a data plane's rate limit, and for the function's memory if each
+/// answer has 1 MB.
+pub(super) const CONCURRENT_CALLS: usize = 16;
 const HOSTED: [&str; 2] = ["https://api.braintrust.dev", "https://api-eu.braintrust.dev"];
 
 /// Everything that was read, judged.
@@ -58,10 +61,11 @@ pub struct Unknown {
     pub error: Option<Error>,
 }
 
-struct Read<'a> {
-    data_plane: &'a DataPlane,
-    providers: Vec<Provider>,
-    reading: KeyReading<'a>,
+pub(super) struct Read<'a> {
+    pub data_plane: &'a DataPlane,
+    pub providers: Vec<Provider>,
+    pub has_all_ai_secrets: bool,
+    pub reading: KeyReading<'a>,
 }
 
 impl<'a> Inventory<'a> {
@@ -78,10 +82,13 @@ impl<'a> Inventory<'a> {
         let mut urls: Vec<&str> = data_planes.iter().map(|data_plane| data_plane.url()).collect();
         urls.sort_unstable();
         urls.dedup();
-        let room = Cell::new(MAX_PROVIDERS);
+        let (room, calls) = (Room(Cell::new(ROOM)), Semaphore::new(CONCURRENT_CALLS));
+        // The writers have to be found after that.
+        let until = deadline.three_quarters();
         let read = async |data_plane: &'a DataPlane| {
             let url = urls.iter().position(|url| *url == data_plane.url()).unwrap_or_default();
-            Reader { services, data_plane, url, deadline, room: &room }.read().await
+            let (room, calls, is_full) = (&room, &calls, Cell::new(false));
+            Reader { services, data_plane, url, deadline: until, calls, room, is_full }.read().await
         };
         let mut reads: Vec<_> =
             stream::iter(data_planes).map(read).buffer_unordered(CONCURRENT_KEYS).collect::<Vec<_>>().await;
@@ -97,7 +104,7 @@ impl<'a> Inventory<'a> {
         providers.sort_by_key(|provider| (provider.url, provider.id));
         providers.dedup_by_key(|provider| (provider.url, provider.id));
         for provider in &mut providers {
-            provider.writers = writers.of(urls.get(provider.url).copied().unwrap_or_default(), provider.id);
+            writers.add_to(provider, urls.get(provider.url).copied().unwrap_or_default());
         }
         let hosted: Vec<_> = urls.iter().map(|url| HOSTED.contains(url)).collect();
         findings::judge(services.now(), &mut providers, &hosted);
@@ -111,22 +118,28 @@ struct Reader<'s, 'a> {
     data_plane: &'a DataPlane,
     url: usize,
     deadline: Deadline,
-    /// How many more providers the inventory takes.
-    room: &'s Cell<usize>,
+    calls: &'s Semaphore,
+    room: &'s Room,
+    /// Whether there was no room for a provider.
+    is_full: Cell<bool>,
 }
 
 impl<'a> Reader<'_, 'a> {
     async fn read(&self) -> Read<'a> {
-        let ai_secrets = self.call(async |api| api.bedrock_ai_secrets(self.room.get()).await);
+        let ai_secrets = self.call(async |api| api.bedrock_ai_secrets(self.room.0.get() / FIXED_BYTES).await);
         let projects = self.call(async |api| api.projects(MAX_PROJECTS).await);
         let (ai_secrets, projects) = join(ai_secrets, projects).await;
         let mut unknown = Vec::new();
         let ai_secrets = partly(ai_secrets, "the ai_secrets", &mut unknown);
+        let mut providers = self.take(ai_secrets.iter().map(|provider| self.provider(provider, None)));
+        let has_all_ai_secrets = unknown.is_empty() && !self.is_full.get();
         let projects = partly(projects, "the projects and their own providers", &mut unknown);
-        let mut providers = self.take(ai_secrets.iter().map(|provider| self.provider(provider, None)), &mut unknown);
         let ai_secrets = providers.len();
         let organizations: BTreeSet<_> = providers.iter().filter_map(|provider| provider.organization).collect();
         providers.extend(self.read_projects(&projects, &mut unknown).await);
+        if self.is_full.get() {
+            unknown.push(Unknown { what: "the providers for which the answer has no room".to_owned(), error: None });
+        }
         let reading = KeyReading {
             api_url: self.data_plane.url(),
             api_key_secret_id: self.data_plane.api_key_secret_id.as_str(),
@@ -136,7 +149,7 @@ impl<'a> Reader<'_, 'a> {
             project_providers: providers.len() - ai_secrets,
             unknown,
         };
-        Read { data_plane: self.data_plane, providers, reading }
+        Read { data_plane: self.data_plane, providers, has_all_ai_secrets, reading }
     }
 
     async fn read_projects(&self, projects: &[Project], unknown: &mut Vec<Unknown>) -> Vec<Provider> {
@@ -145,7 +158,7 @@ impl<'a> Reader<'_, 'a> {
             // Reduced at once, so that the whole answers don't pile up.
             listed.map(|Listed { providers, is_cut_off }| {
                 let found: Vec<_> = providers.iter().map(|found| self.provider(found, Some(project))).collect();
-                (found, is_cut_off.then(|| shortened(&project.name)))
+                (found, is_cut_off.then(|| project.name.clone()))
             })
         };
         let mut listing = stream::iter(projects).map(list).buffer_unordered(CONCURRENT_CALLS);
@@ -153,7 +166,7 @@ impl<'a> Reader<'_, 'a> {
         while let Some(listed) = listing.next().await {
             match listed {
                 Ok((providers, cut_off_project)) => {
-                    found.extend(self.take(providers.into_iter(), unknown));
+                    found.extend(self.take(providers.into_iter()));
                     cut_off.extend(cut_off_project);
                 }
                 Err(error) => failed.push(error),
@@ -172,18 +185,14 @@ impl<'a> Reader<'_, 'a> {
     }
 
     async fn call<T>(&self, call: impl AsyncFn(Braintrust<'_>) -> Result<T, Error>) -> Result<T, Error> {
+        let _permit = self.calls.acquire().await;
         self.services.braintrust(self.data_plane, self.deadline, call).await
     }
 
-    /// Takes as many as there is room for.
-    fn take(&self, found: impl ExactSizeIterator<Item = Provider>, unknown: &mut Vec<Unknown>) -> Vec<Provider> {
-        let (count, room) = (found.len(), self.room.get());
-        self.room.set(room.saturating_sub(count));
-        if count > room && room > 0 {
-            let what = format!("all providers after the first {MAX_PROVIDERS}");
-            unknown.push(Unknown { what, error: None });
-        }
-        found.take(room).collect()
+    fn take(&self, found: impl Iterator<Item = Provider>) -> Vec<Provider> {
+        let (taken, is_full) = self.room.take(found);
+        self.is_full.set(self.is_full.get() || is_full);
+        taken
     }
 
     fn provider(&self, found: &AiProvider, project: Option<&Project>) -> Provider {
@@ -191,34 +200,57 @@ impl<'a> Reader<'_, 'a> {
             url: self.url,
             id: found.id,
             place: found.place,
-            name: shortened(&found.name),
+            name: found.name.clone(),
             organization: match project {
                 Some(project) => project.org_id,
                 None => found.owner,
             },
-            project: project.map(|project| NamedProject { id: project.id, name: shortened(&project.name) }),
-            metadata: small(&found.metadata),
+            project: project.map(|project| NamedProject { id: project.id, name: project.name.clone() }),
+            metadata: found.metadata.clone(),
             secret_updated_at: arrival::changed_at(found),
             writers: Vec::new(),
+            possible_targets: Vec::new(),
             findings: Vec::new(),
         }
     }
 }
 
-/// Somebody else chose the texts.
-fn small(metadata: &Metadata) -> Metadata {
-    let short = |text: &Option<String>| text.as_deref().map(shortened);
-    Metadata {
-        auth_type: match &metadata.auth_type {
-            AuthType::Other(other) => AuthType::Other(shortened(other)),
-            AuthType::Absent | AuthType::Empty | AuthType::IamCredentials | AuthType::ApiKey | AuthType::AssumeRole => {
-                metadata.auth_type.clone()
-            }
-        },
-        access_key: short(&metadata.access_key),
-        region: short(&metadata.region),
-        aws_access_key_id: short(&metadata.aws_access_key_id),
-        ..metadata.clone()
+/// The bytes that are left in the answer.
+struct Room(Cell<usize>);
+
+impl Room {
+    /// Takes providers while there is room, and says whether there was none for some.
+    fn take(&self, found: impl Iterator<Item = Provider>) -> (Vec<Provider>, bool) {
+        let mut is_full = false;
+        let fits = |provider: &Provider| {
+            let left = self.0.get().checked_sub(bytes(provider));
+            is_full = left.is_none();
+            self.0.set(left.unwrap_or_default());
+            !is_full
+        };
+        let taken = found.take_while(fits).collect();
+        (taken, is_full)
+    }
+}
+
+/// How long a provider is in the answer.
+fn bytes(provider: &Provider) -> usize {
+    let metadata = &provider.metadata;
+    let other = match &metadata.auth_type {
+        AuthType::Other(other) => Some(other),
+        AuthType::Absent | AuthType::Empty | AuthType::IamCredentials | AuthType::ApiKey | AuthType::AssumeRole => None,
+    };
+    let project = provider.project.as_ref().map(|project| &project.name);
+    let texts = [Some(&provider.name), project, other, metadata.region.as_ref(), metadata.access_key.as_ref()];
+    let texts = texts.into_iter().flatten().chain(&metadata.aws_access_key_id);
+    FIXED_BYTES + texts.flat_map(|text| text.chars()).map(bytes_in_json).sum::<usize>()
+}
+
+fn bytes_in_json(character: char) -> usize {
+    match character {
+        '"' | '\\' => 2,
+        '\0'..' ' => 6,
+        _ => character.len_utf8(),
     }
 }
 
@@ -234,71 +266,52 @@ fn partly<T>(read: Result<Partial<T>, Error>, what: &str, unknown: &mut Vec<Unkn
     found
 }
 
-/// Which targets write which provider.
-struct Writers<'a>(HashMap<(&'a str, Uuid), Vec<Writer>>);
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use uuid::Uuid;
 
-impl<'a> Writers<'a> {
-    async fn find(services: &Services, targets: &'a [Target], reads: &mut [Read<'_>], deadline: Deadline) -> Self {
-        let destinations = targets.iter().flat_map(|target| target.destinations.iter().map(move |it| (target, it)));
-        let is_read = |url: &str| reads.iter().any(|read| read.data_plane.url() == url);
-        let destinations: Vec<_> = destinations.filter(|(_, it)| is_read(it.data_plane.url())).collect();
-        let find = async |(target, destination): (&'a Target, &'a Destination)| {
-            let id = match known_id(destination, reads) {
-                Some(id) => Ok(id),
-                None => {
-                    let find = async |api: Braintrust<'_>| api.find(&destination.lookup).await;
-                    services.braintrust(&destination.data_plane, deadline, find).await.map(|found| found.id)
-                }
-            };
-            (target, destination, id)
-        };
-        let finding: Vec<_> = stream::iter(destinations).map(find).buffer_unordered(CONCURRENT_CALLS).collect().await;
-        let mut writers: HashMap<_, Vec<Writer>> = HashMap::new();
-        for (target, destination, id) in finding {
-            match id {
-                Ok(id) => {
-                    writers.entry((destination.data_plane.url(), id)).or_default().push(writer(target, destination))
-                }
-                // One that doesn't exist is written by nobody. The check says why.
-                Err(error) if !error.is_transient() => {}
-                Err(error) => {
-                    let what = format!("which provider the target {} writes ({})", target.name, destination.lookup);
-                    let read = reads.iter_mut().find(|read| *read.data_plane == destination.data_plane);
-                    if let Some(read) = read {
-                        read.reading.unknown.push(Unknown { what, error: Some(error) });
-                    }
-                }
-            }
+    use super::*;
+    use crate::braintrust::ai_provider::Place;
+
+    fn named(name: &str) -> Provider {
+        Provider {
+            url: 0,
+            id: Uuid::nil(),
+            place: Place::Organization,
+            name: name.to_owned(),
+            organization: None,
+            project: None,
+            metadata: Default::default(),
+            secret_updated_at: None,
+            writers: Vec::new(),
+            possible_targets: Vec::new(),
+            findings: Vec::new(),
         }
-        Self(writers)
     }
 
-    fn of(&self, url: &str, id: Uuid) -> Vec<Writer> {
-        let mut writers = self.0.get(&(url, id)).cloned().unwrap_or_default();
-        writers.sort_by(|one, other| one.target.cmp(&other.target));
-        writers
+    #[test]
+    fn whoever_finds_no_room_is_told_even_if_it_was_filled_exactly() {
+        let three = || (0..3).map(|_| named("x"));
+        for (room, expected) in [
+            (3_003, [(3, false), (0, true)]),
+            (3_002, [(2, true), (0, true)]),
+            (5_500, [(3, false), (2, true)]),
+            (9_000, [(3, false), (3, false)]),
+        ] {
+            let room = Room(Cell::new(room));
+            let found = expected.map(|_| room.take(three())).map(|(taken, is_full)| (taken.len(), is_full));
+            assert_eq!(found, expected);
+        }
+        assert!(!Room(Cell::new(0)).take([].into_iter()).1);
     }
-}
 
-fn writer(target: &Target, destination: &Destination) -> Writer {
-    let lifetime = match &target.source {
-        Source::RoleBased(source) => Some(Duration::from_secs(source.role.duration_seconds.into())),
-        Source::UserBased(_) => None,
-    };
-    Writer { target: target.name.to_string(), lifetime, by_name: destination.lookup.name().is_some() }
-}
-
-/// The ID of a destination, if it needs no call. Otherwise Braintrust decides, exactly as in a rotation.
-fn known_id(destination: &Destination, reads: &[Read<'_>]) -> Option<Uuid> {
-    if let Some(id) = destination.lookup.id() {
-        return Some(id);
-    }
-    let Lookup::Name { name, org_name: None } = &destination.lookup else { return None };
-    let read = reads.iter().find(|read| *read.data_plane == destination.data_plane)?;
-    let mut named = read.providers.iter().filter(|it| it.place == Place::Organization && it.name == *name);
-    match (named.next(), named.next()) {
-        // A rotation refuses a name that could be of any of several organizations.
-        (Some(only), None) if read.reading.organizations <= 1 && read.reading.unknown.is_empty() => Some(only.id),
-        _ => None,
+    #[test]
+    fn a_text_counts_as_long_as_it_is_in_json() {
+        for text in ["a", "\"\\", "\n\t\u{1}\u{1f}", "\u{7f}\u{2028}", "資", "😀"] {
+            let in_json = json!(text).to_string().len() - 2;
+            let counted = bytes(&named(text)) - FIXED_BYTES;
+            assert!((in_json..=in_json * 3).contains(&counted), "{text:?}: {counted}, not {in_json}");
+        }
     }
 }
