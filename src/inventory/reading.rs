@@ -8,10 +8,12 @@ use futures_util::future::join;
 use futures_util::stream;
 use serde::Serialize;
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 
+use super::room::Room;
 use super::writers::Writers;
 use super::{NamedProject, Provider, findings};
-use crate::braintrust::ai_provider::{AiProvider, AuthType};
+use crate::braintrust::ai_provider::AiProvider;
 use crate::braintrust::arrival;
 use crate::braintrust::client::Braintrust;
 use crate::braintrust::listing::{Listed, Partial, Project, Rest};
@@ -20,11 +22,8 @@ use crate::deadline::Deadline;
 use crate::error::{Error, shortened};
 use crate::services::Services;
 
-/// Bytes of the answer for providers. Lambda allows the answer 6 MB.
-/// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
-const ROOM: usize = 5_500_000;
-/// What a provider takes at most, apart from the texts that somebody else chose.
-const FIXED_BYTES: usize = 1_000;
+/// Per API key. The answer has no room for more.
+const MAX_AI_SECRETS: usize = 5_500;
 /// Per API key. Each project takes one call.
 const MAX_PROJECTS: usize = 5_000;
 const CONCURRENT_KEYS: usize = 4;
@@ -63,8 +62,10 @@ pub struct Unknown {
 
 pub(super) struct Read<'a> {
     pub data_plane: &'a DataPlane,
+    /// Without those that another API key sees, too, and whose reading was first.
     pub providers: Vec<Provider>,
-    pub has_all_ai_secrets: bool,
+    /// The only organization whose `ai_secret`s the API key sees, if all of them were read.
+    pub only_organization: Option<Option<Uuid>>,
     pub reading: KeyReading<'a>,
 }
 
@@ -82,7 +83,7 @@ impl<'a> Inventory<'a> {
         let mut urls: Vec<&str> = data_planes.iter().map(|data_plane| data_plane.url()).collect();
         urls.sort_unstable();
         urls.dedup();
-        let (room, calls) = (Room(Cell::new(ROOM)), Semaphore::new(CONCURRENT_CALLS));
+        let (room, calls) = (Room::of_the_answer(), Semaphore::new(CONCURRENT_CALLS));
         // The writers have to be found after that.
         let until = deadline.three_quarters();
         let read = async |data_plane: &'a DataPlane| {
@@ -100,9 +101,7 @@ impl<'a> Inventory<'a> {
             providers.extend(found);
             keys.push(reading);
         }
-        // Two API keys may see the same provider.
         providers.sort_by_key(|provider| (provider.url, provider.id));
-        providers.dedup_by_key(|provider| (provider.url, provider.id));
         for provider in &mut providers {
             writers.add_to(provider, urls.get(provider.url).copied().unwrap_or_default());
         }
@@ -120,23 +119,23 @@ struct Reader<'s, 'a> {
     deadline: Deadline,
     calls: &'s Semaphore,
     room: &'s Room,
-    /// Whether there was no room for a provider.
+    /// Whether the room was too small for what this API key sees.
     is_full: Cell<bool>,
 }
 
 impl<'a> Reader<'_, 'a> {
     async fn read(&self) -> Read<'a> {
-        let ai_secrets = self.call(async |api| api.bedrock_ai_secrets(self.room.0.get() / FIXED_BYTES).await);
+        let ai_secrets = self.call(async |api| api.bedrock_ai_secrets(MAX_AI_SECRETS).await);
         let projects = self.call(async |api| api.projects(MAX_PROJECTS).await);
         let (ai_secrets, projects) = join(ai_secrets, projects).await;
         let mut unknown = Vec::new();
         let ai_secrets = partly(ai_secrets, "the ai_secrets", &mut unknown);
+        let organizations: BTreeSet<_> = ai_secrets.iter().filter_map(|provider| provider.owner).collect();
         let mut providers = self.take(ai_secrets.iter().map(|provider| self.provider(provider, None)));
-        let has_all_ai_secrets = unknown.is_empty() && !self.is_full.get();
+        let has_only_one = organizations.len() <= 1 && unknown.is_empty() && !self.is_full.get();
         let projects = partly(projects, "the projects and their own providers", &mut unknown);
-        let ai_secrets = providers.len();
-        let organizations: BTreeSet<_> = providers.iter().filter_map(|provider| provider.organization).collect();
-        providers.extend(self.read_projects(&projects, &mut unknown).await);
+        let (found, project_providers) = self.read_projects(&projects, &mut unknown).await;
+        providers.extend(found);
         if self.is_full.get() {
             unknown.push(Unknown { what: "the providers for which the answer has no room".to_owned(), error: None });
         }
@@ -144,15 +143,17 @@ impl<'a> Reader<'_, 'a> {
             api_url: self.data_plane.url(),
             api_key_secret_id: self.data_plane.api_key_secret_id.as_str(),
             organizations: organizations.len(),
-            ai_secrets,
+            ai_secrets: ai_secrets.len(),
             projects: projects.len(),
-            project_providers: providers.len() - ai_secrets,
+            project_providers,
             unknown,
         };
-        Read { data_plane: self.data_plane, providers, has_all_ai_secrets, reading }
+        let only_organization = has_only_one.then(|| organizations.first().copied());
+        Read { data_plane: self.data_plane, providers, only_organization, reading }
     }
 
-    async fn read_projects(&self, projects: &[Project], unknown: &mut Vec<Unknown>) -> Vec<Provider> {
+    /// Returns how many providers there are, too.
+    async fn read_projects(&self, projects: &[Project], unknown: &mut Vec<Unknown>) -> (Vec<Provider>, usize) {
         let list = async |project: &Project| {
             let listed = self.call(async |api| api.bedrock_providers_of(project.id).await).await;
             // Reduced at once, so that the whole answers don't pile up.
@@ -162,10 +163,11 @@ impl<'a> Reader<'_, 'a> {
             })
         };
         let mut listing = stream::iter(projects).map(list).buffer_unordered(CONCURRENT_CALLS);
-        let (mut found, mut failed, mut cut_off) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut found, mut count, mut failed, mut cut_off) = (Vec::new(), 0, Vec::new(), Vec::new());
         while let Some(listed) = listing.next().await {
             match listed {
                 Ok((providers, cut_off_project)) => {
+                    count += providers.len();
                     found.extend(self.take(providers.into_iter()));
                     cut_off.extend(cut_off_project);
                 }
@@ -181,7 +183,7 @@ impl<'a> Reader<'_, 'a> {
                 format!("the rest of the variables of these projects, which have too many: {}", cut_off.join(", "));
             unknown.push(Unknown { what: shortened(&what), error: None });
         }
-        found
+        (found, count)
     }
 
     async fn call<T>(&self, call: impl AsyncFn(Braintrust<'_>) -> Result<T, Error>) -> Result<T, Error> {
@@ -215,45 +217,6 @@ impl<'a> Reader<'_, 'a> {
     }
 }
 
-/// The bytes that are left in the answer.
-struct Room(Cell<usize>);
-
-impl Room {
-    /// Takes providers while there is room, and says whether there was none for some.
-    fn take(&self, found: impl Iterator<Item = Provider>) -> (Vec<Provider>, bool) {
-        let mut is_full = false;
-        let fits = |provider: &Provider| {
-            let left = self.0.get().checked_sub(bytes(provider));
-            is_full = left.is_none();
-            self.0.set(left.unwrap_or_default());
-            !is_full
-        };
-        let taken = found.take_while(fits).collect();
-        (taken, is_full)
-    }
-}
-
-/// How long a provider is in the answer.
-fn bytes(provider: &Provider) -> usize {
-    let metadata = &provider.metadata;
-    let other = match &metadata.auth_type {
-        AuthType::Other(other) => Some(other),
-        AuthType::Absent | AuthType::Empty | AuthType::IamCredentials | AuthType::ApiKey | AuthType::AssumeRole => None,
-    };
-    let project = provider.project.as_ref().map(|project| &project.name);
-    let texts = [Some(&provider.name), project, other, metadata.region.as_ref(), metadata.access_key.as_ref()];
-    let texts = texts.into_iter().flatten().chain(&metadata.aws_access_key_id);
-    FIXED_BYTES + texts.flat_map(|text| text.chars()).map(bytes_in_json).sum::<usize>()
-}
-
-fn bytes_in_json(character: char) -> usize {
-    match character {
-        '"' | '\\' => 2,
-        '\0'..' ' => 6,
-        _ => character.len_utf8(),
-    }
-}
-
 fn partly<T>(read: Result<Partial<T>, Error>, what: &str, unknown: &mut Vec<Unknown>) -> Vec<T> {
     let (found, error) = match read {
         Ok(Partial { found, rest: None }) => return found,
@@ -264,54 +227,4 @@ fn partly<T>(read: Result<Partial<T>, Error>, what: &str, unknown: &mut Vec<Unkn
     let what = if found.is_empty() { what.to_owned() } else { format!("{what} after the first {}", found.len()) };
     unknown.push(Unknown { what, error });
     found
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-    use uuid::Uuid;
-
-    use super::*;
-    use crate::braintrust::ai_provider::Place;
-
-    fn named(name: &str) -> Provider {
-        Provider {
-            url: 0,
-            id: Uuid::nil(),
-            place: Place::Organization,
-            name: name.to_owned(),
-            organization: None,
-            project: None,
-            metadata: Default::default(),
-            secret_updated_at: None,
-            writers: Vec::new(),
-            possible_targets: Vec::new(),
-            findings: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn whoever_finds_no_room_is_told_even_if_it_was_filled_exactly() {
-        let three = || (0..3).map(|_| named("x"));
-        for (room, expected) in [
-            (3_003, [(3, false), (0, true)]),
-            (3_002, [(2, true), (0, true)]),
-            (5_500, [(3, false), (2, true)]),
-            (9_000, [(3, false), (3, false)]),
-        ] {
-            let room = Room(Cell::new(room));
-            let found = expected.map(|_| room.take(three())).map(|(taken, is_full)| (taken.len(), is_full));
-            assert_eq!(found, expected);
-        }
-        assert!(!Room(Cell::new(0)).take([].into_iter()).1);
-    }
-
-    #[test]
-    fn a_text_counts_as_long_as_it_is_in_json() {
-        for text in ["a", "\"\\", "\n\t\u{1}\u{1f}", "\u{7f}\u{2028}", "資", "😀"] {
-            let in_json = json!(text).to_string().len() - 2;
-            let counted = bytes(&named(text)) - FIXED_BYTES;
-            assert!((in_json..=in_json * 3).contains(&counted), "{text:?}: {counted}, not {in_json}");
-        }
-    }
 }

@@ -50,7 +50,9 @@ impl<'a> Writers<'a> {
                     // The check says why there is none.
                     if error.class != ErrorClass::NotFound {
                         let (names, _) = failed.entry(nearest(destination, reads)).or_insert((Vec::new(), error));
-                        names.push(target.name.as_str());
+                        if names.last() != Some(&target.name.as_str()) {
+                            names.push(target.name.as_str());
+                        }
                     }
                 }
             }
@@ -94,11 +96,15 @@ fn known_id(destination: &Destination, reads: &[Read<'_>]) -> Option<Uuid> {
     match &destination.lookup {
         Lookup::Id(id) => Some(*id),
         Lookup::Name { name, org_name: None } => {
+            // A rotation refuses a name that could be of any of several organizations.
             let read = reads.iter().find(|read| *read.data_plane == destination.data_plane)?;
-            let mut named = read.providers.iter().filter(|it| it.place == Place::Organization && it.name == *name);
+            let organization = read.only_organization?;
+            let of_url = reads.iter().filter(|it| it.data_plane.url() == read.data_plane.url());
+            let mut named = of_url
+                .flat_map(|read| &read.providers)
+                .filter(|it| it.place == Place::Organization && it.organization == organization && it.name == *name);
             match (named.next(), named.next()) {
-                // A rotation refuses a name that could be of any of several organizations.
-                (Some(only), None) if read.reading.organizations <= 1 && read.has_all_ai_secrets => Some(only.id),
+                (Some(only), None) => Some(only.id),
                 _ => None,
             }
         }
