@@ -417,6 +417,16 @@ def describe_cost(types, targets):
     return cost
 
 
+def describe_proof(model, is_staged):
+    """What EndToEndModelId does and costs."""
+    then = (
+        "the previous credentials are restored"
+        if is_staged
+        else "the run fails, and nothing can be restored without StageCredentials: true"
+    )
+    return f"after each rotation, one token of {model} through Braintrust, at its price; if it is refused, {then}"
+
+
 def describe_resources(types):
     """Such as `6 alarms, 1 topic`, the most numerous first."""
     names = [RESOURCE_NAMES.get(type, type) for type in types]
@@ -720,6 +730,12 @@ def why_not(provider):
     return None
 
 
+def why_not_listed(project):
+    if project:
+        return f"BraintrustProject is {printable(project)}. The providers of a project aren't listed here."
+    return "You may not read that secret, so the providers can't be listed here."
+
+
 def region_of(provider):
     """The region in which Braintrust calls Bedrock with this provider, or None if it has none that AWS could have."""
     region = (provider.get("metadata") or {}).get("region")
@@ -849,8 +865,9 @@ class Questions:
         if self.before.get("Targets") or self.before.get("TargetsSecretArn"):
             print("4. The providers are those in Targets, as before.")
             return
-        if self.providers is None:
-            print("  You may not read that secret, so the providers can't be listed here.")
+        project = self.before.get("BraintrustProject")
+        if project or self.providers is None:
+            print(f"  {why_not_listed(project)}")
             default = self.before.get("AiSecretId") or self.before.get("AiSecretName")
             self.answers.update(ask("4. The provider's name or ID", self._named_provider, default))
             return
@@ -1343,8 +1360,13 @@ def classes_of(report):
 
 
 def rotated_in(report):
-    """The names of the targets that have just been rotated."""
-    return {target["name"] for target in report["targets"] if target["outcome"] == "rotated"}
+    """The names of the targets that have just been rotated, and proven as far as they ask for it."""
+    return {target["name"] for target in report["targets"] if target["outcome"] == "rotated" and not is_unproven(target)}
+
+
+def is_unproven(target):
+    results = [one["end_to_end"]["result"] for one in target.get("ai_secrets", []) if "end_to_end" in one]
+    return "unproven" in results
 
 
 def doctor(aws, function, rotated):
@@ -1354,14 +1376,19 @@ def doctor(aws, function, rotated):
         print(f"  {answer}")
         return False
     for target in answer["targets"]:
-        bad = [line for line in target["lines"] if line["result"] not in ("ok", "unknown")]
-        results = [line["result"] for line in target["lines"]]
+        bad = [line for line in target["lines"] if line["result"] not in ("ok", "unknown") or is_unread(line)]
+        results = [line["result"] for line in target["lines"] if not is_unread(line)]
         print(f"  {target['name']}: {describe_checks(results, target['name'] in rotated)}")
         for line in bad:
             print(f"    {line['result']}: {line['what']}" + (f" ({line['note']})" if "note" in line else ""))
             if "error" in line:
                 show_error(line["error"])
     return answer["ok"]
+
+
+def is_unread(line):
+    """Whether a part of Braintrust could not be read. No rotation tells what is there."""
+    return line["result"] == "unknown" and line["what"].startswith("look at ")
 
 
 def describe_checks(results, was_rotated):
@@ -1526,7 +1553,13 @@ class Deployment:
         if others:
             warning = f"This provider is rotated by {', '.join(others)} already."
             print(wrapped("  Warning    ", f"{warning} Two stacks replace each other's credentials."))
+        if effective["BraintrustProject"]:
+            named = effective["AiSecretName"] or effective["AiSecretId"]
+            print(wrapped("  Provider   ", f"{named}, of the project {effective['BraintrustProject']}"))
         print(f"  Schedule   {effective['ScheduleExpression']}")
+        if effective["EndToEndModelId"]:
+            is_staged = self.template.evaluate({"Condition": "IsStaged"}, effective)
+            print(wrapped("  Proof      ", describe_proof(effective["EndToEndModelId"], is_staged)))
         receiver = effective["AlarmEmail"] or effective["AlarmTopicArn"]
         print(f"  Alarms     {receiver or 'to a topic without subscribers'}")
         print(wrapped("  Cost       ", describe_cost(types, targets_in(effective))))

@@ -2,7 +2,7 @@
 //!
 //! [`client`] sends a call, with its retries; [`rate_limit`] spaces the calls, and [`api_keys`] caches the API keys.
 //! [`ai_provider`] and [`service_tokens`] are what the calls are about, and [`ai_secrets`] and [`project_providers`] find
-//! a provider by its name. [`listing`] lists them all. [`layout`] decides where credentials go in a provider and writes
+//! a provider by its name. [`listing`] lists them all, and [`organizations`] names their organizations. [`layout`] decides where credentials go in a provider and writes
 //! them there, and [`arrival`] decides whether they have arrived. [`end_to_end`] proves that Braintrust can use them.
 
 pub mod ai_provider;
@@ -13,6 +13,7 @@ pub mod client;
 pub mod end_to_end;
 pub mod layout;
 pub mod listing;
+mod organizations;
 mod project_providers;
 pub mod rate_limit;
 pub mod service_tokens;

@@ -45,13 +45,19 @@ def _finding(finding, providers, page):
 
 
 def _named(provider):
-    where = 'of the project "{}" '.format(provider["project"]["name"]) if "project" in provider else ""
+    where = ""
+    if "project" in provider:
+        where = 'of the project "{}" '.format(provider["project"]["name"])
+    elif "organization_name" in provider:
+        where = 'of the organization "{}" '.format(provider["organization_name"])
     return '"{}" {}({})'.format(provider["name"], where, provider["id"])
 
 
 def _where(provider):
     if "project" in provider:
         return "project " + provider["project"]["name"]
+    if "organization_name" in provider:
+        return provider["organization_name"]
     return "org. " + provider["organization"][:8] if "organization" in provider else "-"
 
 

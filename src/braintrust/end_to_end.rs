@@ -12,9 +12,7 @@ use std::time::Duration;
 
 use backon::ExponentialBuilder;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use serde::Deserialize;
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use super::client::{Braintrust, Request, retry_after, unavailable};
 use crate::config::ModelId;
@@ -23,7 +21,6 @@ use crate::http;
 
 /// The call, as errors name it.
 pub const COMPLETION: &str = "POST /v1/proxy/chat/completions";
-const ORGANIZATIONS: &str = "GET /v1/organization";
 const USE_CACHE: HeaderName = HeaderName::from_static("x-bt-use-cache");
 const USE_CREDENTIALS_CACHE: HeaderName = HeaderName::from_static("x-bt-use-creds-cache");
 const ENDPOINT_NAME: HeaderName = HeaderName::from_static("x-bt-endpoint-name");
@@ -147,26 +144,7 @@ const EXCEPTIONS: [(&str, Evidence); 15] = [
     ("ServiceUnavailableException", Evidence::Failure),
 ];
 
-#[derive(Deserialize)]
-struct Organization {
-    id: Uuid,
-    name: String,
-}
-
 impl Braintrust<'_> {
-    /// The name of the organization, if the API key sees several. The proxy would otherwise choose among all their
-    /// `ai_secret`s, and names are unique only within an organization.
-    pub async fn organization_to_name(&self, id: Uuid) -> Result<Option<String>, Error> {
-        let request = self.request(ORGANIZATIONS, None);
-        let seen = self.pages(&request, |seen: &Organization| seen.id, &|_| true, usize::MAX).await?;
-        if seen.len() <= 1 {
-            return Ok(None);
-        }
-        let problem = "its organization is not among those that the API key sees";
-        let named = seen.into_iter().find(|seen| seen.id == id).map(|seen| seen.name);
-        named.map(Some).ok_or_else(|| unavailable(ORGANIZATIONS, problem).into_final())
-    }
-
     /// Asks for one token until Bedrock recognizes the credentials, for at most [`MAX_WAIT`] and half of the time that
     /// is left.
     pub async fn prove_end_to_end(&self, pin: &Pin, model: &ModelId) -> Verdict {
@@ -511,25 +489,6 @@ mod tests {
             assert!(Pin::new(name, None).is_err_and(|reason| reason.contains("can't be sent in a header")), "{name:?}");
         }
         assert!(Pin::new("AWS Bedrock", Some("Größe")).is_err());
-    }
-
-    async fn organization_of(server: &TestServer, id: u128) -> Result<Option<String>, ErrorClass> {
-        server.api().organization_to_name(Uuid::from_u128(id)).await.map_err(|error| error.class)
-    }
-
-    #[tokio::test]
-    async fn the_organization_is_named_if_the_api_key_sees_several() {
-        let seen = |count: u128| {
-            let objects: Vec<_> =
-                (1..=count).map(|n| json!({"id": Uuid::from_u128(n), "name": format!("Acme {n}")})).collect();
-            TestServer::start(move |request| {
-                let is_first = request.query("starting_after").is_none();
-                Served::json(&json!({"objects": if is_first { objects.clone() } else { Vec::new() }}))
-            })
-        };
-        assert_eq!(organization_of(&seen(1), 1).await, Ok(None));
-        assert_eq!(organization_of(&seen(2), 2).await, Ok(Some("Acme 2".to_owned())));
-        assert_eq!(organization_of(&seen(2), 3).await, Err(ErrorClass::Unavailable));
     }
 
     async fn verdict(server: &TestServer) -> Verdict {

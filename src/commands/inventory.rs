@@ -1,6 +1,8 @@
 //! The action `inventory`: every Bedrock provider that the configured API keys see, and what is wrong with each. It only
 //! reads.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
@@ -43,6 +45,8 @@ struct Entry<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     organization: Option<Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    organization_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     project: Option<ProjectEntry>,
     auth_type: String,
     layout: Option<&'static str>,
@@ -78,7 +82,7 @@ pub async fn run<'a>(
 }
 
 fn answer(inventory: Inventory<'_>, started_at: String) -> Answer<'_> {
-    let Inventory { urls, keys, mut providers } = inventory;
+    let Inventory { urls, keys, mut providers, organizations } = inventory;
     let counts = findings::counts(&providers);
     // Those without findings come last.
     providers.sort_by(|one, other| order(one).cmp(&order(other)));
@@ -89,7 +93,7 @@ fn answer(inventory: Inventory<'_>, started_at: String) -> Answer<'_> {
         meaning: finding.meaning(),
     };
     let findings: Vec<_> = counts.into_iter().map(meaning).collect();
-    let entry = |provider| entry(provider, &urls);
+    let entry = |provider| entry(provider, &urls, &organizations);
     Answer {
         action: "inventory",
         ok: findings.iter().all(|found| found.severity != Severity::Now)
@@ -107,7 +111,7 @@ fn order(provider: &Provider) -> impl Ord + use<'_> {
     (worst.is_none(), worst, provider.url, provider.organization, project, provider.name.as_str(), provider.id)
 }
 
-fn entry<'a>(provider: Provider, urls: &[&'a str]) -> Entry<'a> {
+fn entry<'a>(provider: Provider, urls: &[&'a str], organizations: &HashMap<Uuid, String>) -> Entry<'a> {
     let layout = layout(&provider.metadata);
     let Metadata { auth_type, access_key, region, aws_access_key_id, .. } = provider.metadata;
     let holds_pair = matches!(auth_type, AuthType::Absent | AuthType::IamCredentials);
@@ -116,6 +120,7 @@ fn entry<'a>(provider: Provider, urls: &[&'a str]) -> Entry<'a> {
         name: provider.name,
         api_url: urls.get(provider.url).copied().unwrap_or_default(),
         organization: provider.organization,
+        organization_name: provider.organization.and_then(|id| organizations.get(&id).cloned()),
         project: provider.project.map(|NamedProject { id, name }| ProjectEntry { id, name }),
         access_key_id: access_key.or(aws_access_key_id).filter(|_| holds_pair),
         auth_type: named(auth_type),

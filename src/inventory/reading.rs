@@ -1,10 +1,10 @@
 //! Reads what the configured API keys see. What can't be read becomes a line `unknown`.
 
 use std::cell::Cell;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use futures_util::StreamExt;
-use futures_util::future::join;
+use futures_util::future::join3;
 use futures_util::stream;
 use serde::Serialize;
 use tokio::sync::Semaphore;
@@ -16,7 +16,7 @@ use super::{NamedProject, Provider, findings};
 use crate::braintrust::ai_provider::AiProvider;
 use crate::braintrust::arrival;
 use crate::braintrust::client::Braintrust;
-use crate::braintrust::listing::{Listed, Partial, Project, Rest};
+use crate::braintrust::listing::{Listed, Organization, Partial, Project, Rest};
 use crate::config::{DataPlane, Target};
 use crate::deadline::Deadline;
 use crate::error::{Error, shortened};
@@ -37,6 +37,8 @@ pub struct Inventory<'a> {
     pub urls: Vec<&'a str>,
     pub keys: Vec<KeyReading<'a>>,
     pub providers: Vec<Provider>,
+    /// The names of the organizations, as far as the API keys see them.
+    pub organizations: HashMap<Uuid, String>,
 }
 
 /// What one API key sees.
@@ -66,6 +68,7 @@ pub(super) struct Read<'a> {
     pub providers: Vec<Provider>,
     /// The only organization whose `ai_secret`s the API key sees, if all of them were read.
     pub only_organization: Option<Option<Uuid>>,
+    pub organizations: Vec<Organization>,
     pub reading: KeyReading<'a>,
 }
 
@@ -96,9 +99,10 @@ impl<'a> Inventory<'a> {
         // Which key answers first must not decide about the order.
         reads.sort_by_key(|read| (read.data_plane.url(), read.data_plane.api_key_secret_id.as_str()));
         let writers = Writers::find(services, targets, &mut reads, deadline).await;
-        let (mut providers, mut keys) = (Vec::new(), Vec::new());
-        for Read { providers: found, reading, .. } in reads {
+        let (mut providers, mut keys, mut organizations) = (Vec::new(), Vec::new(), HashMap::new());
+        for Read { providers: found, organizations: named, reading, .. } in reads {
             providers.extend(found);
+            organizations.extend(named.into_iter().map(|one| (one.id, shortened(&one.name))));
             keys.push(reading);
         }
         providers.sort_by_key(|provider| (provider.url, provider.id));
@@ -107,7 +111,7 @@ impl<'a> Inventory<'a> {
         }
         let hosted: Vec<_> = urls.iter().map(|url| HOSTED.contains(url)).collect();
         findings::judge(services.now(), &mut providers, &hosted);
-        Self { urls, keys, providers }
+        Self { urls, keys, providers, organizations }
     }
 }
 
@@ -127,29 +131,34 @@ impl<'a> Reader<'_, 'a> {
     async fn read(&self) -> Read<'a> {
         let ai_secrets = self.call(async |api| api.bedrock_ai_secrets(MAX_AI_SECRETS).await);
         let projects = self.call(async |api| api.projects(MAX_PROJECTS).await);
-        let (ai_secrets, projects) = join(ai_secrets, projects).await;
+        let organizations = self.call(async |api| api.organizations().await);
+        let (ai_secrets, projects, organizations) = join3(ai_secrets, projects, organizations).await;
         let mut unknown = Vec::new();
         let ai_secrets = partly(ai_secrets, "the ai_secrets", &mut unknown);
-        let organizations: BTreeSet<_> = ai_secrets.iter().filter_map(|provider| provider.owner).collect();
+        let owners: BTreeSet<_> = ai_secrets.iter().filter_map(|provider| provider.owner).collect();
         let mut providers = self.take(ai_secrets.iter().map(|provider| self.provider(provider, None)));
-        let has_only_one = organizations.len() <= 1 && unknown.is_empty() && !self.is_full.get();
+        let has_only_one = owners.len() <= 1 && unknown.is_empty() && !self.is_full.get();
         let projects = partly(projects, "the projects and their own providers", &mut unknown);
         let (found, project_providers) = self.read_projects(&projects, &mut unknown).await;
         providers.extend(found);
         if self.is_full.get() {
             unknown.push(Unknown { what: "the providers for which the answer has no room".to_owned(), error: None });
         }
+        let organizations = organizations.unwrap_or_else(|error| {
+            unknown.push(Unknown { what: "the names of the organizations".to_owned(), error: Some(error) });
+            Vec::new()
+        });
         let reading = KeyReading {
             api_url: self.data_plane.url(),
             api_key_secret_id: self.data_plane.api_key_secret_id.as_str(),
-            organizations: organizations.len(),
+            organizations: owners.len(),
             ai_secrets: ai_secrets.len(),
             projects: projects.len(),
             project_providers,
             unknown,
         };
-        let only_organization = has_only_one.then(|| organizations.first().copied());
-        Read { data_plane: self.data_plane, providers, only_organization, reading }
+        let only_organization = has_only_one.then(|| owners.first().copied());
+        Read { data_plane: self.data_plane, providers, only_organization, organizations, reading }
     }
 
     /// Returns how many providers there are, too.
