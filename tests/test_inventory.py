@@ -181,7 +181,8 @@ def test_a_target_whose_api_key_is_refused_still_counts_as_a_possible_writer(wor
     function = world.new_function(world.target(ours), b)
     answer = inventory(function)
     for id in (theirs, own):
-        assert (findings(answer)[id], of(answer, id)["targets"], of(answer, id)["possible_targets"]) == (set(), [], ["b"])
+        found = of(answer, id)
+        assert (findings(answer)[id], found["targets"], found["possible_targets"]) == (set(), [], ["b"])
     # It can be neither of these.
     assert findings(answer)[other] == {"shares_load"} and findings(answer)[namesake] >= {"overrides_target"}
     assert all("possible_targets" not in of(answer, id) for id in (ours, other, namesake))

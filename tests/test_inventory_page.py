@@ -97,7 +97,8 @@ def test_a_provider_whose_writer_is_not_known_is_not_shown_as_nobodys():
 
 def test_what_was_not_read_is_in_the_verdict():
     one, two = [{"what": "the projects"}], [{"what": "the projects"}, {"what": "the ai_secrets"}]
-    assert shown(unknown=one)[-1] == "Nothing to mend now, but 1 thing was not read: 0 Bedrock providers, seen with 1 API key."
+    seen = "0 Bedrock providers, seen with 1 API key."
+    assert shown(unknown=one)[-1] == f"Nothing to mend now, but 1 thing was not read: {seen}"
     broken = {"findings": [finding("no_region", "now", 1)]}
     text = " ".join(shown(provider(findings=["no_region"]), unknown=two, **broken)[-2:])
     assert text.endswith("1 problem to mend now, and 2 things were not read: 1 Bedrock provider, seen with 1 API key.")
