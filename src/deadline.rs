@@ -37,6 +37,12 @@ impl Deadline {
         Self(now + self.0.saturating_duration_since(now) / 2)
     }
 
+    /// Three quarters of the time until this deadline, so that the last quarter remains for what follows.
+    pub fn three_quarters(self) -> Self {
+        let half = self.half();
+        Self(half.0 + self.0.saturating_duration_since(half.0) / 2)
+    }
+
     /// Whether the minimum time that a target needs is left.
     pub fn allows_a_start(self) -> bool {
         self.allows(Duration::from_secs(2))

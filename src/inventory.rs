@@ -1,9 +1,12 @@
 //! Every Bedrock provider that the configured API keys see in Braintrust, and what is wrong with each. It only reads.
 //!
-//! [`reading`] asks Braintrust, and [`findings`] decides: pure functions of what was read.
+//! [`reading`] asks Braintrust, [`room`] bounds the answer, and [`writers`] finds the targets of each provider. [`findings`]
+//! decides: pure functions of what was read.
 
 pub mod findings;
 pub mod reading;
+mod room;
+mod writers;
 
 use std::time::Duration;
 
@@ -28,6 +31,8 @@ pub struct Provider {
     pub secret_updated_at: Option<Timestamp>,
     /// The targets that write it, or that would if Braintrust didn't assume a role itself.
     pub writers: Vec<Writer>,
+    /// The targets that may write it: which provider they name could not be found out.
+    pub possible_targets: Vec<String>,
     pub findings: Vec<Finding>,
 }
 

@@ -50,6 +50,44 @@ def test_the_status_and_the_check_of_a_target_that_has_moved_are_ok_even_if_its_
     assert checked["ok"] and {line["result"] for line in checked["targets"][0]["lines"]} == {"ok"}
 
 
+@pytest.mark.parametrize("missing", ["role_arn", "region"])
+@pytest.mark.parametrize("value", ["absent", "empty"])
+def test_a_provider_that_assumes_a_role_without_all_it_needs_has_not_moved(world, missing, value):
+    """Every call to a model with it fails, so the run must not report success."""
+    incomplete = {**MOVED, missing: ""} if value == "empty" else {k: v for k, v in MOVED.items() if k != missing}
+    ai_secret = world.new_ai_secret(metadata=incomplete)
+    function = world.new_function(world.target(ai_secret))
+    failed_error(function.invoke(scheduled_run()).report_in_error(), "conflict", "braintrust", problem=missing)
+    assert world.patches() == [] and metrics(function)["RotationFailed"] == 1
+    checked = function.invoke({"action": "check"}).body
+    assert not checked["ok"]
+    own = [line["result"] for line in checked["targets"][0]["lines"] if ai_secret in line["what"]]
+    assert own == ["failed", "warning"]
+    answer = function.invoke({"action": "inventory"}).body
+    assert not answer["ok"]
+    [provider] = answer["providers"]
+    assert provider["findings"] == [{"role_arn": "no_role", "region": "no_region"}[missing]]
+
+
+@pytest.mark.parametrize("kind", USER_BASED)
+def test_a_target_that_has_moved_does_not_need_its_iam_user_or_the_right_to_list_keys(world, kind):
+    target = world.new_staged_target(kind, world.new_ai_secret(metadata=MOVED))
+    function = world.new_function(target)
+    assert outcome(function.invoke(FORCED)) == "uses_assume_role"
+    action = "iam:ListAccessKeys" if kind == "access_key" else "iam:ListServiceSpecificCredentials"
+    with world.execution_policy(deny=[action]):
+        result = function.invoke(scheduled_run())
+        assert outcome(result) == "uses_assume_role" and result.body["targets"][0]["warnings"]
+        checked = function.invoke({"action": "check"}).body
+        unknown = [line for line in checked["targets"][0]["lines"] if line["result"] == "unknown"]
+        assert checked["ok"] and len(unknown) == 1
+    gone = world.new_function({**target, "user_name": "no-such-user"})
+    result = gone.invoke(scheduled_run())
+    assert outcome(result) == "uses_assume_role" and "warnings" not in result.body["targets"][0]
+    [checked] = gone.invoke({"action": "check"}).body["targets"]
+    assert {line["result"] for line in checked["lines"]} == {"ok"}
+
+
 def test_the_destinations_that_have_not_moved_are_still_rotated(world):
     moved, other = world.new_ai_secret("moved", metadata=MOVED), world.new_ai_secret("other")
     report = world.rotate(world.target(moved, other))

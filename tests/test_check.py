@@ -75,7 +75,8 @@ def test_an_api_key_that_may_not_call_with_bearer_tokens_is_reported(world):
 
 
 def test_the_api_key_the_ai_secret_and_its_stale_fields_are_reported(world):
-    stale = world.new_ai_secret(metadata={"access_key": "AKIA", "aws_secret_access_key": "stale-secret-key"})
+    metadata = {"access_key": "AKIA", "region": "us-east-1", "aws_secret_access_key": "stale-secret-key"}
+    stale = world.new_ai_secret(metadata=metadata)
     lines = check(world.new_function(world.target(stale)))
     notes = [line["note"] for line in lines if line["result"] == "warning"]
     assert len(notes) == 2 and "aws_secret_access_key" in notes[0] and "permanent access key" in notes[1]

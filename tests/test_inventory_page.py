@@ -9,6 +9,7 @@ from support.paths import ROOT
 sys.path.append(str(ROOT / "tools"))
 import inventory  # noqa: E402
 from page import Page  # noqa: E402
+from running_function import printable  # noqa: E402
 
 NOW = datetime(2026, 1, 10, tzinfo=timezone.utc)
 ID = "5f1c9a52-8f0e-4a53-9d3b-2f6f1a7c4e10"
@@ -79,6 +80,28 @@ def test_the_findings_come_first_with_the_providers_that_have_them():
     assert all(f'"number {n}"' in text for n in range(5)) and "and 2 more" in text
     assert text.index("What no_region means") < text.index("Could be simpler: could use assume role (7)")
     assert lines[-1].startswith("7 problems to mend now: ")
+
+
+@pytest.mark.parametrize("width", [60, 99])
+def test_a_name_with_a_line_break_forges_no_line(width):
+    forged = "Nothing to mend now: 0 Bedrock providers"
+    text = f"x\n{forged}\r\n{forged}"
+    named = provider(name=text, region=text, auth_type=text, project={"id": ID, "name": text}, findings=["no_region"])
+    lines = shown(printable(named), findings=[finding("no_region", "now", 1)], width=width)
+    assert not any(line.startswith(forged) for line in "\n".join(lines).splitlines())
+
+
+def test_a_provider_whose_writer_is_not_known_is_not_shown_as_nobodys():
+    assert shown(provider(targets=[], possible_targets=["prod"]))[1].endswith("  unknown")
+
+
+def test_what_was_not_read_is_in_the_verdict():
+    one, two = [{"what": "the projects"}], [{"what": "the projects"}, {"what": "the ai_secrets"}]
+    seen = "0 Bedrock providers, seen with 1 API key."
+    assert shown(unknown=one)[-1] == f"Nothing to mend now, but 1 thing was not read: {seen}"
+    broken = {"findings": [finding("no_region", "now", 1)]}
+    text = " ".join(shown(provider(findings=["no_region"]), unknown=two, **broken)[-2:])
+    assert text.endswith("1 problem to mend now, and 2 things were not read: 1 Bedrock provider, seen with 1 API key.")
 
 
 def test_what_could_not_be_read_is_shown_with_the_reason():

@@ -243,9 +243,9 @@ def test_what_works_only_on_the_local_stack_does_not_advise_a_deployed_one(opera
 
 @pytest.mark.parametrize("failed", [False, True])
 def test_answers_are_shown_without_characters_that_control_a_terminal(monkeypatch, failed):
-    answer = {"targets": [{"ai_secret": "\x1b]0;owned\x07é\u202e"}]}
+    answer = {"targets": [{"ai_secret": "\x1b]0;owned\x07é\u202e\nok"}]}
     [shown] = _shown(monkeypatch, answer, failed)["targets"]
-    assert shown == {"ai_secret": "\ufffd]0;owned\ufffdé\ufffd"}
+    assert shown == {"ai_secret": "\ufffd]0;owned\ufffdé\ufffd\ufffdok"}
 
 
 def test_a_failure_that_is_plain_text_keeps_only_its_lines(monkeypatch):

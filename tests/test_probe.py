@@ -24,7 +24,8 @@ def test_an_ai_secret_that_changed_while_the_probe_waited_is_not_written(world):
 
     def changed(request):
         if request.call == "bedrock:ListFoundationModels":
-            world.braintrust.ai_secrets[ai_secret]["metadata"]["auth_type"] = "assume_role"
+            moved = {"auth_type": "assume_role", "role_arn": "arn:aws:iam::000000000000:role/braintrust"}
+            world.braintrust.ai_secrets[ai_secret]["metadata"].update(moved)
         return False
 
     world.aws.fail(changed, None)

@@ -82,14 +82,14 @@ def _blocks(providers, page, now):
 
 
 def _row(provider, now):
-    targets = provider["targets"]
+    targets, nobody = provider["targets"], "unknown" if "possible_targets" in provider else "nobody"
     return (
         provider["name"],
         _where(provider),
         _credentials(provider),
         provider.get("region", "none"),
         when(_to_the_second(provider["secret_updated_at"]), now) if "secret_updated_at" in provider else "unknown",
-        targets[0] + (f" and {len(targets) - 1}" if len(targets) > 1 else "") if targets else "nobody",
+        targets[0] + (f" and {len(targets) - 1}" if len(targets) > 1 else "") if targets else nobody,
     )
 
 
@@ -123,6 +123,11 @@ def _unknown(key, page):
 
 def verdict(answer, page):
     now = sum(finding["providers"] for finding in answer["findings"] if finding["severity"] == "now")
-    state = page.paint(count(now, "problem") + " to mend now", RED) if now else page.paint("Nothing to mend now", GREEN)
+    not_read = sum(len(key.get("unknown", [])) for key in answer["api_keys"])
+    state = count(now, "problem") + " to mend now" if now else "Nothing to mend now"
+    if not_read:
+        were = "thing was" if not_read == 1 else "things were"
+        state += f", {'and' if now else 'but'} {not_read} {were} not read"
+    state = page.paint(state, RED if now else YELLOW if not_read else GREEN)
     seen = [count(len(answer["providers"]), "Bedrock provider"), count(len(answer["api_keys"]), "API key")]
     return "{}: {}, seen with {}.".format(state, *seen)

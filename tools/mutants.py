@@ -29,6 +29,8 @@ ROTATIONS = {
     "src/commands/check.rs": ["check", "inventory"],
     "src/commands/inventory.rs": ["inventory"],
     "src/inventory/reading.rs": ["inventory"],
+    "src/inventory/room.rs": ["inventory"],
+    "src/inventory/writers.rs": ["inventory"],
     "src/commands/status.rs": ["status"],
 }
 

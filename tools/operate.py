@@ -81,7 +81,7 @@ def operate(action, stack, targets, fields):
 
 
 def show_inventory(stack, as_json):
-    """Returns whether nothing has to be mended now."""
+    """Returns whether everything was read, and nothing has to be mended now."""
     function = RunningFunction(stack)
     answer, _ = invoke(function, "inventory", "")
     if as_json:

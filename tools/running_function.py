@@ -47,7 +47,8 @@ class RunningFunction:
         try:
             return printable(json.loads(body["errorMessage"])), True
         except ValueError:
-            return printable(body["errorMessage"]), True
+            # Lambda's own message or a refused event, which quotes nothing from Braintrust.
+            return "\n".join(map(printable, body["errorMessage"].split("\n"))), True
 
     def _described(self, stack):
         """The outputs and the parameters of a stack."""
@@ -57,7 +58,7 @@ class RunningFunction:
 
 
 def printable(value):
-    """All texts in a value of JSON without characters that control a terminal.
+    """All texts in a value of JSON without characters that control a terminal or begin a new line.
 
     Whoever may name a provider in Braintrust could otherwise write what they like to the screen.
     """
@@ -65,7 +66,7 @@ def printable(value):
         return {printable(key): printable(one) for key, one in value.items()}
     if isinstance(value, list):
         return [printable(one) for one in value]
-    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in value) if isinstance(value, str) else value
+    return "".join(c if c.isprintable() else "\ufffd" for c in value) if isinstance(value, str) else value
 
 
 def _saved_region(stack):

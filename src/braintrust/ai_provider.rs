@@ -125,9 +125,9 @@ impl AiProvider {
         self.is_ai_provider() && self.type_name.as_deref() == Some(BEDROCK)
     }
 
-    /// Whether Braintrust assumes a role itself to call Bedrock with this provider.
+    /// Whether Braintrust assumes a role itself to call Bedrock with this provider, which has all that this takes.
     pub fn uses_assume_role(&self) -> bool {
-        self.is_bedrock() && self.metadata.auth_type == AuthType::AssumeRole
+        self.is_bedrock() && self.metadata.assumes_a_role()
     }
 }
 
@@ -156,6 +156,9 @@ pub struct Metadata {
     pub has_session_token: bool,
     #[serde(default, deserialize_with = "text")]
     pub region: Option<String>,
+    /// Whether there is a role for Braintrust to assume.
+    #[serde(default, deserialize_with = "is_text", rename = "role_arn")]
+    pub has_role_arn: bool,
     /// The access key ID of the documented layout.
     #[serde(default, deserialize_with = "text")]
     pub aws_access_key_id: Option<String>,
@@ -163,6 +166,12 @@ pub struct Metadata {
     pub has_aws_secret_access_key: bool,
     #[serde(default, deserialize_with = "is_set", rename = "aws_session_token")]
     pub has_aws_session_token: bool,
+}
+
+impl Metadata {
+    pub fn assumes_a_role(&self) -> bool {
+        self.auth_type == AuthType::AssumeRole && self.has_role_arn && self.region.is_some()
+    }
 }
 
 /// The field `auth_type`. A PATCH can't remove a field, and gateways treat an empty one and an absent one differently.
@@ -188,6 +197,10 @@ fn null_is_default<'de, D: Deserializer<'de>>(from: D) -> Result<Metadata, D::Er
 /// A string that is not empty. Anything else counts as absent.
 fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     Ok(Value::deserialize(from)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned))
+}
+
+fn is_text<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    text(from).map(|text| text.is_some())
 }
 
 fn auth_type<'de, D: Deserializer<'de>>(from: D) -> Result<AuthType, D::Error> {
@@ -343,6 +356,25 @@ mod tests {
         ] {
             let found: Metadata = serde_json::from_value(metadata.clone()).unwrap();
             assert_eq!(found.auth_type, expected, "{metadata}");
+        }
+    }
+
+    #[test]
+    fn braintrust_assumes_a_role_only_with_a_role_and_a_region() {
+        let moved = json!({"auth_type": "assume_role", "role_arn": "arn:aws:iam::1:role/x", "region": "us-east-1"});
+        assert!(AiProvider::for_test(moved.clone(), None).uses_assume_role());
+        assert!(AiProvider::of_a_project_for_test(moved.clone()).uses_assume_role());
+        for (field, value) in [
+            ("auth_type", json!("iam_credentials")),
+            ("role_arn", json!(null)),
+            ("role_arn", json!("")),
+            ("role_arn", json!({})),
+            ("region", json!(null)),
+            ("region", json!("")),
+        ] {
+            let mut metadata = moved.clone();
+            metadata[field] = value.clone();
+            assert!(!AiProvider::for_test(metadata, None).uses_assume_role(), "{field} {value}");
         }
     }
 

@@ -79,12 +79,15 @@ fn refuse_others(provider: &AiProvider) -> Result<(), Error> {
     }
     match &provider.metadata.auth_type {
         AuthType::Absent | AuthType::Empty | AuthType::IamCredentials | AuthType::ApiKey => Ok(()),
-        AuthType::AssumeRole => Err(untouched(
-            provider,
-            "has auth_type \"assume_role\"".to_owned(),
-            "Braintrust assumes the role itself, so this provider needs no rotation: remove it from the targets, or \
-             create another one for this function",
-        )),
+        // With both, Braintrust assumes the role itself, and there is nothing to rotate.
+        AuthType::AssumeRole => {
+            let missing = if provider.metadata.has_role_arn { "region" } else { "role_arn" };
+            Err(untouched(
+                provider,
+                format!("has auth_type \"assume_role\" and no {missing}, so no call with it can succeed"),
+                "Add what is missing in Braintrust's settings, or move back to credentials: see docs/assume-role.md",
+            ))
+        }
         AuthType::Other(other) => Err(untouched(
             provider,
             format!("has auth_type {:?}", shortened(other)),
@@ -325,8 +328,13 @@ mod tests {
                 let error = refused(&provider(&json!({"auth_type": auth_type}))).to_string();
                 assert!(error.contains("was not touched"), "{auth_type}");
             }
-            let error = refused(&provider(&json!({"auth_type": "assume_role"}))).to_string();
-            assert!(error.contains("needs no rotation"), "{error}");
+            let role_arn = "arn:aws:iam::000000000000:role/braintrust";
+            for (rest, missing) in [(json!({}), "role_arn"), (json!({"role_arn": role_arn}), "region")] {
+                let mut metadata = rest;
+                metadata["auth_type"] = json!("assume_role");
+                let problem = refused(&provider(&metadata)).problem;
+                assert!(problem.contains(missing) && problem.contains("was not touched"), "{problem}");
+            }
         }
     }
 

@@ -2,13 +2,13 @@
 
 use uuid::Uuid;
 
-use super::ai_provider::{AiProvider, BEDROCK, Place};
+use super::ai_provider::{AiProvider, AuthType, BEDROCK, Metadata, Place};
 use super::ai_secrets::{AiSecret, OF_TYPE};
 use super::client::{Braintrust, End};
 pub use super::organizations::Organization;
 use super::project_providers::LIST_PROJECTS;
 pub use super::project_providers::{Listed, Project};
-use crate::error::Error;
+use crate::error::{Error, shortened};
 
 /// A list, as far as it was read.
 pub struct Partial<T> {
@@ -46,7 +46,7 @@ impl Braintrust<'_> {
         let take = |page: Vec<AiSecret>| {
             // An older data plane may ignore the filter.
             let bedrock = page.into_iter().map(|AiSecret(provider)| provider).filter(AiProvider::is_bedrock);
-            found.extend(bedrock.take(limit.saturating_sub(found.len())));
+            found.extend(bedrock.map(small).take(limit.saturating_sub(found.len())));
             found.len() < limit
         };
         let end = self.each_page(&request, |AiSecret(provider)| provider.id, take).await;
@@ -57,7 +57,8 @@ impl Braintrust<'_> {
         let mut found = Vec::new();
         let take = |page: Vec<Project>| {
             let existing = page.into_iter().filter(|project| project.deleted_at.is_none());
-            found.extend(existing.take(limit.saturating_sub(found.len())));
+            let small = existing.map(|project| Project { name: shortened(&project.name), ..project });
+            found.extend(small.take(limit.saturating_sub(found.len())));
             found.len() < limit
         };
         let end = self.each_page(&self.request(LIST_PROJECTS, None), |project: &Project| project.id, take).await;
@@ -66,10 +67,24 @@ impl Braintrust<'_> {
 
     /// A project's own providers of type `bedrock`.
     pub async fn bedrock_providers_of(&self, project: Uuid) -> Result<Listed, Error> {
-        let mut listed = self.list_in_project(project, None).await?;
-        listed.providers.retain(AiProvider::is_bedrock);
-        Ok(listed)
+        let Listed { providers, is_cut_off } = self.list_in_project(project, None).await?;
+        Ok(Listed { providers: providers.into_iter().filter(AiProvider::is_bedrock).map(small).collect(), is_cut_off })
     }
+}
+
+/// Shortens the texts, which somebody else chose, because there may be thousands of providers.
+fn small(provider: AiProvider) -> AiProvider {
+    let short = |text: Option<String>| text.as_deref().map(shortened);
+    let Metadata { auth_type, access_key, region, aws_access_key_id, .. } = provider.metadata;
+    let auth_type = match auth_type {
+        AuthType::Other(other) => AuthType::Other(shortened(&other)),
+        AuthType::Absent | AuthType::Empty | AuthType::IamCredentials | AuthType::ApiKey | AuthType::AssumeRole => {
+            auth_type
+        }
+    };
+    let (access_key, region, aws_access_key_id) = (short(access_key), short(region), short(aws_access_key_id));
+    let metadata = Metadata { auth_type, access_key, region, aws_access_key_id, ..provider.metadata };
+    AiProvider { name: shortened(&provider.name), metadata, ..provider }
 }
 
 #[cfg(test)]
@@ -107,6 +122,17 @@ mod tests {
                 "{limit}"
             );
         }
+    }
+
+    #[tokio::test]
+    async fn texts_are_shortened() {
+        let long = "x".repeat(10_000);
+        let more = json!({"name": long, "metadata": {"auth_type": long, "access_key": long, "region": long}});
+        let server = TestServer::start_with([page(1, 1, &more), none()]);
+        let found = server.api().bedrock_ai_secrets(9).await.unwrap().found;
+        assert!(found[0].name.len() < 110 && format!("{:?}", found[0]).len() < 1_000);
+        let server = TestServer::start_with([page(1, 1, &more), none()]);
+        assert!(server.api().projects(9).await.unwrap().found[0].name.len() < 110);
     }
 
     #[tokio::test]

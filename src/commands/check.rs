@@ -140,10 +140,12 @@ pub async fn run(run: TargetRun<'_>, schedule: Option<&str>) -> TargetCheck {
 /// What remains to be done by hand where Braintrust assumes a role itself. Nothing else is needed there.
 async fn check_remaining(run: &TargetRun<'_>, versions: Option<Versions>) -> Vec<Line> {
     let rotation_enabled = versions.and_then(|versions| versions.stages.rotation_enabled);
-    // Whoever moved may have deleted the IAM user.
-    let keys = run.list_keys().await.unwrap_or_default();
+    let what = "what this target has left";
+    let keys = run.remaining_keys().await;
+    let unknown = keys.as_ref().err().map(|error| Line::noted(what, LineResult::Unknown, error.to_string()));
+    let keys = keys.unwrap_or_default();
     let remaining = assumed_by_braintrust::remaining(run.target, &keys, rotation_enabled).into_iter();
-    remaining.map(|note| Line::noted("what this target has left", LineResult::Warning, note)).collect()
+    remaining.map(|note| Line::noted(what, LineResult::Warning, note)).chain(unknown).collect()
 }
 
 /// The verdict, as in `status`. A rotation may have everything that it needs while Braintrust holds other credentials.
@@ -327,8 +329,8 @@ fn check_destinations(readings: &[Reading<'_>]) -> Vec<Line> {
             continue;
         }
         if reading.uses_assume_role() {
-            let note = "Braintrust assumes a role itself, so there is nothing to rotate. docs/assume-role.md says how to \
-                        move back";
+            let note = "Braintrust assumes a role itself, so there is nothing to rotate. Its AI proxy can't do that. \
+                        docs/assume-role.md says how to move back";
             lines.push(Line::noted(format!("the {named}"), LineResult::Ok, note));
             continue;
         }

@@ -18,7 +18,7 @@ use crate::services::Services;
 #[derive(Serialize)]
 pub struct Answer<'a> {
     action: &'static str,
-    /// Whether nothing has to be done now.
+    /// Whether nothing has to be done now, as far as everything could be read.
     ok: bool,
     started_at: String,
     /// One entry for each data plane and API key.
@@ -58,6 +58,9 @@ struct Entry<'a> {
     secret_updated_at: Option<Timestamp>,
     /// The targets that write it.
     targets: Vec<String>,
+    /// The targets that may write it: which provider they name could not be found out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    possible_targets: Vec<String>,
     findings: Vec<Finding>,
 }
 
@@ -93,7 +96,8 @@ fn answer(inventory: Inventory<'_>, started_at: String) -> Answer<'_> {
     let entry = |provider| entry(provider, &urls, &organizations);
     Answer {
         action: "inventory",
-        ok: findings.iter().all(|found| found.severity != Severity::Now),
+        ok: findings.iter().all(|found| found.severity != Severity::Now)
+            && keys.iter().all(|key| key.unknown.is_empty()),
         started_at,
         api_keys: keys,
         findings,
@@ -124,6 +128,7 @@ fn entry<'a>(provider: Provider, urls: &[&'a str], organizations: &HashMap<Uuid,
         region,
         secret_updated_at: provider.secret_updated_at,
         targets: provider.writers.into_iter().map(|writer| writer.target).collect(),
+        possible_targets: provider.possible_targets,
         findings: provider.findings,
     }
 }

@@ -1,5 +1,6 @@
 //! A scheduled run of one target, or one that was asked for. A dry run takes the same path and stops before it acts.
 
+use crate::aws::iam_keys::Key;
 use crate::aws::staged_value::VersionValue;
 use crate::config::{RoleBased, Source, UserBased};
 use crate::error::{Error, ErrorClass};
@@ -35,7 +36,12 @@ pub async fn run(run: TargetRun<'_>, command: &Rotate) -> TargetReport {
 /// Rotates the credentials in the four steps if they are due, and otherwise makes Braintrust hold the current ones.
 /// Then retires the keys that are no longer needed.
 async fn rotate_staged(staged: &StagedRun<'_>, command: &Rotate) -> Result<Outcome, Error> {
-    let mut snapshot = staged.snapshot().await?;
+    let mut snapshot = match staged.snapshot().await {
+        Ok(snapshot) => snapshot,
+        // Whoever moved may have deleted the IAM user, the role that may list its keys, or the secret.
+        Err(_) if staged.run.uses_assume_role().await => return Ok(uses_assume_role_without_snapshot(staged).await),
+        Err(error) => return Err(error),
+    };
     if let Some(current) = snapshot.versions.current() {
         staged.run.progress.credentials(current);
         staged.run.progress.held(Some(current.lifetime()));
@@ -110,10 +116,25 @@ async fn reconcile(staged: &StagedRun<'_>, snapshot: &Snapshot, in_step: Outcome
 
 /// Nothing is rotated or retired. Says what remains to be done by hand.
 fn uses_assume_role(staged: &StagedRun<'_>, snapshot: &Snapshot) -> Outcome {
-    let rotation_enabled = snapshot.versions.stages.rotation_enabled;
-    let remaining = assumed_by_braintrust::remaining(staged.run.target, &snapshot.keys, rotation_enabled);
-    remaining.into_iter().for_each(|warning| staged.run.progress.warning(warning));
+    warn_of_remaining(staged, &snapshot.keys, snapshot.versions.stages.rotation_enabled);
     Outcome::UsesAssumeRole
+}
+
+/// The same, as far as it can be read.
+async fn uses_assume_role_without_snapshot(staged: &StagedRun<'_>) -> Outcome {
+    let rotation_enabled = staged.secret.describe().await.ok().and_then(|stages| stages.rotation_enabled);
+    let keys = staged.run.remaining_keys().await.unwrap_or_else(|error| {
+        let warning = "Braintrust assumes a role itself, and it isn't known which keys still exist";
+        staged.run.progress.warning(format!("{warning}: {error}"));
+        Vec::new()
+    });
+    warn_of_remaining(staged, &keys, rotation_enabled);
+    Outcome::UsesAssumeRole
+}
+
+fn warn_of_remaining(staged: &StagedRun<'_>, keys: &[Key], rotation_enabled: Option<bool>) {
+    let remaining = assumed_by_braintrust::remaining(staged.run.target, keys, rotation_enabled);
+    remaining.into_iter().for_each(|warning| staged.run.progress.warning(warning));
 }
 
 /// Ends a pending version whose credentials no longer work, and restores the current credentials, which are not due.

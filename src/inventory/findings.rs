@@ -16,6 +16,7 @@ pub enum Finding {
     NoRegion,
     UnknownAuthType,
     SharesLoadBroken,
+    NoRole,
     NoAccessKey,
     TokenMissing,
     StaleToken,
@@ -47,6 +48,7 @@ impl Finding {
             Self::NoRegion
             | Self::UnknownAuthType
             | Self::SharesLoadBroken
+            | Self::NoRole
             | Self::NoAccessKey
             | Self::TokenMissing
             | Self::StaleToken
@@ -69,6 +71,17 @@ impl Finding {
             || self == Self::SharesLoad
     }
 
+    /// Whether it concerns the target that writes the provider, and no other line of the check says so.
+    fn concerns_writer(self, provider: &Provider) -> bool {
+        let is_said = if self == Self::SecretInMetadata {
+            // Where a rotation may write.
+            !provider.metadata.assumes_a_role()
+        } else {
+            self == Self::Expired || !self.breaks_calls()
+        };
+        !is_said
+    }
+
     /// What it means and what to do, in two sentences or more.
     pub fn meaning(self) -> &'static str {
         match self {
@@ -85,6 +98,10 @@ impl Finding {
             Self::SharesLoadBroken => {
                 "Its organization's calls are shared between it and a target's ai_secret, and the calls that get this one \
                  fail, because gateways don't try another one after a refusal. Let a target write it, or delete it"
+            }
+            Self::NoRole => {
+                "Its auth_type is assume_role, and it has no role_arn, so calls with it fail. Save it again with the role's \
+                 ARN in Braintrust's settings, or delete it: see docs/assume-role.md"
             }
             Self::NoAccessKey => {
                 "It has no access_key, so gateways have nothing to sign with. The fields aws_* alone are read by no known \
@@ -169,8 +186,11 @@ fn of_itself(now: Timestamp, provider: &Provider, is_hosted: bool) -> Vec<Findin
     let simpler = if is_hosted { Finding::CouldUseAssumeRole } else { Finding::MightUseAssumeRole };
     match &metadata.auth_type {
         AuthType::Empty | AuthType::Other(_) => found.push(Finding::UnknownAuthType),
-        AuthType::AssumeRole if provider.writers.is_empty() => {}
-        AuthType::AssumeRole => found.push(Finding::UsesAssumeRole),
+        AuthType::AssumeRole if !metadata.has_role_arn => found.push(Finding::NoRole),
+        AuthType::AssumeRole if metadata.assumes_a_role() && !provider.writers.is_empty() => {
+            found.push(Finding::UsesAssumeRole);
+        }
+        AuthType::AssumeRole => {}
         AuthType::ApiKey => found.extend([simpler].into_iter().chain(by_age(now, provider))),
         AuthType::Absent | AuthType::IamCredentials => {
             found.extend([simpler].into_iter().chain(by_age(now, provider)));
@@ -215,11 +235,7 @@ struct RotatedElsewhere {
 impl RotatedElsewhere {
     fn of(providers: &[Provider]) -> Self {
         let mut rotated = Self { organizations: BTreeSet::new(), names: HashMap::new() };
-        let written = |provider: &&Provider| {
-            provider.place == Place::Organization
-                && !provider.writers.is_empty()
-                && provider.metadata.auth_type != AuthType::AssumeRole
-        };
+        let written = |provider: &&Provider| provider.place == Place::Organization && !provider.writers.is_empty();
         for provider in providers.iter().filter(written) {
             let Some((url, organization)) = provider.place_of_load() else { continue };
             rotated.organizations.insert((url, organization));
@@ -230,12 +246,15 @@ impl RotatedElsewhere {
         rotated
     }
 
-    /// What is wrong with a provider that no target writes, beside those that a target writes.
+    /// What is wrong with a provider that no target writes, beside those that a target writes. One with which Braintrust
+    /// assumes a role itself needs no target.
     fn beside(&self, provider: &Provider) -> Vec<Finding> {
-        let Some((url, organization)) = provider.place_of_load().filter(|_| provider.writers.is_empty()) else {
+        let may_be_written = !provider.writers.is_empty() || !provider.possible_targets.is_empty();
+        let Some((url, organization)) = provider.place_of_load().filter(|_| !may_be_written) else {
             return Vec::new();
         };
-        let is_rotated = self.organizations.contains(&(url, organization));
+        let needs_a_target = !provider.metadata.assumes_a_role();
+        let is_rotated = needs_a_target && self.organizations.contains(&(url, organization));
         match provider.place {
             Place::Project => is_rotated.then_some(Finding::OverridesTarget).into_iter().collect(),
             Place::Organization => {
@@ -250,18 +269,25 @@ impl RotatedElsewhere {
     }
 }
 
-/// The providers that concern a target without being its own, with what concerns it.
+/// The providers that concern a target, its own and others, with what concerns it.
 pub fn concerning<'a>(target: &str, providers: &'a [Provider]) -> Vec<(&'a Provider, Finding)> {
     let own = || providers.iter().filter(|provider| provider.is_written_by(target));
     let own_ai_secrets = || own().filter(|provider| provider.place == Place::Organization);
     let organizations: BTreeSet<_> = own_ai_secrets().filter_map(Provider::place_of_load).collect();
     let names: BTreeSet<_> = own_ai_secrets().map(|provider| (provider.url, provider.name.as_str())).collect();
     let mut concerning = Vec::new();
-    for provider in providers.iter().filter(|provider| !provider.is_written_by(target)) {
+    for provider in providers {
+        let is_own = provider.is_written_by(target);
         let is_here = provider.place_of_load().is_some_and(|place| organizations.contains(&place));
         let is_namesake = names.contains(&(provider.url, provider.name.as_str()));
         let concerns = |finding: &Finding| {
-            if *finding == Finding::Namesake { is_namesake && !is_here } else { is_here && finding.concerns_others() }
+            if is_own {
+                finding.concerns_writer(provider)
+            } else if *finding == Finding::Namesake {
+                is_namesake && !is_here
+            } else {
+                is_here && finding.concerns_others()
+            }
         };
         concerning.extend(provider.findings.iter().copied().filter(concerns).map(|finding| (provider, finding)));
     }

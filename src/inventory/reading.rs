@@ -1,33 +1,35 @@
-//! Reads what the configured API keys see. What can't be read becomes a line `unknown`, and changes nothing else.
+//! Reads what the configured API keys see. What can't be read becomes a line `unknown`.
 
 use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::join3;
 use futures_util::stream;
 use serde::Serialize;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use super::{NamedProject, Provider, Writer, findings};
-use crate::braintrust::ai_provider::{AiProvider, AuthType, Metadata, Place};
+use super::room::Room;
+use super::writers::Writers;
+use super::{NamedProject, Provider, findings};
+use crate::braintrust::ai_provider::AiProvider;
 use crate::braintrust::arrival;
 use crate::braintrust::client::Braintrust;
 use crate::braintrust::listing::{Listed, Organization, Partial, Project, Rest};
-use crate::config::{DataPlane, Destination, Lookup, Source, Target};
+use crate::config::{DataPlane, Target};
 use crate::deadline::Deadline;
 use crate::error::{Error, shortened};
 use crate::services::Services;
 
-/// The answer has room for this many, because Lambda allows it 6 MB.
-/// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
-const MAX_PROVIDERS: usize = 5_000;
+/// Per API key. The answer has no room for more.
+const MAX_AI_SECRETS: usize = 5_500;
 /// Per API key. Each project takes one call.
 const MAX_PROJECTS: usize = 5_000;
-const CONCURRENT_KEYS: usize = 8;
-/// Concurrent calls with one API key: few enough for a data plane's rate limit.
-const CONCURRENT_CALLS: usize = 32;
+const CONCURRENT_KEYS: usize = 4;
+/// Concurrent calls with all API keys: few enough for a data plane's rate limit, and for the function's memory if each
+/// answer has 1 MB.
+pub(super) const CONCURRENT_CALLS: usize = 16;
 const HOSTED: [&str; 2] = ["https://api.braintrust.dev", "https://api-eu.braintrust.dev"];
 
 /// Everything that was read, judged.
@@ -60,11 +62,14 @@ pub struct Unknown {
     pub error: Option<Error>,
 }
 
-struct Read<'a> {
-    data_plane: &'a DataPlane,
-    providers: Vec<Provider>,
-    organizations: Vec<Organization>,
-    reading: KeyReading<'a>,
+pub(super) struct Read<'a> {
+    pub data_plane: &'a DataPlane,
+    /// Without those that another API key sees, too, and whose reading was first.
+    pub providers: Vec<Provider>,
+    /// The only organization whose `ai_secret`s the API key sees, if all of them were read.
+    pub only_organization: Option<Option<Uuid>>,
+    pub organizations: Vec<Organization>,
+    pub reading: KeyReading<'a>,
 }
 
 impl<'a> Inventory<'a> {
@@ -81,10 +86,13 @@ impl<'a> Inventory<'a> {
         let mut urls: Vec<&str> = data_planes.iter().map(|data_plane| data_plane.url()).collect();
         urls.sort_unstable();
         urls.dedup();
-        let room = Cell::new(MAX_PROVIDERS);
+        let (room, calls) = (Room::of_the_answer(), Semaphore::new(CONCURRENT_CALLS));
+        // The writers have to be found after that.
+        let until = deadline.three_quarters();
         let read = async |data_plane: &'a DataPlane| {
             let url = urls.iter().position(|url| *url == data_plane.url()).unwrap_or_default();
-            Reader { services, data_plane, url, deadline, room: &room }.read().await
+            let (room, calls, is_full) = (&room, &calls, Cell::new(false));
+            Reader { services, data_plane, url, deadline: until, calls, room, is_full }.read().await
         };
         let mut reads: Vec<_> =
             stream::iter(data_planes).map(read).buffer_unordered(CONCURRENT_KEYS).collect::<Vec<_>>().await;
@@ -97,11 +105,9 @@ impl<'a> Inventory<'a> {
             organizations.extend(named.into_iter().map(|one| (one.id, shortened(&one.name))));
             keys.push(reading);
         }
-        // Two API keys may see the same provider.
         providers.sort_by_key(|provider| (provider.url, provider.id));
-        providers.dedup_by_key(|provider| (provider.url, provider.id));
         for provider in &mut providers {
-            provider.writers = writers.of(urls.get(provider.url).copied().unwrap_or_default(), provider.id);
+            writers.add_to(provider, urls.get(provider.url).copied().unwrap_or_default());
         }
         let hosted: Vec<_> = urls.iter().map(|url| HOSTED.contains(url)).collect();
         findings::judge(services.now(), &mut providers, &hosted);
@@ -115,23 +121,29 @@ struct Reader<'s, 'a> {
     data_plane: &'a DataPlane,
     url: usize,
     deadline: Deadline,
-    /// How many more providers the inventory takes.
-    room: &'s Cell<usize>,
+    calls: &'s Semaphore,
+    room: &'s Room,
+    /// Whether the room was too small for what this API key sees.
+    is_full: Cell<bool>,
 }
 
 impl<'a> Reader<'_, 'a> {
     async fn read(&self) -> Read<'a> {
-        let ai_secrets = self.call(async |api| api.bedrock_ai_secrets(self.room.get()).await);
+        let ai_secrets = self.call(async |api| api.bedrock_ai_secrets(MAX_AI_SECRETS).await);
         let projects = self.call(async |api| api.projects(MAX_PROJECTS).await);
         let organizations = self.call(async |api| api.organizations().await);
         let (ai_secrets, projects, organizations) = join3(ai_secrets, projects, organizations).await;
         let mut unknown = Vec::new();
         let ai_secrets = partly(ai_secrets, "the ai_secrets", &mut unknown);
+        let owners: BTreeSet<_> = ai_secrets.iter().filter_map(|provider| provider.owner).collect();
+        let mut providers = self.take(ai_secrets.iter().map(|provider| self.provider(provider, None)));
+        let has_only_one = owners.len() <= 1 && unknown.is_empty() && !self.is_full.get();
         let projects = partly(projects, "the projects and their own providers", &mut unknown);
-        let mut providers = self.take(ai_secrets.iter().map(|provider| self.provider(provider, None)), &mut unknown);
-        let ai_secrets = providers.len();
-        let owners: BTreeSet<_> = providers.iter().filter_map(|provider| provider.organization).collect();
-        providers.extend(self.read_projects(&projects, &mut unknown).await);
+        let (found, project_providers) = self.read_projects(&projects, &mut unknown).await;
+        providers.extend(found);
+        if self.is_full.get() {
+            unknown.push(Unknown { what: "the providers for which the answer has no room".to_owned(), error: None });
+        }
         let organizations = organizations.unwrap_or_else(|error| {
             unknown.push(Unknown { what: "the names of the organizations".to_owned(), error: Some(error) });
             Vec::new()
@@ -140,29 +152,32 @@ impl<'a> Reader<'_, 'a> {
             api_url: self.data_plane.url(),
             api_key_secret_id: self.data_plane.api_key_secret_id.as_str(),
             organizations: owners.len(),
-            ai_secrets,
+            ai_secrets: ai_secrets.len(),
             projects: projects.len(),
-            project_providers: providers.len() - ai_secrets,
+            project_providers,
             unknown,
         };
-        Read { data_plane: self.data_plane, providers, organizations, reading }
+        let only_organization = has_only_one.then(|| owners.first().copied());
+        Read { data_plane: self.data_plane, providers, only_organization, organizations, reading }
     }
 
-    async fn read_projects(&self, projects: &[Project], unknown: &mut Vec<Unknown>) -> Vec<Provider> {
+    /// Returns how many providers there are, too.
+    async fn read_projects(&self, projects: &[Project], unknown: &mut Vec<Unknown>) -> (Vec<Provider>, usize) {
         let list = async |project: &Project| {
             let listed = self.call(async |api| api.bedrock_providers_of(project.id).await).await;
             // Reduced at once, so that the whole answers don't pile up.
             listed.map(|Listed { providers, is_cut_off }| {
                 let found: Vec<_> = providers.iter().map(|found| self.provider(found, Some(project))).collect();
-                (found, is_cut_off.then(|| shortened(&project.name)))
+                (found, is_cut_off.then(|| project.name.clone()))
             })
         };
         let mut listing = stream::iter(projects).map(list).buffer_unordered(CONCURRENT_CALLS);
-        let (mut found, mut failed, mut cut_off) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut found, mut count, mut failed, mut cut_off) = (Vec::new(), 0, Vec::new(), Vec::new());
         while let Some(listed) = listing.next().await {
             match listed {
                 Ok((providers, cut_off_project)) => {
-                    found.extend(self.take(providers.into_iter(), unknown));
+                    count += providers.len();
+                    found.extend(self.take(providers.into_iter()));
                     cut_off.extend(cut_off_project);
                 }
                 Err(error) => failed.push(error),
@@ -177,22 +192,18 @@ impl<'a> Reader<'_, 'a> {
                 format!("the rest of the variables of these projects, which have too many: {}", cut_off.join(", "));
             unknown.push(Unknown { what: shortened(&what), error: None });
         }
-        found
+        (found, count)
     }
 
     async fn call<T>(&self, call: impl AsyncFn(Braintrust<'_>) -> Result<T, Error>) -> Result<T, Error> {
+        let _permit = self.calls.acquire().await;
         self.services.braintrust(self.data_plane, self.deadline, call).await
     }
 
-    /// Takes as many as there is room for.
-    fn take(&self, found: impl ExactSizeIterator<Item = Provider>, unknown: &mut Vec<Unknown>) -> Vec<Provider> {
-        let (count, room) = (found.len(), self.room.get());
-        self.room.set(room.saturating_sub(count));
-        if count > room && room > 0 {
-            let what = format!("all providers after the first {MAX_PROVIDERS}");
-            unknown.push(Unknown { what, error: None });
-        }
-        found.take(room).collect()
+    fn take(&self, found: impl Iterator<Item = Provider>) -> Vec<Provider> {
+        let (taken, is_full) = self.room.take(found);
+        self.is_full.set(self.is_full.get() || is_full);
+        taken
     }
 
     fn provider(&self, found: &AiProvider, project: Option<&Project>) -> Provider {
@@ -200,34 +211,18 @@ impl<'a> Reader<'_, 'a> {
             url: self.url,
             id: found.id,
             place: found.place,
-            name: shortened(&found.name),
+            name: found.name.clone(),
             organization: match project {
                 Some(project) => project.org_id,
                 None => found.owner,
             },
-            project: project.map(|project| NamedProject { id: project.id, name: shortened(&project.name) }),
-            metadata: small(&found.metadata),
+            project: project.map(|project| NamedProject { id: project.id, name: project.name.clone() }),
+            metadata: found.metadata.clone(),
             secret_updated_at: arrival::changed_at(found),
             writers: Vec::new(),
+            possible_targets: Vec::new(),
             findings: Vec::new(),
         }
-    }
-}
-
-/// Somebody else chose the texts.
-fn small(metadata: &Metadata) -> Metadata {
-    let short = |text: &Option<String>| text.as_deref().map(shortened);
-    Metadata {
-        auth_type: match &metadata.auth_type {
-            AuthType::Other(other) => AuthType::Other(shortened(other)),
-            AuthType::Absent | AuthType::Empty | AuthType::IamCredentials | AuthType::ApiKey | AuthType::AssumeRole => {
-                metadata.auth_type.clone()
-            }
-        },
-        access_key: short(&metadata.access_key),
-        region: short(&metadata.region),
-        aws_access_key_id: short(&metadata.aws_access_key_id),
-        ..metadata.clone()
     }
 }
 
@@ -241,73 +236,4 @@ fn partly<T>(read: Result<Partial<T>, Error>, what: &str, unknown: &mut Vec<Unkn
     let what = if found.is_empty() { what.to_owned() } else { format!("{what} after the first {}", found.len()) };
     unknown.push(Unknown { what, error });
     found
-}
-
-/// Which targets write which provider.
-struct Writers<'a>(HashMap<(&'a str, Uuid), Vec<Writer>>);
-
-impl<'a> Writers<'a> {
-    async fn find(services: &Services, targets: &'a [Target], reads: &mut [Read<'_>], deadline: Deadline) -> Self {
-        let destinations = targets.iter().flat_map(|target| target.destinations.iter().map(move |it| (target, it)));
-        let is_read = |url: &str| reads.iter().any(|read| read.data_plane.url() == url);
-        let destinations: Vec<_> = destinations.filter(|(_, it)| is_read(it.data_plane.url())).collect();
-        let find = async |(target, destination): (&'a Target, &'a Destination)| {
-            let id = match known_id(destination, reads) {
-                Some(id) => Ok(id),
-                None => {
-                    let find = async |api: Braintrust<'_>| api.find(&destination.lookup).await;
-                    services.braintrust(&destination.data_plane, deadline, find).await.map(|found| found.id)
-                }
-            };
-            (target, destination, id)
-        };
-        let finding: Vec<_> = stream::iter(destinations).map(find).buffer_unordered(CONCURRENT_CALLS).collect().await;
-        let mut writers: HashMap<_, Vec<Writer>> = HashMap::new();
-        for (target, destination, id) in finding {
-            match id {
-                Ok(id) => {
-                    writers.entry((destination.data_plane.url(), id)).or_default().push(writer(target, destination))
-                }
-                // One that doesn't exist is written by nobody. The check says why.
-                Err(error) if !error.is_transient() => {}
-                Err(error) => {
-                    let what = format!("which provider the target {} writes ({})", target.name, destination.lookup);
-                    let read = reads.iter_mut().find(|read| *read.data_plane == destination.data_plane);
-                    if let Some(read) = read {
-                        read.reading.unknown.push(Unknown { what, error: Some(error) });
-                    }
-                }
-            }
-        }
-        Self(writers)
-    }
-
-    fn of(&self, url: &str, id: Uuid) -> Vec<Writer> {
-        let mut writers = self.0.get(&(url, id)).cloned().unwrap_or_default();
-        writers.sort_by(|one, other| one.target.cmp(&other.target));
-        writers
-    }
-}
-
-fn writer(target: &Target, destination: &Destination) -> Writer {
-    let lifetime = match &target.source {
-        Source::RoleBased(source) => Some(Duration::from_secs(source.role.duration_seconds.into())),
-        Source::UserBased(_) => None,
-    };
-    Writer { target: target.name.to_string(), lifetime, by_name: destination.lookup.name().is_some() }
-}
-
-/// The ID of a destination, if it needs no call. Otherwise Braintrust decides, exactly as in a rotation.
-fn known_id(destination: &Destination, reads: &[Read<'_>]) -> Option<Uuid> {
-    if let Some(id) = destination.lookup.id() {
-        return Some(id);
-    }
-    let Lookup::Name { name, org_name: None } = &destination.lookup else { return None };
-    let read = reads.iter().find(|read| *read.data_plane == destination.data_plane)?;
-    let mut named = read.providers.iter().filter(|it| it.place == Place::Organization && it.name == *name);
-    match (named.next(), named.next()) {
-        // A rotation refuses a name that could be of any of several organizations.
-        (Some(only), None) if read.reading.organizations <= 1 && read.reading.unknown.is_empty() => Some(only.id),
-        _ => None,
-    }
 }

@@ -5,6 +5,7 @@ use super::destinations;
 use super::target_run::TargetRun;
 use crate::aws::iam_keys::Key;
 use crate::config::{Target, UserBasedKind};
+use crate::error::{Error, ErrorClass};
 
 impl TargetRun<'_> {
     /// Whether all destinations have moved. Reports them if they have. One that can't be read has not, as far as is known.
@@ -15,6 +16,14 @@ impl TargetRun<'_> {
             self.progress.destinations(readings.iter().map(destinations::Reading::report).collect(), Vec::new());
         }
         have_moved
+    }
+
+    /// The IAM user's keys. Whoever moved may have deleted the user.
+    pub async fn remaining_keys(&self) -> Result<Vec<Key>, Error> {
+        match self.list_keys().await {
+            Err(error) if error.class == ErrorClass::NotFound => Ok(Vec::new()),
+            listed => listed,
+        }
     }
 }
 

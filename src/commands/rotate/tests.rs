@@ -456,8 +456,42 @@ async fn a_resumed_rotation_does_not_take_its_metadata_for_the_whole() {
 
 /// Braintrust assumes a role itself for all destinations from now on.
 fn move_to_assume_role(state: &mut State) {
-    for ai_secret in &mut state.ai_secrets {
-        ai_secret.json["metadata"]["auth_type"] = json!("assume_role");
+    state.ai_secrets.iter_mut().for_each(|ai_secret| ai_secret.json["metadata"] = moved());
+}
+
+fn moved() -> serde_json::Value {
+    json!({"auth_type": "assume_role", "role_arn": "arn:aws:iam::000000000000:role/x", "region": "us-east-1"})
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_braintrust_assumes_a_role_the_iam_user_the_right_to_list_its_keys_and_the_secret_may_be_gone() {
+    for (call, code, warnings) in [
+        ("ListAccessKeys", "NoSuchEntity", 0),
+        ("ListAccessKeys", "AccessDenied", 1),
+        ("DescribeSecret", "ResourceNotFoundException", 1),
+    ] {
+        let world = World::with_access_keys().await.given(|state| {
+            state.stage_key("now", "AWSCURRENT", "AKIANOW", -900);
+            move_to_assume_role(state);
+        });
+        let world = world.always(call, Fault::Code(code));
+        let report = rotate(&world, &"t".repeat(32)).await;
+        assert_eq!((report.outcome, report.warnings.len()), (Outcome::UsesAssumeRole, warnings), "{call} {code}");
+        assert_eq!((world.changes(), report.error.is_some()), (vec![], false), "{call} {code}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_before_the_destinations_are_known_to_have_moved_stays_the_error() {
+    for has_moved in [true, false] {
+        let world =
+            World::with_access_keys().await.given(|state| state.stage_key("now", "AWSCURRENT", "AKIANOW", -900));
+        if has_moved {
+            world.state().ai_secrets[0].json["metadata"] = json!({"auth_type": "assume_role"});
+        }
+        let world = world.always("ListAccessKeys", Fault::Code("AccessDenied"));
+        let report = rotate(&world, &"t".repeat(32)).await;
+        assert_eq!(report.error.unwrap().call, "ListAccessKeys", "{has_moved}");
     }
 }
 
@@ -490,7 +524,7 @@ async fn where_braintrust_assumes_a_role_the_own_role_may_be_gone() {
 #[tokio::test(start_paused = true)]
 async fn a_destination_that_has_not_moved_is_still_rotated() {
     let world = World::with_a_role().await.with_destinations(2);
-    world.state().ai_secrets[0].json["metadata"]["auth_type"] = json!("assume_role");
+    world.state().ai_secrets[0].json["metadata"] = moved();
     let report = rotate(&world, &"t".repeat(32)).await;
     assert_eq!(report.outcome, Outcome::Rotated);
     let found: Vec<_> = report.destinations.iter().map(|it| (it.uses_assume_role, it.updated)).collect();

@@ -25,12 +25,21 @@ fn provider(metadata: Value) -> Provider {
         metadata: serde_json::from_value::<Metadata>(metadata).unwrap(),
         secret_updated_at: Some(now()),
         writers: Vec::new(),
+        possible_targets: Vec::new(),
         findings: Vec::new(),
     }
 }
 
 fn working() -> Provider {
     provider(json!({"access_key": "AKIA", "region": "us-east-1"}))
+}
+
+fn assumes_a_role() -> Provider {
+    provider(json!({"auth_type": "assume_role", "role_arn": "x", "region": "us-east-1"}))
+}
+
+fn in_a_project(provider: Provider) -> Provider {
+    Provider { place: Place::Project, project: of_a_project().project, ..provider }
 }
 
 fn of_a_project() -> Provider {
@@ -64,9 +73,11 @@ fn what_a_provider_shows_of_itself() {
         (json!({"access_key": "AKIA", "session_token": "", "region": "us-east-1"}), vec![]),
         (json!({"access_key": "ASIA", "session_token": "x", "region": "us-east-1"}), vec![]),
         (json!({"auth_type": "api_key", "region": "us-east-1"}), vec![]),
-        (json!({"auth_type": "assume_role", "region": "us-east-1"}), vec![]),
+        (json!({"auth_type": "assume_role", "role_arn": "x", "region": "us-east-1"}), vec![]),
         (json!({"access_key": "AKIA"}), vec![NoRegion]),
-        (json!({"auth_type": "assume_role"}), vec![NoRegion]),
+        (json!({"auth_type": "assume_role", "role_arn": "x"}), vec![NoRegion]),
+        (json!({"auth_type": "assume_role", "region": "us-east-1"}), vec![NoRole]),
+        (json!({"auth_type": "assume_role"}), vec![NoRegion, NoRole]),
         (json!({}), vec![NoRegion, NoAccessKey]),
         (json!({"auth_type": null, "access_key": "AKIA", "region": "us-east-1"}), vec![UnknownAuthType]),
         (json!({"auth_type": "web", "region": "us-east-1"}), vec![UnknownAuthType]),
@@ -119,6 +130,8 @@ fn a_provider_beside_a_targets_own_shares_its_load_or_overrides_it() {
     let without_region = provider(json!({"access_key": "AKIA"}));
     let other_data_plane = Provider { url: 1, ..working() };
     let renamed = |provider: Provider| Provider { name: "Other".to_owned(), ..provider };
+    let perhaps_written = |provider: Provider| Provider { possible_targets: vec!["other".to_owned()], ..provider };
+    let without_role = provider(json!({"auth_type": "assume_role", "region": "us-east-1"}));
     for (other, expected) in [
         (working(), vec![SharesLoad]),
         (without_region.clone(), vec![NoRegion, SharesLoadBroken]),
@@ -126,31 +139,39 @@ fn a_provider_beside_a_targets_own_shares_its_load_or_overrides_it() {
         (elsewhere(working()), vec![Namesake]),
         (renamed(elsewhere(working())), vec![]),
         (elsewhere(of_a_project()), vec![]),
-        (renamed(elsewhere(without_region)), vec![NoRegion]),
+        (renamed(elsewhere(without_region.clone())), vec![NoRegion]),
         (other_data_plane, vec![]),
         (Provider { organization: None, ..working() }, vec![]),
         // Another target writes it.
         (written_by("other", None, working()), vec![]),
         (written_by("other", None, of_a_project()), vec![]),
+        // Another target may write it.
+        (perhaps_written(working()), vec![]),
+        (perhaps_written(of_a_project()), vec![]),
+        (perhaps_written(without_region), vec![NoRegion]),
+        // It needs no target.
+        (assumes_a_role(), vec![]),
+        (in_a_project(assumes_a_role()), vec![]),
+        (without_role.clone(), vec![SharesLoadBroken, NoRole]),
+        (in_a_project(without_role), vec![NoRole, OverridesTarget]),
     ] {
         let case = format!("{other:?}");
-        assert_eq!(found(vec![written_by("prod", None, working()), other]), [vec![], expected], "{case}");
+        for (ours, own) in [(working(), vec![]), (assumes_a_role(), vec![UsesAssumeRole])] {
+            let found = found(vec![written_by("prod", None, ours), other.clone()]);
+            assert_eq!(found, [own, expected.clone()], "{case}");
+        }
     }
 }
 
 #[test]
 fn beside_one_that_no_target_writes_nothing_is_wrong() {
-    let assumes = provider(json!({"auth_type": "assume_role", "region": "us-east-1"}));
     assert_eq!(found(vec![working(), of_a_project()]), [vec![], vec![]]);
-    let moved = vec![written_by("prod", None, assumes), working()];
-    assert_eq!(found(moved), [vec![Finding::UsesAssumeRole], vec![]]);
 }
 
 #[test]
 fn the_hosted_gateway_could_assume_a_role_and_a_self_hosted_one_might() {
-    let assumes = provider(json!({"auth_type": "assume_role", "region": "us-east-1"}));
     for (is_hosted, expected) in [(true, Finding::CouldUseAssumeRole), (false, Finding::MightUseAssumeRole)] {
-        assert_eq!(judged(vec![working(), assumes.clone()], is_hosted), [vec![expected], vec![]]);
+        assert_eq!(judged(vec![working(), assumes_a_role()], is_hosted), [vec![expected], vec![]]);
     }
 }
 
@@ -184,11 +205,32 @@ fn a_check_names_what_concerns_its_target_and_nothing_else() {
 }
 
 #[test]
+fn a_check_names_what_breaks_its_targets_own_providers_and_no_other_line_says() {
+    use Finding::*;
+    let in_clear = json!({"aws_secret_access_key": "x", "access_key": "AKIA", "region": "us-east-1"});
+    let mut moved = json!({"auth_type": "assume_role", "role_arn": "x", "region": "us-east-1"});
+    moved["aws_secret_access_key"] = json!("x");
+    for (metadata, expected) in [
+        (json!({}), vec![NoRegion, NoAccessKey]),
+        (json!({"auth_type": "assume_role", "role_arn": "x"}), vec![NoRegion]),
+        (json!({"auth_type": "web", "region": "us-east-1"}), vec![UnknownAuthType]),
+        (in_clear, vec![]),
+        (moved, vec![SecretInMetadata]),
+    ] {
+        let mut providers = vec![written_by("prod", None, provider(metadata.clone()))];
+        judge(now(), &mut providers, &[true]);
+        let found: Vec<_> = super::concerning("prod", &providers).into_iter().map(|(_, finding)| finding).collect();
+        assert_eq!(found, expected, "{metadata}");
+    }
+}
+
+#[test]
 fn the_order_of_the_findings_is_that_of_their_severities() {
     let all = [
         Finding::NoRegion,
         Finding::UnknownAuthType,
         Finding::SharesLoadBroken,
+        Finding::NoRole,
         Finding::NoAccessKey,
         Finding::TokenMissing,
         Finding::StaleToken,
