@@ -27,7 +27,7 @@ async fn test(world: &World) -> Result<(), Error> {
         let staged = world.staged_run();
         let snapshot = staged.snapshot().await?;
         let credentials = staged.pending(&snapshot).await?;
-        staged.test(credentials).await
+        staged.test(credentials).await?
     };
     world.run(test).await
 }
