@@ -5,8 +5,8 @@ use uuid::Uuid;
 use super::ai_provider::{AiProvider, BEDROCK, Place};
 use super::ai_secrets::{AiSecret, OF_TYPE};
 use super::client::{Braintrust, End};
-use super::project_providers::LIST_PROJECTS;
 pub use super::organizations::Organization;
+use super::project_providers::LIST_PROJECTS;
 pub use super::project_providers::{Listed, Project};
 use crate::error::Error;
 
