@@ -1360,8 +1360,13 @@ def classes_of(report):
 
 
 def rotated_in(report):
-    """The names of the targets that have just been rotated."""
-    return {target["name"] for target in report["targets"] if target["outcome"] == "rotated"}
+    """The names of the targets that have just been rotated, and proven as far as they ask for it."""
+    return {target["name"] for target in report["targets"] if target["outcome"] == "rotated" and not is_unproven(target)}
+
+
+def is_unproven(target):
+    results = [one["end_to_end"]["result"] for one in target.get("ai_secrets", []) if "end_to_end" in one]
+    return "unproven" in results
 
 
 def doctor(aws, function, rotated):
@@ -1371,14 +1376,19 @@ def doctor(aws, function, rotated):
         print(f"  {answer}")
         return False
     for target in answer["targets"]:
-        bad = [line for line in target["lines"] if line["result"] not in ("ok", "unknown")]
-        results = [line["result"] for line in target["lines"]]
+        bad = [line for line in target["lines"] if line["result"] not in ("ok", "unknown") or is_unread(line)]
+        results = [line["result"] for line in target["lines"] if not is_unread(line)]
         print(f"  {target['name']}: {describe_checks(results, target['name'] in rotated)}")
         for line in bad:
             print(f"    {line['result']}: {line['what']}" + (f" ({line['note']})" if "note" in line else ""))
             if "error" in line:
                 show_error(line["error"])
     return answer["ok"]
+
+
+def is_unread(line):
+    """Whether a part of Braintrust could not be read. No rotation tells what is there."""
+    return line["result"] == "unknown" and line["what"].startswith("look at ")
 
 
 def describe_checks(results, was_rotated):

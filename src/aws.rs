@@ -9,6 +9,7 @@ pub mod bedrock;
 pub mod bedrock_api_key;
 pub mod iam_keys;
 mod refusals;
+pub mod requests;
 mod retries;
 pub mod sdk;
 pub mod secrets_manager;

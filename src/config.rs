@@ -18,7 +18,7 @@ use reqwest::Url;
 use crate::error::Error;
 pub use network::{CaBundle, HttpsProxy};
 pub use target::*;
-pub use values::{LayoutChoice, ModelId, Probe, Region, RoleArn, SecretId, TargetName, UserName};
+pub use values::{LayoutChoice, ModelId, Probe, Region, RoleArn, SecretId, SessionNames, TargetName, UserName};
 
 const TARGETS: &str = "TARGETS";
 const TARGETS_SECRET_ID: &str = "TARGETS_SECRET_ID";
@@ -92,7 +92,7 @@ impl Config {
         let endpoint = |name| raw(name).map(|url| url.parse(|url| network::endpoint(&url))).transpose();
         let ca_bundle = |name| set(name).map(|set| set.parse(|text| CaBundle::read(name, text))).transpose();
         let general_endpoint = endpoint("AWS_ENDPOINT_URL")?;
-        // These are only checked here. The SDK reads them itself.
+        // These are only checked here. `aws::sdk` reads them.
         for name in ["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL_IAM", "AWS_ENDPOINT_URL_SECRETS_MANAGER"] {
             endpoint(name)?;
         }

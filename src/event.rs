@@ -83,6 +83,17 @@ pub enum Origin {
     Rotation,
 }
 
+impl Origin {
+    /// As in the report.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Schedule => "schedule",
+            Self::Action => "action",
+            Self::Rotation => "rotation",
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Request {
@@ -207,6 +218,13 @@ mod tests {
             (include_str!("../events/rotate_dry_run.json"), Origin::Action),
         ] {
             assert_eq!(file(json).origin, origin);
+        }
+    }
+
+    #[test]
+    fn the_name_of_an_origin_is_that_in_the_report() {
+        for origin in [Origin::Schedule, Origin::Action, Origin::Rotation] {
+            assert_eq!(json!(origin), json!(origin.name()));
         }
     }
 

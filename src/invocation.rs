@@ -1,13 +1,13 @@
 //! One invocation: dispatches the event to its command, runs the targets side by side within the deadline, and answers.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::future::{join, join_all};
+use futures_util::future::{LocalBoxFuture, join, join_all};
 use futures_util::stream;
 use jiff::Timestamp;
-use lambda_runtime::{Diagnostic, LambdaEvent};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -34,8 +34,17 @@ const MAX_CONCURRENT: usize = 256;
 /// A check looks at other providers, too, but must not fail because there are many.
 const LONGEST_INVENTORY_OF_A_CHECK: Duration = Duration::from_secs(20);
 
+/// One event, and what Lambda says about its invocation.
+pub struct Invocation {
+    pub request_id: String,
+    /// In milliseconds since 1970.
+    pub deadline_ms: u64,
+    pub event: Payload,
+}
+
 /// What lives as long as the execution environment.
 pub struct Function {
+    pub name: String,
     pub targets: Vec<Target>,
     /// The schedule's expression, if the template passed it on. For `check`.
     pub schedule: Option<String>,
@@ -46,15 +55,13 @@ pub struct Function {
 impl Function {
     /// Answers one event, and logs the result. A failed or deferred target fails the invocation, so that Lambda's
     /// retries, alarms and failure destination see it. By then, the other targets are done.
-    pub async fn handle(&self, event: LambdaEvent<Payload>) -> Result<Answer<'_>, Diagnostic> {
-        let function_name = event.context.env_config.function_name.clone();
-        let answer = self.answer(event).await;
+    pub async fn handle(&self, invocation: Invocation) -> Result<Answer<'_>, Failure> {
+        let answer = self.answer(invocation).await;
         let now = self.services.now();
         match answer {
             Ok(Answer::Report(report)) => {
                 log::report(&report);
-                metrics::lines(&self.metrics_namespace, &function_name, now, &report)
-                    .for_each(|line| log::write(&line));
+                metrics::lines(&self.metrics_namespace, &self.name, now, &report).for_each(|line| log::write(&line));
                 if report.has_failed() {
                     return Err(failure("RotationFailed", log::json(&report)));
                 }
@@ -69,7 +76,7 @@ impl Function {
     }
 
     /// Refuses an event that isn't JSON.
-    pub fn refuse_malformed(&self, error: &serde_json::Error) -> Diagnostic {
+    pub fn refuse_malformed(&self, error: &serde_json::Error) -> Failure {
         // Security: the parser's own message could repeat part of the event.
         let problem = format!("it is not JSON (line {}, column {})", error.line(), error.column());
         let error = Error::configuration("event", problem, "Send one of the events that docs/events.md describes");
@@ -77,19 +84,19 @@ impl Function {
         failure("EventRefused", error.to_string())
     }
 
-    async fn answer(&self, event: LambdaEvent<Payload>) -> Result<Answer<'_>, Error> {
+    async fn answer(&self, invocation: Invocation) -> Result<Answer<'_>, Error> {
         let (now, start) = (self.services.now(), Instant::now());
-        let deadline = Deadline::after(remaining(now, event.context.deadline));
+        let deadline = Deadline::after(remaining(now, invocation.deadline_ms));
         let started_at = iso8601(now);
-        let (trigger, token, step, dry_run, targets) = match Command::parse(event.payload, &event.context.request_id)? {
+        let (trigger, token, step, dry_run, targets) = match Command::parse(invocation.event, &invocation.request_id)? {
             Command::Rotate(command) => {
                 let run = async |run| rotate::run(run, &command).await;
-                let targets = self.run_each(&command.targets, deadline, run).await?;
+                let targets = self.run_each(&command.targets, command.origin, deadline, run).await?;
                 (command.origin, command.token, None, command.dry_run, targets)
             }
             Command::Rollback { token, targets, dry_run, reactivate } => {
                 let run = async |run| rollback::run(run, dry_run, reactivate).await;
-                let targets = self.run_each(&targets, deadline, run).await?;
+                let targets = self.run_each(&targets, Origin::Action, deadline, run).await?;
                 (Origin::Action, token, None, dry_run, targets)
             }
             Command::RotationStep(command) => {
@@ -97,7 +104,7 @@ impl Function {
                 (Origin::Rotation, shortened(&command.client_request_token), Some(command.step), false, targets)
             }
             Command::Status(names) => {
-                let targets = self.run_each(&names, deadline, status::run).await?;
+                let targets = self.run_each(&names, Origin::Action, deadline, status::run).await?;
                 let ok = targets.iter().all(|target| target.state.is_ok());
                 return Ok(Answer::Status(Overview { action: "status", ok, started_at, targets }));
             }
@@ -112,7 +119,7 @@ impl Function {
                 let selected = select(&self.targets, &names)?;
                 let deadline_of_inventory = deadline.at_most(LONGEST_INVENTORY_OF_A_CHECK);
                 let inventory = Inventory::read(&self.services, &selected, &self.targets, deadline_of_inventory);
-                let (targets, inventory) = join(self.run_each(&names, deadline, run), inventory).await;
+                let (targets, inventory) = join(self.run_each(&names, Origin::Action, deadline, run), inventory).await;
                 let mut targets = targets?;
                 targets.iter_mut().zip(selected).for_each(|(check, target)| check.add_others(target, &inventory));
                 let ok = targets.iter().all(|target| target.ok);
@@ -128,7 +135,7 @@ impl Function {
         let is_meant = |id: &&SecretId| id.is_same_secret(&command.secret_id);
         let staged = self.targets.iter().find_map(|target| Some((target, target.secret_id().filter(is_meant)?)));
         if let Some((target, secret_id)) = staged {
-            let run = TargetRun::new(&self.services, target, deadline);
+            let run = TargetRun::new(&self.services, target, Origin::Rotation, deadline);
             return Ok(rotation_step::run(run, secret_id, command).await);
         }
         let mut destinations = self.targets.iter().flat_map(|target| &target.destinations);
@@ -145,9 +152,29 @@ impl Function {
     async fn run_each<'a, T>(
         &'a self,
         names: &[String],
+        origin: Origin,
         deadline: Deadline,
         run: impl AsyncFn(TargetRun<'a>) -> T,
     ) -> Result<Vec<T>, Error> {
+        let (run, done) = (&run, &RefCell::new(Vec::new()));
+        let run_one = move |(position, target)| -> LocalBoxFuture<'_, ()> {
+            Box::pin(async move {
+                let result = run(TargetRun::new(&self.services, target, origin, deadline)).await;
+                done.borrow_mut().push((position, result));
+            })
+        };
+        self.run_in_queues(names, &run_one).await?;
+        let mut done = done.take();
+        done.sort_unstable_by_key(|(position, _)| *position);
+        Ok(done.into_iter().map(|(_, result)| result).collect())
+    }
+
+    /// Takes boxed futures, so that the compiled code of the queues exists once and not once per command.
+    async fn run_in_queues<'a, 'f>(
+        &'a self,
+        names: &[String],
+        run: &dyn Fn((usize, &'a Target)) -> LocalBoxFuture<'f, ()>,
+    ) -> Result<(), Error> {
         // One queue for each set of data planes and API keys, so that other targets don't wait for a data plane that
         // throttles or is down.
         let mut queues: HashMap<Vec<&DataPlane>, Vec<_>> = HashMap::new();
@@ -156,14 +183,8 @@ impl Function {
             queues.entry(data_planes).or_default().push((position, target));
         }
         let concurrent = MAX_CONCURRENT_PER_QUEUE.min(MAX_CONCURRENT / queues.len().max(1)).max(1);
-        let run = async |(position, target)| (position, run(TargetRun::new(&self.services, target, deadline)).await);
-        // Not `buffered`, which starts no further targets while a slow one is ahead of those that have finished.
-        let queues = queues
-            .into_values()
-            .map(|targets| stream::iter(targets).map(&run).buffer_unordered(concurrent).collect::<Vec<_>>());
-        let mut done: Vec<_> = join_all(queues).await.into_iter().flatten().collect();
-        done.sort_unstable_by_key(|(position, _)| *position);
-        Ok(done.into_iter().map(|(_, result)| result).collect())
+        join_all(queues.into_values().map(|targets| stream::iter(targets).for_each_concurrent(concurrent, run))).await;
+        Ok(())
     }
 }
 
@@ -199,8 +220,17 @@ pub struct Overview<T> {
     targets: Vec<T>,
 }
 
-fn failure(error_type: &str, error_message: String) -> Diagnostic {
-    Diagnostic { error_type: error_type.to_owned(), error_message }
+/// What Lambda answers for an invocation that failed.
+/// <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-invokeerror>
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    error_type: &'static str,
+    error_message: String,
+}
+
+fn failure(error_type: &'static str, error_message: String) -> Failure {
+    Failure { error_type, error_message }
 }
 
 /// Lambda gives the deadline in milliseconds since 1970.

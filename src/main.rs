@@ -27,7 +27,7 @@ async fn serve() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let Err(error) = runtime::serve(&function).await;
+    let Err(error) = runtime::serve(&function, variable("AWS_LAMBDA_RUNTIME_API")).await;
     startup::report_lost_runtime(error.as_ref(), jiff::Timestamp::now());
     ExitCode::FAILURE
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::aws::requests::{AwsRequest, AwsRequests};
 use crate::braintrust::layout::Layout;
 use crate::config::Target;
 use crate::credentials::{Credentials, Kind, Lifetime};
@@ -53,6 +54,8 @@ pub struct TargetReport {
     pub destinations: Vec<DestinationReport>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub retired: Vec<Retired>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub aws_requests: Vec<AwsRequest>,
     /// What the operator should know.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -165,12 +168,13 @@ pub struct Progress {
     destination_warnings: RefCell<Vec<String>>,
     probe_warnings: RefCell<Vec<String>>,
     started: Instant,
+    pub requests: AwsRequests,
 }
 
 impl Progress {
     pub fn new(report: TargetReport) -> Self {
-        let (destination_warnings, probe_warnings) = Default::default();
-        Self { report: report.into(), destination_warnings, probe_warnings, started: Instant::now() }
+        let (destination_warnings, probe_warnings, requests) = Default::default();
+        Self { report: report.into(), destination_warnings, probe_warnings, started: Instant::now(), requests }
     }
 
     pub fn credentials(&self, credentials: &Credentials) {
@@ -215,8 +219,9 @@ impl Progress {
         let report = self.report.into_inner();
         let of_probe = self.probe_warnings.into_inner();
         let warnings = self.destination_warnings.into_inner().into_iter().chain(of_probe).chain(report.warnings);
-        let warnings = warnings.collect();
-        TargetReport { outcome, error, warnings, duration_ms: self.started.elapsed().as_millis() as u64, ..report }
+        let (warnings, aws_requests) = (warnings.collect(), self.requests.take());
+        let duration_ms = self.started.elapsed().as_millis() as u64;
+        TargetReport { outcome, error, warnings, aws_requests, duration_ms, ..report }
     }
 }
 

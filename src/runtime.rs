@@ -1,44 +1,42 @@
 //! The client of Lambda's Runtime API: fetches each event, and returns the function's answer.
 //!
-//! `lambda_runtime::run` isn't used, because it ends the process if a caller sends a client context that differs from
-//! that of AWS's mobile SDKs. This function ignores client contexts.
+//! `lambda_runtime` isn't used, because it ends the process if a caller sends a client context that differs from that of
+//! AWS's mobile SDKs, and because it brings a second HTTP client. This function ignores client contexts.
 //! <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html>
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::error::Error as StdError;
+use std::time::Duration;
 
-use http::header::HeaderMap;
-use http::{Method, Request, Uri};
-use http_body_util::BodyExt;
-use lambda_runtime::{Config, Context, Error as RuntimeError, LambdaEvent};
-use lambda_runtime_api_client::body::Body;
-use lambda_runtime_api_client::{PooledClient, build_request};
+use reqwest::header::HeaderMap;
+use reqwest::{Client, RequestBuilder, Response};
 
 use crate::error::{Error, ErrorClass, Service};
-use crate::invocation::Function;
+use crate::http::{self, Failure};
+use crate::invocation::{Function, Invocation};
 use crate::log;
 
-const INVOCATION: &str = "/2018-06-01/runtime/invocation";
+type RuntimeError = Box<dyn StdError + Send + Sync>;
+
 const REQUEST_ID: &str = "lambda-runtime-aws-request-id";
 const DEADLINE: &str = "lambda-runtime-deadline-ms";
 /// The header that the answer repeats, so that Lambda can refuse the late answer of an invocation that timed out.
 const INVOCATION_ID: &str = "lambda-runtime-invocation-id";
-/// The headers that the library parses and this function doesn't use.
-const UNUSED: [&str; 2] = ["lambda-runtime-client-context", "lambda-runtime-cognito-identity"];
 
 /// Answers one event after another. Ends only if the Runtime API can't be reached or doesn't follow its contract.
-pub async fn serve(function: &Function) -> Result<Infallible, RuntimeError> {
-    let (client, config) = (PooledClient::builder().build(), Arc::new(Config::from_env()));
+pub async fn serve(function: &Function, runtime_api: Option<String>) -> Result<Infallible, RuntimeError> {
+    let runtime_api = runtime_api.ok_or("AWS_LAMBDA_RUNTIME_API is not set")?;
+    let (http, invocations) =
+        (http::client(None, None)?, format!("http://{runtime_api}/2018-06-01/runtime/invocation"));
     loop {
-        let next = request(Method::GET, "next", Body::empty())?;
-        let (mut head, body) = client.call(next).await?.into_parts();
-        if !head.status.is_success() {
-            return Err(format!("it answered {} instead of an event", head.status.as_u16()).into());
+        let next = send(http.get(format!("{invocations}/next"))).await?;
+        if !next.status().is_success() {
+            return Err(format!("it answered {} instead of an event", next.status().as_u16()).into());
         }
-        UNUSED.iter().for_each(|name| drop(head.headers.remove(*name)));
-        let event = body.collect().await?.to_bytes();
-        let answer = Box::pin(answer(function, &config, &head.headers, &event)).await?;
-        let status = client.call(answer).await?.status();
+        let headers = next.headers().clone();
+        let event = next.bytes().await.map_err(|error| Failure::of(&error))?;
+        let answer = Box::pin(answer(function, &http, &invocations, &headers, &event)).await?;
+        let status = send(answer).await?.status();
         if !status.is_success() {
             // Lambda doesn't accept the answer of an invocation that timed out. The next event may still come.
             let problem = format!("Lambda answered {} to the invocation's answer", status.as_u16());
@@ -52,32 +50,31 @@ pub async fn serve(function: &Function) -> Result<Infallible, RuntimeError> {
 
 async fn answer(
     function: &Function,
-    config: &Arc<Config>,
+    http: &Client,
+    invocations: &str,
     headers: &HeaderMap,
     event: &[u8],
-) -> Result<Request<Body>, RuntimeError> {
-    let id = headers.get(REQUEST_ID).ok_or("the event has no request ID")?.to_str()?;
-    // Without it, the library panics.
-    headers.get(DEADLINE).ok_or("the event has no deadline")?;
-    let context = Context::new(id, config.clone(), headers)?;
+) -> Result<RequestBuilder, RuntimeError> {
+    let request_id = headers.get(REQUEST_ID).ok_or("the event has no request ID")?.to_str()?;
+    let deadline_ms = headers.get(DEADLINE).ok_or("the event has no deadline")?.to_str()?.parse()?;
     let result = match serde_json::from_slice(event) {
-        Ok(payload) => function.handle(LambdaEvent { payload, context }).await,
+        Ok(event) => function.handle(Invocation { request_id: request_id.to_owned(), deadline_ms, event }).await,
         Err(error) => Err(function.refuse_malformed(&error)),
     };
-    let mut request = match result {
-        Ok(answer) => request(Method::POST, &format!("{id}/response"), serde_json::to_vec(&answer)?.into())?,
-        Err(failure) => {
-            let mut request = request(Method::POST, &format!("{id}/error"), serde_json::to_vec(&failure)?.into())?;
-            request.headers_mut().insert("lambda-runtime-function-error-type", "unhandled".parse()?);
-            request
-        }
+    let request = match result {
+        Ok(answer) => http.post(format!("{invocations}/{request_id}/response")).body(serde_json::to_vec(&answer)?),
+        Err(failure) => http
+            .post(format!("{invocations}/{request_id}/error"))
+            .header("lambda-runtime-function-error-type", "unhandled")
+            .body(serde_json::to_vec(&failure)?),
     };
-    if let Some(invocation_id) = headers.get(INVOCATION_ID) {
-        request.headers_mut().insert(INVOCATION_ID, invocation_id.clone());
-    }
-    Ok(request)
+    Ok(match headers.get(INVOCATION_ID) {
+        Some(invocation_id) => request.header(INVOCATION_ID, invocation_id),
+        None => request,
+    })
 }
 
-fn request(method: Method, path: &str, body: Body) -> Result<Request<Body>, RuntimeError> {
-    Ok(build_request().method(method).uri(format!("{INVOCATION}/{path}").parse::<Uri>()?).body(body)?)
+/// Waits without a limit: the next event may come after days, and Lambda may freeze the function during each call.
+async fn send(request: RequestBuilder) -> Result<Response, Failure> {
+    request.timeout(Duration::MAX).send().await.map_err(|error| Failure::of(&error))
 }

@@ -32,7 +32,7 @@ pub async fn start(variable: impl Fn(&str) -> Option<String>, clock: fn() -> Tim
         (None, None) => http.clone(),
         (_, bundle) => http::client(bundle.as_ref(), proxy)?,
     };
-    let aws = sdk::config(http.clone()).await;
+    let aws = sdk::config(http.clone(), &variable);
     let secrets_manager = SecretsManager::new(&aws);
     let targets = match &config.targets {
         TargetsSource::Inline(json) => config.read_targets(json)?,
@@ -58,7 +58,13 @@ pub async fn start(variable: impl Fn(&str) -> Option<String>, clock: fn() -> Tim
         rate_limits: RateLimits::default(),
         clock,
     };
-    Ok(Function { targets, schedule: config.schedule, metrics_namespace: config.metrics_namespace, services })
+    Ok(Function {
+        name: variable("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default(),
+        targets,
+        schedule: config.schedule,
+        metrics_namespace: config.metrics_namespace,
+        services,
+    })
 }
 
 /// Reports why the function can't start: in the log, and to Lambda, which answers the invocations with it.

@@ -13,6 +13,7 @@ import answers  # noqa: E402
 import terminal  # noqa: E402
 from goals import command_for  # noqa: E402
 from page import Page  # noqa: E402
+from run_history import History, Past  # noqa: E402
 
 NOW = datetime(2026, 1, 10, tzinfo=timezone.utc)
 ACCOUNT = "arn:aws:iam::123456789012:"
@@ -73,8 +74,18 @@ def done(outcome, **fields):
     return {"name": "prod", "outcome": outcome, "kind": "temporary", "duration_ms": 5, **fields}
 
 
-def status_lines(page, *targets):
-    return answers.status({"targets": list(targets)}, page, NOW, COMMAND)
+def past(*unknown, **histories):
+    return Past(histories, list(unknown))
+
+
+def failing(failed=3, failure=None, is_unordered=False):
+    """A success, and failures since."""
+    failure = failure or {"outcome": "failed", "error": DENIED}
+    return History(NOW - timedelta(hours=3), NOW - timedelta(minutes=5), failed, is_unordered, failure)
+
+
+def status_lines(page, *targets, past=past()):
+    return answers.status({"targets": list(targets)}, past, page, NOW, COMMAND)
 
 
 def doctor_lines(page, *targets):
@@ -94,6 +105,11 @@ SHOWN = {
         target(warnings=[f"the ai_secret still has fields that are not rotated, and {SECRET} is its copy"]),
         target("never_rotated", rotated_by="secrets_manager", next_rotation=None, credential_id=None),
         target("unknown", error=DENIED),
+    ),
+    "a status with its history": lambda page: status_lines(
+        page,
+        target("overdue", name="prod"),
+        past=past("classes of failures: unknown (logs:FilterLogEvents was denied: see the policy)", prod=failing()),
     ),
     "a status of many": lambda page: status_lines(page, *[target() for _ in range(9)], target("expired")),
     "a check": lambda page: doctor_lines(page, checked(("find the ai_secret", "ok"), FAILED, UNKNOWN, WARNING)),
@@ -174,9 +190,93 @@ def test_a_target_that_is_ok_is_shown_without_advice():
         "  kind           access_key in us-east-1",
         "  credentials    ASIA4F6820E498BF4B47, 10 minutes old",
         "  next rotation  in 5 days, by the schedule",
+        "  last success   unknown; the current credentials were created 10 minutes ago",
         '  ai_secret      "A name of several words for AWS Bedrock" holds the current',
         "                 credentials",
     ]
+
+
+def row(label, shown, known):
+    """The text of one row in a target's block; None if there is no such row."""
+    text = "\n".join(status_lines(Page(99), shown, past=known)).replace("\n" + " " * 17, " ")
+    found = re.search(rf"^  {label} +(.+)$", text, re.MULTILINE)
+    return found and found[1]
+
+
+def minutes_ago(minutes):
+    return NOW - timedelta(minutes=minutes)
+
+
+DEFERRED = {"outcome": "deferred"}
+WAS_DENIED = "5 minutes ago: STS AssumeRole answered AccessDenied (permission)"
+
+
+@pytest.mark.parametrize(
+    "found, text",
+    [
+        (History(minutes_ago(20), None, 0, False, None), "none in the last 14 days"),
+        (History(minutes_ago(3), minutes_ago(5), 0, False, {"error": DENIED}), WAS_DENIED),
+        (failing(1), WAS_DENIED + "; 1 run has failed since the last success"),
+        (failing(3), WAS_DENIED + "; 3 runs have failed since the last success"),
+        (failing()._replace(last_success=None), WAS_DENIED + "; 3 runs have failed in the last 14 days"),
+        (failing(0, is_unordered=True), WAS_DENIED + "; in the same minute as the last success"),
+        (failing(2, is_unordered=True), WAS_DENIED + "; at least 2 runs have failed since the last success"),
+        (failing(0, DEFERRED), "5 minutes ago: too little time was left for this target (deferred)"),
+        (failing(0)._replace(failure=None), "5 minutes ago, of an unknown class"),
+    ],
+)
+def test_the_last_failure_is_shown_with_its_class_and_how_often_it_failed_since(found, text):
+    assert row("last failure", target(name="prod"), past(prod=found)) == text
+
+
+NEVER_RUN = History(None, None, 0, False, None)
+
+
+def succeeded(minute):
+    return past(prod=NEVER_RUN._replace(last_success=minutes_ago(minute)))
+
+
+@pytest.mark.parametrize(
+    "shown, known, text",
+    [
+        # The metrics know the minute.
+        (target(name="prod"), past(prod=failing()), "3 hours ago"),
+        # The credentials were created in it, or became current in it.
+        (target(name="prod", age_seconds=30), succeeded(1), "30 seconds ago"),
+        (target(name="prod", age_seconds=90, current_since=later(-10)), succeeded(1), "10 seconds ago"),
+        (target(name="prod", age_seconds=90), succeeded(1), "60 seconds ago"),
+        # The metrics don't reach back to it.
+        (target(name="prod", current_since=later(-20 * 86_400)), past(prod=NEVER_RUN), "20 days ago"),
+        (
+            target(name="prod"),
+            past(prod=NEVER_RUN),
+            "none in the last 14 days; the current credentials were created 10 minutes ago",
+        ),
+        # The metrics can't be read.
+        (target(name="prod", current_since=later(-20 * 86_400)), past(), "20 days ago"),
+        (target(name="prod"), past(), "unknown; the current credentials were created 10 minutes ago"),
+        (target(name="prod", secret_id=None), past(), "unknown; the ai_secret last changed 10 minutes ago"),
+        (target("never_rotated", name="prod", age_seconds=None), past(), "unknown"),
+        (target("never_rotated", name="prod", age_seconds=None), past(prod=NEVER_RUN), "none in the last 14 days"),
+    ],
+)
+def test_the_last_success_is_shown_as_far_as_it_is_known(shown, known, text):
+    assert row("last success", shown, known) == text
+
+
+def test_without_the_metrics_there_is_one_line_about_it_and_no_last_failure():
+    reason = "history: unknown (cloudwatch:GetMetricData was denied)"
+    lines = status_lines(Page(80), target(name="prod"), past=past(reason))
+    assert lines[-2:] == ["", reason]
+    assert row("last failure", target(name="prod"), past(reason)) is None
+
+
+def test_a_target_of_many_whose_last_run_failed_gets_a_block_although_it_is_ok():
+    many = [target(name=f"ok-{number}") for number in range(9)]
+    known = past(**{"ok-2": failing(), "ok-3": failing(0, is_unordered=True), "ok-4": failing(0)})
+    lines = status_lines(Page(80), *many, past=known)
+    assert [line for line in lines if line.endswith(": ok")] == ["ok-2: ok", "ok-3: ok"]
+    assert lines[-1] == "9 of 9 targets are ok."
 
 
 @pytest.mark.parametrize(
@@ -210,6 +310,7 @@ def test_of_many_targets_only_those_that_need_attention_get_a_block():
 
 
 ONE = ("read the secret", "ok")
+UNREAD = ("look at the projects and their own providers", "unknown", "GET /v1/project answered 403")
 
 
 @pytest.mark.parametrize(
@@ -218,6 +319,7 @@ ONE = ("read the secret", "ok")
         ([checked(ONE)], "Healthy"),
         ([checked(ONE, UNKNOWN)], "Healthy; 1 thing only a rotation can tell"),
         ([checked(ONE, UNKNOWN, UNKNOWN)], "Healthy; 2 things only a rotation can tell"),
+        ([checked(ONE, UNKNOWN, UNREAD)], "Healthy; 1 thing only a rotation can tell; 1 thing in Braintrust could not be read"),
         ([checked(WARNING, UNKNOWN)], "Healthy; 1 warning; 1 thing only a rotation can tell"),
         ([checked(WARNING, WARNING)], "Healthy; 2 warnings"),
         ([checked(ONE, UNKNOWN, FAILED)], "1 problem: STS AssumeRole answered AccessDenied"),

@@ -75,11 +75,14 @@ def test_the_role_has_the_path_and_the_boundary_that_parameters_give_it(bedrock_
     assert (role.list_models(), role.converse()) == (None, "AccessDeniedException")
 
 
-def test_sessions_are_tagged_only_if_a_parameter_allows_it(bedrock_role):
-    tagged = {"ExternalId": "from-us", "Tags": [{"Key": "team", "Value": "ml"}]}
-    assert bedrock_role(AllowSessionTags="true").assume(**tagged)
-    role = bedrock_role()
-    assert role.refused(lambda: role.assume(**tagged)) == "AccessDenied"
+@pytest.mark.parametrize(
+    "named", [{"Tags": [{"Key": "team", "Value": "ml"}]}, {"SourceIdentity": "rotator-prod"}], ids=lambda it: [*it][0]
+)
+def test_sessions_have_tags_and_a_source_identity_unless_a_parameter_forbids_them(bedrock_role, named):
+    assert bedrock_role().assume(ExternalId="from-us", **named)
+    role = bedrock_role(AllowSessionTags="false")
+    assert role.refused(lambda: role.assume(ExternalId="from-us", **named)) == "AccessDenied"
+    assert role.assume(ExternalId="from-us")
 
 
 def test_nobody_else_assumes_the_role(world):

@@ -322,6 +322,24 @@ def test_a_provider_keeps_its_region_unless_another_is_set(
 
 
 @pytest.mark.parametrize(
+    ("before", "answer", "answers"),
+    [
+        ({"AiSecretName": "AWS Bedrock"}, "", {"AiSecretName": "AWS Bedrock"}),
+        ({}, "5f1c9a52-8f0e-4a53-9d3b-2f6f1a7c4e10", {"AiSecretId": "5f1c9a52-8f0e-4a53-9d3b-2f6f1a7c4e10"}),
+    ],
+)
+def test_a_projects_provider_is_asked_for_by_name_or_id(deploy, template, monkeypatch, capsys, before, answer, answers):
+    """The list has the organizations' providers, and none of them is the project's."""
+    before = {"BraintrustProject": "support-bot", **before}
+    questions = deploy.Questions(SimpleNamespace(region="us-east-1"), template, "rotator", before)
+    questions.providers, questions.organizations = [provider_in("us-east-1")], {"2": "Acme"}
+    monkeypatch.setattr("builtins.input", lambda _: answer)
+    questions.ask_provider()
+    assert questions.answers == answers
+    assert "BraintrustProject is support-bot" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
     ("region", "provider", "text"),
     [
         ("eu-central-1", "eu-central-1", "Bedrock region: eu-central-1, as in Braintrust"),
@@ -515,8 +533,29 @@ def test_a_rotation_proves_what_only_a_rotation_can_tell(deploy, results, was_ro
 
 
 def test_only_the_outcome_rotated_proves_something(deploy):
-    report = {"targets": [{"name": "us", "outcome": "rotated"}, {"name": "eu", "outcome": "not_due"}]}
-    assert deploy.rotated_in(report) == {"us"}
+    def rotated(name, *results):
+        ai_secrets = [{"updated": True, "end_to_end": {"result": result}} for result in results]
+        return {"name": name, "outcome": "rotated", "ai_secrets": [{"updated": True}, *ai_secrets]}
+
+    not_due = {"name": "eu", "outcome": "not_due"}
+    targets = [rotated("us"), not_due, rotated("proven", "proven"), rotated("unproven", "proven", "unproven")]
+    assert deploy.rotated_in({"targets": targets}) == {"us", "proven"}
+
+
+def test_what_could_not_be_read_is_shown_and_not_counted_as_proven(deploy, capsys):
+    unread = {"what": "look at the projects", "result": "unknown", "note": "answered 403"}
+    lines = [{"what": "one", "result": "ok"}, {"what": "two", "result": "unknown"}, unread]
+    answer = {"ok": True, "targets": [{"name": "us", "lines": lines}]}
+    assert deploy.doctor(SimpleNamespace(invoke=lambda *_: (answer, False)), "function", {"us"})
+    shown = capsys.readouterr().out
+    assert "us: Healthy, 1 check ok, 1 proven by the rotation\n" in shown
+    assert "unknown: look at the projects (answered 403)" in shown
+
+
+@pytest.mark.parametrize(("is_staged", "then"), [(True, "restored"), (False, "StageCredentials: true")])
+def test_the_summary_says_what_the_proof_through_braintrust_does(deploy, is_staged, then):
+    text = deploy.describe_proof("us.amazon.nova-micro-v1:0", is_staged)
+    assert "one token of us.amazon.nova-micro-v1:0" in text and "price" in text and then in text
 
 
 @pytest.mark.parametrize(("columns", "most"), [("60", 60), ("80", 80), ("200", 100)])

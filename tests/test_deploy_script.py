@@ -9,6 +9,7 @@ import uuid
 
 import pytest
 from support.deployed_function import variables_of
+from support.end_to_end import MODEL
 from support.faults import Delay
 from support.http_messages import Reply
 from support.installer import AWS_CLI
@@ -252,6 +253,21 @@ def test_a_file_deploys_and_changes_one_parameter(with_key, world, stack, lines,
     assert target["external_id"] == "acme-bedrock"
 
 
+def test_a_file_deploys_a_projects_provider_that_is_proven_through_braintrust(with_key, world, stack):
+    project = world.braintrust.add_project("support-bot")
+    provider = world.new_project_provider(project=project)["id"]
+    given = {"BraintrustApiUrl": world.braintrust.url, "AiSecretName": "AWS Bedrock", "BraintrustOrgName": "Acme"}
+    output, status = with_key.deploy(stack, **given, BraintrustProject="support-bot", EndToEndModelId=MODEL)
+    assert status == 0, output
+    assert "AWS Bedrock, of the project support-bot" in output and MODEL in output
+    assert "can't be named in a request" in output and "proven by the rotation" not in output
+    assert world.has_working_credentials(provider)
+
+    # An ID beside the organization of the project's name.
+    output, status = with_key.deploy(stack, AiSecretId=provider)
+    assert status == 0 and "AiSecretName: 'AWS Bedrock' becomes ''" in output, output
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -266,6 +282,7 @@ def test_a_file_deploys_and_changes_one_parameter(with_key, world, stack, lines,
         ({"Region": "nowhere"}, 'Region: found "nowhere", but it must be a region, such as us-east-1'),
         ({"Tags": "team"}, "Write key=value"),
         ({"Architecture": "riscv"}, "must be one of x86_64, arm64"),
+        ({"EndToEndModelId": "nova micro"}, 'EndToEndModelId: found "nova micro", but it must be the name of a model'),
     ],
 )
 def test_a_mistake_in_the_file_deploys_nothing(with_key, stack, lines, status_of, changed, message):

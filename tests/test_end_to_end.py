@@ -107,10 +107,31 @@ def test_nothing_is_sent_unless_the_target_asks_for_it(world):
 def test_a_dry_run_and_a_check_send_nothing(world):
     function = world.new_function(world.target(world.new_ai_secret(), end_to_end=END_TO_END))
     assert outcome(function.invoke({"action": "rotate", "dry_run": True})) == "would_rotate"
-    result = function.invoke({"action": "check"})
-    lines = [line for line in result.body["targets"][0]["lines"] if line["what"] == f"call {MODEL} through Braintrust"]
-    assert [line["result"] for line in lines] == ["unknown"]
+    assert [result for _, result in checked(function)] == ["unknown"]
     assert asked(world) == []
+
+
+def checked(function):
+    """What the check says about the proof: each line's subject and result."""
+    [target] = function.invoke({"action": "check"}).body["targets"]
+    return [(line["what"], line["result"]) for line in target["lines"] if line["what"].startswith(f"call {MODEL}")]
+
+
+def test_a_check_warns_of_destinations_that_no_request_can_name(world):
+    entry, named, unnamed = world.new_project_provider(), world.new_ai_secret(), world.new_ai_secret("Größe")
+    target = world.new_staged_target("temporary", named, ai_secrets=[entry, {"id": named}, {"id": unnamed}])
+    lines = checked(world.new_function({**target, "end_to_end": END_TO_END}))
+    assert [result for _, result in lines] == ["warning", "unknown", "warning"]
+    assert all(id in what for id, (what, _) in zip([entry["id"], named, unnamed], lines, strict=True))
+    assert asked(world) == []
+
+
+def test_a_check_finds_an_organization_that_cannot_be_named(world):
+    """An ai_secret that is named by its ID, and an API key that sees several organizations, whose names it can't read."""
+    world.braintrust.add_key(world.api_key, orgs=("Acme", "Other"))
+    function = world.new_function(world.target(world.new_ai_secret(), end_to_end=END_TO_END))
+    world.braintrust.fail("GET /v1/organization", Reply(403), times=None)
+    assert [result for _, result in checked(function)] == ["warning"]
 
 
 def test_each_destination_is_asked_for_by_its_own_name(world):

@@ -95,6 +95,8 @@ def test_three_api_keys_with_different_organizations_are_read_side_by_side(world
     )
     answer = inventory(function)
     assert {it["id"]: it["targets"] for it in answer["providers"]} == {here: ["one"], labs: ["two"], there: ["three"]}
+    names = {it["id"]: it["organization_name"] for it in answer["providers"]}
+    assert names == {here: "Acme", labs: "Acme Labs", there: "Acme EU"}
     keys = {key["api_key_secret_id"]: (key["organizations"], key["ai_secrets"]) for key in answer["api_keys"]}
     assert keys == {world.api_key_secret: (1, 1), second: (2, 2), third: (1, 1)}
 
@@ -105,7 +107,8 @@ def test_a_namesake_in_another_organization_is_named(world):
     function = world.new_function(world.target({"name": "AWS Bedrock", "org_name": "Acme"}))
     assert findings(inventory(function))[other] == {"namesake"}
     [checked] = function.invoke({"action": "check"}).body["targets"]
-    assert [line["result"] for line in checked["lines"] if other in line["what"]] == ["warning"]
+    [line] = [line for line in checked["lines"] if other in line["what"]]
+    assert line["result"] == "warning" and line["what"].endswith('of the organization "Acme Labs"')
     assert all(ours not in line["what"] for line in checked["lines"] if line["result"] == "warning")
 
 
@@ -128,6 +131,17 @@ def test_an_api_key_that_sees_no_organization_sees_nothing(world):
     answer = inventory(world.new_function(world.target(ours)))
     assert (answer["ok"], answer["providers"]) == (True, [])
     assert answer["api_keys"][0]["organizations"] == 0
+
+
+def test_an_organization_whose_name_cannot_be_read_is_shown_by_its_id(world):
+    ours = world.new_ai_secret()
+    function = world.new_function(world.target(ours))
+    assert of(inventory(function), ours)["organization_name"] == "Acme"
+    world.braintrust.fail("GET /v1/organization", Reply(403), times=None)
+    answer = inventory(function)
+    assert "organization" in of(answer, ours) and "organization_name" not in of(answer, ours)
+    [unknown] = answer["api_keys"][0]["unknown"]
+    assert "names" in unknown["what"] and unknown["error"]["class"] == "permission"
 
 
 @pytest.mark.parametrize("call", ["GET /v1/ai_secret", "GET /v1/project", "GET /v1/env_var"])

@@ -20,6 +20,7 @@ def provider(**fields):
         "name": "AWS Bedrock",
         "api_url": "https://api.braintrust.dev",
         "organization": "8a6f0b1c-0000-4000-8000-000000000000",
+        "organization_name": "Acme",
         "auth_type": "iam_credentials",
         "layout": "gateway",
         "access_key_id": "ASIAIOSFODNN7EXAMPLE",
@@ -44,13 +45,15 @@ def shown(*providers, findings=(), unknown=(), width=99):
 
 def test_each_provider_is_a_row():
     project = {"id": ID, "name": "support-bot"}
-    lines = shown(provider(), provider(project=project, targets=[], region=None, secret_updated_at=None))
-    assert lines[:3] == [
+    unnamed = provider(organization_name=None)
+    lines = shown(provider(), unnamed, provider(project=project, targets=[], region=None, secret_updated_at=None))
+    assert lines[:4] == [
         "provider     where                credentials  region     secret changed  written by",
+        "AWS Bedrock  Acme                 temporary    us-east-1  60 minutes ago  prod",
         "AWS Bedrock  org. 8a6f0b1c        temporary    us-east-1  60 minutes ago  prod",
         "AWS Bedrock  project support-bot  temporary    none       unknown         nobody",
     ]
-    assert lines[-1] == "Nothing to mend now: 2 Bedrock providers, seen with 1 API key."
+    assert lines[-1] == "Nothing to mend now: 3 Bedrock providers, seen with 1 API key."
 
 
 @pytest.mark.parametrize(
@@ -71,6 +74,7 @@ def test_the_findings_come_first_with_the_providers_that_have_them():
     broken = [provider(name=f"number {n}", findings=["no_region"]) for n in range(7)]
     lines = shown(*broken, findings=[finding("no_region", "now", 7), finding("could_use_assume_role", "simpler", 7)])
     text = "\n".join(lines)
+    assert '"number 0" of the organization "Acme" (' in text
     assert lines[0] == "Now: no region (7)" and "What no_region means. Do this." in text
     assert all(f'"number {n}"' in text for n in range(5)) and "and 2 more" in text
     assert text.index("What no_region means") < text.index("Could be simpler: could use assume role (7)")

@@ -91,6 +91,7 @@ def wrong_secrets(cloud):
 def test_a_mistake_that_a_rotation_finds(world, wrong_secrets, fields, message):
     world.new_ai_secret("AWS Bedrock")
     world.new_ai_secret("OpenAI", type="openai")
+    world.new_project_provider(project=world.braintrust.add_project("support-bot"))
     [target] = world.fail_to_rotate(changed(world, fields))["targets"]
     assert_says(f"{target['error']['class']}: {target['error']['problem']}", message)
 

@@ -3,11 +3,14 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
 
+import boto3
 import pytest
+from support.documents import blocks
 from support.emulated_function import ARCHITECTURE
 from support.paths import BOOTSTRAP, MINISTACK, ROOT
 from support.typed_terminal import run_at_terminal
@@ -100,6 +103,69 @@ def test_operators_see_a_healthy_function_a_changed_ai_secret_and_a_rollback(run
     assert status == 1 and "make rollback TARGETS=default" in output, output
     output, status = operate("rotate", "", "nobody")
     assert status == 1 and "default" in output, output
+
+
+def test_the_status_shows_when_and_how_a_target_failed_and_that_it_succeeded_again(running, operate):
+    assert _history(operate)["last failure"] == "none in the last 14 days"
+
+    assert operate("break", "trust")[1] == 0
+    for runs in ("1 run has", "2 runs have"):
+        assert operate("rotate", "", "")[1] == 1
+        failure = _history(operate)["last failure"]
+        assert " ago: STS AssumeRole answered AccessDenied (permission); " in failure
+        assert failure.endswith(f"; {runs} failed since the last success")
+    assert operate("mend")[1] == 0
+    found = _history(operate)
+    assert found["last failure"].endswith(" ago: STS AssumeRole answered AccessDenied (permission)")
+    assert found["last success"].endswith(" ago")
+
+
+@pytest.mark.parametrize(
+    "denied, unknown",
+    [
+        ("ReadTheMetrics", "history: unknown (cloudwatch:GetMetricData was denied: "),
+        ("ReadTheLog", "classes of failures: unknown (logs:FilterLogEvents was denied: "),
+        ("", None),
+    ],
+)
+def test_the_policy_in_the_document_is_enough_and_without_its_parts_the_rest_is_shown(
+    running, operate, tmp_path, denied, unknown
+):
+    assert operate("break", "trust")[1] == 0
+    assert operate("rotate", "", "")[1] == 1
+    _operate_with_policy(tmp_path / "local.json", denied)
+    output, status = operate("status", "", "")
+    assert status == 0 and "default: ok" in output and "holds the current" in output, output
+    said = [line for line in output.splitlines() if "unknown (" in line]
+    assert len(said) == 1 and said[0].startswith(unknown) if unknown else said == [], output
+    assert ("last failure" in output) == (denied != "ReadTheMetrics"), output
+    assert ("(permission)" in output) == (denied == ""), output
+
+
+def _history(operate):
+    """The rows of the one target's status, by their labels."""
+    output, status = operate("status", "", "")
+    assert status == 0, output
+    output = output.replace("\n" + " " * 17, " ")
+    return dict(re.findall(r"^  (\S.{0,12}\S) {2,}(\S.+)$", output, re.MULTILINE))
+
+
+def _operate_with_policy(local, denied):
+    """Makes the commands use a user whose policy is the one in the document, without the statement `denied`."""
+    [policy] = [json.loads(text) for text in blocks(ROOT / "docs/operate.md", "json")]
+    statements = [statement for statement in policy["Statement"] if statement["Sid"] != denied]
+    state = json.loads(local.read_text())
+    iam = boto3.session.Session(**state["credentials"]).client("iam", endpoint_url=state["endpoint_url"])
+    iam.create_user(UserName="operator")
+    iam.put_user_policy(
+        UserName="operator", PolicyName="status", PolicyDocument=json.dumps({**policy, "Statement": statements})
+    )
+    key = iam.create_access_key(UserName="operator")["AccessKey"]
+    state["credentials"] |= {
+        "aws_access_key_id": key["AccessKeyId"],
+        "aws_secret_access_key": key["SecretAccessKey"],
+    }
+    local.write_text(json.dumps(state))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from support.aws_replies import xml_error
 from support.events import scheduled_run
 from support.kinds import KINDS, ROLE_BASED, USER_BASED
 from support.reports import outcome
@@ -32,6 +33,8 @@ def test_the_status_of_a_rotated_target_is_ok_and_reading_it_changes_nothing(wor
     # Braintrust doesn't show API keys.
     assert found["ai_secrets"][0].get("holds_current") is (None if kind.endswith("api_key") else True)
     assert 0 <= found["age_seconds"] < 60
+    # Only the versions of user-based credentials are labelled with the time.
+    assert ("current_since" in found) == (kind in USER_BASED)
     assert found.get("expires_at") == current.get("expires_at")
     assert found["rotated_by"] == "schedule"
     assert (found["next_rotation"] == "next_scheduled_run") == (kind not in USER_BASED)
@@ -86,6 +89,16 @@ def test_credentials_that_are_older_than_rotate_after_are_overdue(world):
     world.age_credentials(target)
     found = status(function)
     assert (found["state"], found["next_rotation"]) == ("overdue", "next_scheduled_run")
+
+
+def test_credentials_are_current_since_the_rotation_although_later_ones_fail(world):
+    target = world.new_staged_target("access_key", world.new_ai_secret())
+    function = world.new_function(target)
+    assert outcome(function.invoke(scheduled_run())) == "rotated"
+    since = status(function)["current_since"]
+    world.aws.fail("iam:CreateAccessKey", xml_error("iam", 403, "AccessDenied", "not authorized"))
+    assert not function.invoke({"action": "rotate", "force": True}).ok
+    assert status(function)["current_since"] == since
 
 
 def test_a_rotation_by_secrets_manager_that_is_in_progress_is_reported(world):

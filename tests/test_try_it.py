@@ -68,7 +68,7 @@ def tools(tmp_path):
 @pytest.fixture
 def starting(tools):
     """`make run`'s process, at a moment when it is starting the local AWS."""
-    process = tools.start("run.py", "temporary", "schedule")
+    process = tools.start("run.py", "temporary", "schedule", "")
     wait_until(tools.local_aws)
     yield process
     process.communicate(timeout=60)
@@ -85,7 +85,7 @@ def test_a_second_run_is_refused_while_the_first_one_starts(tools, starting):
     starting_process = json.loads(tools.starting.read_text())["pid"]
     # Otherwise, it may have started before the second one asks.
     os.kill(starting_process, signal.SIGSTOP)
-    output, status = tools.run("run.py", "temporary", "schedule")
+    output, status = tools.run("run.py", "temporary", "schedule", "")
     os.kill(starting_process, signal.SIGCONT)
     assert status == 1 and f"process {starting_process}" in output and "make stop" in output
     assert starting.wait(timeout=60) == 0
@@ -97,7 +97,7 @@ def test_a_second_run_is_refused_while_the_first_one_starts(tools, starting):
 def test_a_second_run_replaces_a_stack_that_has_started(tools, starting):
     assert starting.wait(timeout=60) == 0
     before = tools.processes()
-    output, status = tools.run("run.py", "temporary", "schedule")
+    output, status = tools.run("run.py", "temporary", "schedule", "")
     assert status == 0, output
     assert set(before).isdisjoint(tools.processes()) and tools.local_aws()
     assert tools.run("stop.py") == ("Stopped.\n", 0)
@@ -189,7 +189,7 @@ def compiling(tools, tmp_path, try_it):
 def test_a_run_can_be_stopped_while_it_compiles(tools, compiling):
     process = compiling.start("exec sleep 60")
     wait_until(lambda: len(tools.processes()) == 2)
-    output, status = tools.run("run.py", "temporary", "schedule")
+    output, status = tools.run("run.py", "temporary", "schedule", "")
     assert status == 1 and f"process {process.pid}" in output
     assert tools.run("stop.py") == ("Stopped.\n", 0)
     output, _ = process.communicate(timeout=60)

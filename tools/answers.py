@@ -5,14 +5,16 @@ They are pure, so they get the time, the page, and `command`, which returns the 
 Secrets Manager rotate.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from page import BOLD, GREEN, RED, YELLOW
+from run_history import DAYS, MINUTE
 
 # Longer lines are hard to read.
 WIDEST = 99
 # A longer list of targets would hide those that need attention among those that don't.
 MANY_TARGETS = 4
+NONE_LATELY = f"none in the last {DAYS} days"
 ROLE_BASED = ("temporary", "short_term_api_key")
 API_KEYS = ("short_term_api_key", "long_term_api_key")
 SERVICES = {
@@ -76,10 +78,13 @@ def _sentence(text):
 # Status
 
 
-def status(answer, page, now, command):
-    """A block for each target. Of many targets, those that are ok get one line each, and come first."""
+def status(answer, past, page, now, command):
+    """A block for each target. Of many targets, those that are ok get one line each, and come first.
+
+    `past` is what could be read of their history.
+    """
     page, targets, lines = page.at_most(WIDEST), answer["targets"], []
-    attention = [target for target in targets if target["state"] != "ok" or _notes(target, command)]
+    attention = [target for target in targets if _needs_attention(target, past, command)]
     if len(targets) > MANY_TARGETS:
         for target in targets:
             if target not in attention:
@@ -88,11 +93,16 @@ def status(answer, page, now, command):
     else:
         blocks = targets
     for target in blocks:
-        lines += ([""] if lines else []) + _block(target, page, now, command)
+        lines += ([""] if lines else []) + _block(target, past, page, now, command)
     if len(targets) > 1:
         healthy = sum(target["state"] in FINE for target in targets)
         lines += ["", f"{healthy} of {len(targets)} targets are ok."]
-    return lines
+    return lines + [line for reason in past.unknown for line in ["", *page.paragraph(reason, "  ", "")]]
+
+
+def _needs_attention(target, past, command):
+    found = past.histories.get(target["name"])
+    return target["state"] != "ok" or bool(_notes(target, command)) or bool(found and found.is_failing())
 
 
 def _in_one_line(target, page, now):
@@ -101,14 +111,17 @@ def _in_one_line(target, page, now):
     return page.paragraph("{}: {}, {}".format(target["name"], page.paint("ok", GREEN), ", ".join(facts)), "  ", "")
 
 
-def _block(target, page, now, command):
+def _block(target, past, page, now, command):
     state = page.paint(target["state"].replace("_", " "), STATE_COLORS.get(target["state"], RED))
     lines = ["{}: {}".format(page.paint(target["name"], BOLD), state)]
     rows = [
         ("kind", "{} in {}".format(target["kind"], target["region"])),
         ("credentials", _credentials(target, now)),
         ("next rotation", _next_rotation(target, now)),
+        ("last success", _last_success(target, past, now)),
     ]
+    if found := past.histories.get(target["name"]):
+        rows.append(("last failure", _last_failure(found, now)))
     rows += [("ai_secret", _destination(target, entry)) for entry in target["ai_secrets"]]
     for label, text in rows:
         lines += page.paragraph(text, " " * 17, f"  {label:<15}")
@@ -141,6 +154,46 @@ def _next_rotation(target, now):
     if time is None:
         return who + ", at an unknown time"
     return "{}, {}".format("at the next scheduled run" if time == "next_scheduled_run" else when(time, now), who)
+
+
+def _last_success(target, past, now):
+    """The metrics count the runs of a minute. What became current or changed within that minute tells the second."""
+    found, since, age = past.histories.get(target["name"]), target.get("current_since"), target.get("age_seconds")
+    began = now - timedelta(seconds=age) if age is not None else None
+    since = datetime.fromisoformat(since) if since else None
+    if found and (minute := found.last_success):
+        return _ago(next((time for time in (since, began) if time and minute <= time < minute + MINUTE), minute), now)
+    if since:
+        return _ago(since, now)
+    text = NONE_LATELY if found else "unknown"
+    if began:
+        what = "the current credentials were created" if "secret_id" in target else "the ai_secret last changed"
+        text += f"; {what} {_ago(began, now)}"
+    return text
+
+
+def _last_failure(found, now):
+    if not found.last_failure:
+        return NONE_LATELY
+    if not found.failure:
+        how = ", of an unknown class"
+    elif "error" in found.failure:
+        how = ": {} ({})".format(what_failed(found.failure["error"]), found.failure["error"]["class"])
+    else:
+        how = ": too little time was left for this target (deferred)"
+    return _ago(found.last_failure, now) + how + _failed_runs(found)
+
+
+def _failed_runs(found):
+    if not found.failed:
+        return "; in the same minute as the last success" if found.is_unordered else ""
+    runs = "1 run has" if found.failed == 1 else f"{found.failed} runs have"
+    since = "since the last success" if found.last_success else f"in the last {DAYS} days"
+    return "; {}{} failed {}".format("at least " if found.is_unordered else "", runs, since)
+
+
+def _ago(time, now):
+    return duration(max(0, int((now - time).total_seconds()))) + " ago"
 
 
 def _destination(target, entry):
@@ -237,6 +290,11 @@ def _checked(line, page):
     return lines
 
 
+def is_unread(line):
+    """Whether a part of Braintrust could not be read. No rotation tells what is there."""
+    return line["result"] == "unknown" and line["what"].startswith("look at ")
+
+
 def verdict(answer, page):
     """One sentence: whether a rotation would succeed, as far as can be told without one."""
     targets = answer["targets"]
@@ -251,8 +309,11 @@ def verdict(answer, page):
     parts = [page.paint("Healthy", GREEN)]
     if warnings := results.count("warning"):
         parts.append(count(warnings, "warning"))
-    if unknown := results.count("unknown"):
+    unread = sum(is_unread(line) for target in targets for line in target["lines"])
+    if unknown := results.count("unknown") - unread:
         parts.append(count(unknown, "thing") + " only a rotation can tell")
+    if unread:
+        parts.append(count(unread, "thing") + " in Braintrust could not be read")
     return "; ".join(parts)
 
 

@@ -28,8 +28,9 @@ def variables(arch):
         # do if the target is missing.
         "RUSTUP": "none",
         "CARGO_BUILD_TARGET": rust_target(arch),
-        # Panic messages contain these paths, which would reveal the builder's and differ between machines.
-        "RUSTFLAGS": f"--remap-path-prefix={cargo_home}=/cargo",
+        # Panic messages contain these paths, which would reveal the builder's and differ between machines. The tables
+        # from which a stack is unwound are a tenth of the binary, and a panic ends the process without unwinding.
+        "RUSTFLAGS": f"--remap-path-prefix={cargo_home}=/cargo -Cforce-unwind-tables=no",
     }
 
 

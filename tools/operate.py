@@ -16,6 +16,7 @@ import sys
 from datetime import UTC, datetime
 
 import answers
+import cloudwatch
 import environment
 import inventory
 import local_stack
@@ -56,7 +57,8 @@ def operate(action, stack, targets, fields):
     print(f"{function.title}:\n")
     answer, failed = invoke(function, action, targets, fields)
     if action == "status":
-        print(*answers.status(answer, page(), now, command), sep="\n")
+        past = cloudwatch.read(function, [target["name"] for target in answer["targets"]], now)
+        print(*answers.status(answer, past, page(), now, command), sep="\n")
         return answer["ok"]
     if action == "doctor":
         print(*answers.doctor(answer, page()), sep="\n")

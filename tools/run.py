@@ -67,6 +67,7 @@ def work(done):
         root = stack.ministack.root
         local_stack.save(
             **rotated,
+            stack_name=STACK_NAME,
             endpoint_url=stack.aws.url,
             credentials={
                 "aws_access_key_id": root["AWS_ACCESS_KEY_ID"],

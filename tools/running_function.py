@@ -11,6 +11,8 @@ from botocore.config import Config
 from environment import ROOT
 
 NOT_RUNNING = "Nothing is running. Start a local stack: make run"
+# A rotation may take 15 minutes, and a second attempt would be a second rotation.
+ONCE = Config(read_timeout=910, retries={"total_max_attempts": 1})
 OR_DEPLOYED = ". For a deployed stack, add STACK=<its name> to the command."
 
 
@@ -26,15 +28,14 @@ class RunningFunction:
         if not self.session.region_name:
             self.session = boto3.session.Session(region_name=_saved_region(stack))
         if self.local:
-            self.title = "The local stack that `make run` left running"
-            self.name = self.local["outputs"]["FunctionName"]
+            self.title, stack = "The local stack that `make run` left running", self.local["stack_name"]
         else:
             self.title = f"The stack {stack} in {self.session.region_name}"
-            self.name = self._output_of(stack, "FunctionName")
+        outputs, parameters = self._described(stack)
+        self.name, self.log_group = outputs["FunctionName"], outputs["LogGroupName"]
+        self.metrics_namespace = parameters["MetricsNamespace"]
 
-    def client(self, service):
-        # A rotation may take 15 minutes, and a second attempt would be a second rotation.
-        config = Config(read_timeout=910, retries={"total_max_attempts": 1})
+    def client(self, service, config=ONCE):
         return self.session.client(service, endpoint_url=self.local and self.local["endpoint_url"], config=config)
 
     def invoke(self, **event):
@@ -48,9 +49,11 @@ class RunningFunction:
         except ValueError:
             return printable(body["errorMessage"]), True
 
-    def _output_of(self, stack, key):
+    def _described(self, stack):
+        """The outputs and the parameters of a stack."""
         [described] = self.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
-        return {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}[key]
+        outputs = {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
+        return outputs, {given["ParameterKey"]: given["ParameterValue"] for given in described["Parameters"]}
 
 
 def printable(value):

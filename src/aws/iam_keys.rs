@@ -1,17 +1,19 @@
 //! The access keys or Bedrock API keys of an IAM user, and whether a role may rotate them. `rotation/policy.rs` decides
 //! which keys to retire.
 
-use aws_config::SdkConfig;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_iam::Client;
 use aws_sdk_iam::config::Builder;
 use aws_sdk_iam::config::retry::RetryConfig;
+use aws_sdk_iam::operation::RequestId;
 use aws_sdk_iam::types::{
     ContextEntry, ContextKeyTypeEnum, EvaluationResult, PolicyEvaluationDecisionType, StatusType,
 };
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use aws_types::SdkConfig;
 use jiff::Timestamp;
 
+use super::requests::AwsRequests;
 use super::retries::{CountAttempts, RepeatRefused, RepeatStaleOnly};
 use super::sdk::{self, SdkResult};
 use crate::config::{RoleArn, UserBased, UserBasedKind, UserName};
@@ -36,13 +38,25 @@ impl Iam {
     }
 
     /// The keys of the source's user. They are managed in `session`, or else by the function's own role.
-    pub fn user_keys(&self, source: &UserBased, session: Option<&SessionCredentials>, deadline: Deadline) -> UserKeys {
+    pub fn user_keys(
+        &self,
+        source: &UserBased,
+        session: Option<&SessionCredentials>,
+        deadline: Deadline,
+        requests: &AwsRequests,
+    ) -> UserKeys {
         let client = session.map(|session| {
             let provider = SharedCredentialsProvider::new(sdk::session(session));
             Client::from_conf(self.0.config().to_builder().credentials_provider(provider).build())
         });
         let client = client.unwrap_or_else(|| self.0.clone());
-        UserKeys { client, user_name: source.user_name.clone(), kind: source.kind, deadline }
+        UserKeys {
+            client,
+            user_name: source.user_name.clone(),
+            kind: source.kind,
+            deadline,
+            requests: requests.clone(),
+        }
     }
 
     /// Asks IAM to simulate a rotation's calls by `caller`, and returns an error for each denied action. IAM takes
@@ -73,6 +87,7 @@ pub struct UserKeys {
     user_name: UserName,
     kind: UserBasedKind,
     deadline: Deadline,
+    requests: AwsRequests,
 }
 
 /// A key as IAM lists it.
@@ -103,7 +118,7 @@ impl UserKeys {
     async fn create_access_key(&self, iam: &Client, now: Timestamp) -> Result<Credentials, Error> {
         const CALL: &str = "CreateAccessKey";
         let request = iam.create_access_key().user_name(self.user_name.as_str());
-        let key = self.send(CALL, request.send()).await?.access_key;
+        let key = self.change(CALL, request.send()).await?.access_key;
         let key = key.ok_or_else(|| sdk::missing(Service::Iam, CALL, "a key"))?;
         Ok(Credentials {
             created_at: key.create_date.as_ref().and_then(sdk::timestamp).unwrap_or(now),
@@ -119,7 +134,7 @@ impl UserKeys {
         let missing = || sdk::missing(Service::Iam, CALL, "a key");
         let request = iam.create_service_specific_credential().user_name(self.user_name.as_str());
         let request = request.service_name(BEDROCK).credential_age_days(age_days.into());
-        let key = self.send(CALL, request.send()).await?.service_specific_credential.ok_or_else(missing)?;
+        let key = self.change(CALL, request.send()).await?.service_specific_credential.ok_or_else(missing)?;
         Ok(Credentials {
             created_at: sdk::timestamp(&key.create_date).unwrap_or(now),
             expires_at: key.expiration_date.as_ref().and_then(sdk::timestamp),
@@ -135,7 +150,7 @@ impl UserKeys {
             marker = match self.kind {
                 UserBasedKind::AccessKey => {
                     let request = iam.list_access_keys().user_name(user).set_marker(marker);
-                    let page = self.send("ListAccessKeys", request.send()).await?;
+                    let page = self.read("ListAccessKeys", request.send()).await?;
                     keys.extend(page.access_key_metadata.into_iter().filter_map(|key| {
                         let active = key.status != Some(StatusType::Inactive);
                         let created_at = key.create_date.as_ref().and_then(sdk::timestamp);
@@ -146,7 +161,7 @@ impl UserKeys {
                 UserBasedKind::LongTermApiKey { .. } => {
                     let request = iam.list_service_specific_credentials().user_name(user).service_name(BEDROCK);
                     let request = request.set_marker(marker);
-                    let page = self.send("ListServiceSpecificCredentials", request.send()).await?;
+                    let page = self.read("ListServiceSpecificCredentials", request.send()).await?;
                     keys.extend(page.service_specific_credentials.into_iter().flatten().map(|key| Key {
                         active: !matches!(key.status, StatusType::Inactive | StatusType::Expired),
                         created_at: sdk::timestamp(&key.create_date),
@@ -175,12 +190,12 @@ impl UserKeys {
         match self.kind {
             UserBasedKind::AccessKey => {
                 let request = iam.update_access_key().user_name(user).access_key_id(id).status(status);
-                self.send("UpdateAccessKey", request.send()).await.map(drop)
+                self.change("UpdateAccessKey", request.send()).await.map(drop)
             }
             UserBasedKind::LongTermApiKey { .. } => {
                 let request =
                     iam.update_service_specific_credential().user_name(user).service_specific_credential_id(id);
-                self.send("UpdateServiceSpecificCredential", request.status(status).send()).await.map(drop)
+                self.change("UpdateServiceSpecificCredential", request.status(status).send()).await.map(drop)
             }
         }
     }
@@ -191,17 +206,27 @@ impl UserKeys {
         missing_is_done(match self.kind {
             UserBasedKind::AccessKey => {
                 let request = iam.delete_access_key().user_name(user).access_key_id(id);
-                self.send("DeleteAccessKey", request.send()).await.map(drop)
+                self.change("DeleteAccessKey", request.send()).await.map(drop)
             }
             UserBasedKind::LongTermApiKey { .. } => {
                 let request =
                     iam.delete_service_specific_credential().user_name(user).service_specific_credential_id(id);
-                self.send("DeleteServiceSpecificCredential", request.send()).await.map(drop)
+                self.change("DeleteServiceSpecificCredential", request.send()).await.map(drop)
             }
         })
     }
 
-    fn send<T, E: ProvideErrorMetadata>(
+    /// Sends a request that creates or changes a key.
+    fn change<T: RequestId, E: ProvideErrorMetadata>(
+        &self,
+        call: &'static str,
+        request: impl Future<Output = SdkResult<T, E>>,
+    ) -> impl Future<Output = Result<T, Error>> {
+        let response = self.requests.send(Service::Iam, call, self.deadline, request);
+        async { response.await.map_err(|error| self.explain(error)) }
+    }
+
+    fn read<T, E: ProvideErrorMetadata>(
         &self,
         call: &'static str,
         request: impl Future<Output = SdkResult<T, E>>,
@@ -286,7 +311,12 @@ mod tests {
     }
 
     fn keys(replay: &Replay, kind: UserBasedKind) -> UserKeys {
-        Iam::new(&replay.config()).user_keys(&user(kind), None, Deadline::after(Duration::from_secs(300)))
+        Iam::new(&replay.config()).user_keys(
+            &user(kind),
+            None,
+            Deadline::after(Duration::from_secs(300)),
+            &AwsRequests::default(),
+        )
     }
 
     #[tokio::test(start_paused = true)]

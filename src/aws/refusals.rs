@@ -154,9 +154,14 @@ pub(super) fn remedy(class: ErrorClass) -> &'static str {
 pub(super) fn details(class: ErrorClass, message: &str, request_id: Option<&str>) -> AwsDetails {
     let is_denial = class == ErrorClass::Permission;
     let message = is_denial.then(|| harmless(message)).filter(|message| !message.is_empty());
+    AwsDetails { message, request_id: self::request_id(request_id) }
+}
+
+/// The ID of a request, as its response gives it.
+pub(super) fn request_id(found: Option<&str>) -> Option<String> {
     // Security: a request ID is a UUID. Anything else could be part of the request.
     let is_uuid = |id: &&str| id.len() == 36 && id.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
-    AwsDetails { message, request_id: request_id.filter(is_uuid).map(str::to_owned) }
+    found.filter(is_uuid).map(str::to_owned)
 }
 
 /// A message on one line, without control characters, and of a bounded length.

@@ -130,6 +130,7 @@ mod tests {
 
     use super::super::iam_keys::Iam;
     use super::super::refusals::codes;
+    use super::super::requests::AwsRequests;
     use super::super::sdk::replay::Replay;
     use super::super::secrets_manager::SecretsManager;
     use super::super::sts::Sts;
@@ -172,12 +173,19 @@ mod tests {
                 }
                 Service::Iam => {
                     let aws = Replay::of(&[(row.status, &query)]);
-                    (Iam::new(&aws.config()).user_keys(&user(), None, deadline()).list().await.map(drop), aws)
+                    (
+                        Iam::new(&aws.config())
+                            .user_keys(&user(), None, deadline(), &AwsRequests::default())
+                            .list()
+                            .await
+                            .map(drop),
+                        aws,
+                    )
                 }
                 Service::SecretsManager => {
                     let aws = Replay::of(&[(row.status, &json(&row.code, &row.message))]);
                     let (id, client) = ("x".to_owned().try_into().unwrap(), SecretsManager::new(&aws.config()));
-                    (client.staged(&id, deadline()).describe().await.map(drop), aws)
+                    (client.staged(&id, deadline(), &AwsRequests::default()).describe().await.map(drop), aws)
                 }
                 Service::Function | Service::Bedrock | Service::Braintrust => continue,
             };
@@ -195,7 +203,7 @@ mod tests {
                        </AccessKey></CreateAccessKeyResult></CreateAccessKeyResponse>";
         let create = async |responses: &[(u16, &str)]| {
             let aws = Replay::of(responses);
-            let keys = Iam::new(&aws.config()).user_keys(&user(), None, deadline());
+            let keys = Iam::new(&aws.config()).user_keys(&user(), None, deadline(), &AwsRequests::default());
             let created = keys.create(jiff::Timestamp::UNIX_EPOCH).await;
             (created.map(|key| key.id).map_err(|error| error.class), aws.requests().len())
         };

@@ -5,15 +5,18 @@ pub(super) mod replay;
 
 use std::error::Error as StdError;
 
-use aws_config::environment::EnvironmentVariableCredentialsProvider;
-use aws_config::retry::RetryConfig;
-use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::{ConnectorError, SdkError};
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::error::metadata::{ErrorMetadata, ProvideErrorMetadata};
+use aws_smithy_types::retry::RetryConfig;
+use aws_types::SdkConfig;
+use aws_types::region::Region;
+use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use jiff::Timestamp;
 use reqwest::Client;
 use secrecy::{ExposeSecret, SecretString};
@@ -29,28 +32,64 @@ const MAX_ATTEMPTS: u32 = 5;
 /// Far more than a secret can hold.
 const MAX_RESPONSE_MEGABYTES: usize = 4;
 
-/// Reads the SDK's own environment variables, such as `AWS_REGION` and `AWS_ENDPOINT_URL`.
-pub async fn config(http: Client) -> SdkConfig {
-    loader(http).load().await
-}
-
-/// The same configuration with `endpoint_url` for all services, and nothing from the environment.
-#[cfg(test)]
-pub async fn config_for_test(http: Client, endpoint_url: &str) -> SdkConfig {
-    let credentials = Credentials::new("AKIATEST", "secret", None, None, "test");
-    let loader = loader(http).empty_test_environment().credentials_provider(credentials);
-    loader.region(aws_config::Region::new("us-east-1")).endpoint_url(endpoint_url).load().await
-}
-
-/// The HTTP client limits the time of an attempt.
-fn loader(http: Client) -> ConfigLoader {
+/// Reads the environment variables of AWS's SDKs that mean something in Lambda: region, credentials, and endpoints.
+///
+/// `aws-config` isn't used, because the binary would grow by all the places where it looks for settings and credentials
+/// and that don't exist in Lambda, such as profiles, instance metadata, and web identities.
+pub fn config(http: Client, variable: &dyn Fn(&str) -> Option<String>) -> SdkConfig {
+    let set = |name| variable(name).filter(|text| !text.trim().is_empty());
+    let is_true = |name| set(name).is_some_and(|text| text.eq_ignore_ascii_case("true"));
+    let credentials = || {
+        let (id, key) = (set("AWS_ACCESS_KEY_ID")?, set("AWS_SECRET_ACCESS_KEY")?);
+        let credentials = Credentials::new(id, key, set("AWS_SESSION_TOKEN"), None, "environment");
+        Some(SharedCredentialsProvider::new(credentials))
+    };
     let connector = SharedHttpConnector::new(Transport(http));
-    aws_config::defaults(BehaviorVersion::latest())
+    let mut config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        // The HTTP client limits the time of an attempt.
         .http_client(http_client_fn(move |_, _| connector.clone()))
-        // Lambda provides credentials in the environment. The default chain would also look for files and for instance
-        // metadata, which don't exist there.
-        .credentials_provider(EnvironmentVariableCredentialsProvider::new())
         .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS))
+        .region(set("AWS_REGION").or_else(|| set("AWS_DEFAULT_REGION")).map(Region::new))
+        .service_config(ServiceEndpoints(ENDPOINT_VARIABLES.map(|(service, name)| (service, set(name)))))
+        .use_fips(is_true("AWS_USE_FIPS_ENDPOINT"))
+        .use_dual_stack(is_true("AWS_USE_DUALSTACK_ENDPOINT"));
+    config.set_endpoint_url(set("AWS_ENDPOINT_URL"));
+    config.set_credentials_provider(credentials());
+    config.build()
+}
+
+/// The services by the SDK's names, and the variable that overrides `AWS_ENDPOINT_URL` for each.
+const ENDPOINT_VARIABLES: [(&str, &str); 3] = [
+    ("STS", "AWS_ENDPOINT_URL_STS"),
+    ("IAM", "AWS_ENDPOINT_URL_IAM"),
+    ("Secrets Manager", "AWS_ENDPOINT_URL_SECRETS_MANAGER"),
+];
+
+/// The SDK's clients ask for the endpoint of their service, and for no other setting.
+#[derive(Debug)]
+struct ServiceEndpoints([(&'static str, Option<String>); 3]);
+
+impl LoadServiceConfig for ServiceEndpoints {
+    fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+        let is_asked = |(service, _): &&(&str, _)| *service == key.service_id() && key.env() == "AWS_ENDPOINT_URL";
+        self.0.iter().find(is_asked)?.1.clone()
+    }
+}
+
+/// A configuration with `endpoint_url` for all services.
+#[cfg(test)]
+pub fn config_for_test(http: Client, endpoint_url: &str) -> SdkConfig {
+    config(http, &|name| {
+        let value = match name {
+            "AWS_ACCESS_KEY_ID" => "AKIATEST",
+            "AWS_SECRET_ACCESS_KEY" => "secret",
+            "AWS_REGION" => "us-east-1",
+            "AWS_ENDPOINT_URL" => endpoint_url,
+            _ => return None,
+        };
+        Some(value.to_owned())
+    })
 }
 
 /// Carries the SDK's requests over the function's own HTTP client.
@@ -154,4 +193,108 @@ pub(super) fn missing(service: Service, call: &'static str, what: &str) -> Error
 /// The SDK reads a missing time as 1970.
 pub(super) fn timestamp(time: &aws_smithy_types::DateTime) -> Option<Timestamp> {
     Timestamp::from_second(time.secs()).ok().filter(|time| *time > Timestamp::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use aws_credential_types::provider::ProvideCredentials;
+
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> SdkConfig {
+        let value = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+        config(http::client(None, None).unwrap(), &value)
+    }
+
+    #[test]
+    fn the_region_is_lambdas_or_else_the_default_one() {
+        let region = |variables: &[(&str, &str)]| read(variables).region().map(ToString::to_string);
+        let default = ("AWS_DEFAULT_REGION", "eu-west-1");
+        assert_eq!(region(&[("AWS_REGION", "us-gov-west-1"), default]).as_deref(), Some("us-gov-west-1"));
+        assert_eq!(region(&[("AWS_REGION", ""), default]).as_deref(), Some("eu-west-1"));
+        assert_eq!(region(&[]), None);
+    }
+
+    #[tokio::test]
+    async fn the_credentials_are_those_of_the_functions_role() {
+        let (id, key) = (("AWS_ACCESS_KEY_ID", "AKIATEST"), ("AWS_SECRET_ACCESS_KEY", "key"));
+        let provider = read(&[id, key, ("AWS_SESSION_TOKEN", "token")]).credentials_provider().unwrap();
+        let found = provider.provide_credentials().await.unwrap();
+        assert_eq!(
+            (found.access_key_id(), found.secret_access_key(), found.session_token()),
+            ("AKIATEST", "key", Some("token"))
+        );
+        for incomplete in [&[id][..], &[key], &[id, ("AWS_SECRET_ACCESS_KEY", " ")]] {
+            assert!(read(incomplete).credentials_provider().is_none());
+        }
+    }
+
+    #[test]
+    fn fips_and_dual_stack_endpoints_are_used_if_their_variables_are_true() {
+        for (value, expected) in [("true", true), ("TRUE", true), ("false", false), ("", false), ("1", false)] {
+            let config = read(&[("AWS_USE_FIPS_ENDPOINT", value)]);
+            assert_eq!((config.use_fips(), config.use_dual_stack()), (Some(expected), Some(false)), "{value}");
+            let config = read(&[("AWS_USE_DUALSTACK_ENDPOINT", value)]);
+            assert_eq!((config.use_fips(), config.use_dual_stack()), (Some(false), Some(expected)), "{value}");
+        }
+    }
+
+    #[tokio::test]
+    async fn each_service_is_called_at_its_own_endpoint_or_at_the_general_one_or_at_the_regions() {
+        let (sts, general) = (("AWS_ENDPOINT_URL_STS", "https://sts.test"), ("AWS_ENDPOINT_URL", "https://aws.test"));
+        let iam = ("AWS_ENDPOINT_URL_IAM", "https://iam.test");
+        let secrets_manager = ("AWS_ENDPOINT_URL_SECRETS_MANAGER", "https://secrets.test");
+        let (fips, dual_stack) = (("AWS_USE_FIPS_ENDPOINT", "true"), ("AWS_USE_DUALSTACK_ENDPOINT", "true"));
+        let regions = ["sts.us-west-2.amazonaws.com", "iam.amazonaws.com", "secretsmanager.us-west-2.amazonaws.com"];
+        for (variables, expected) in [
+            (vec![], regions),
+            (vec![("AWS_ENDPOINT_URL", ""), ("AWS_ENDPOINT_URL_STS", "")], regions),
+            (vec![general], ["aws.test"; 3]),
+            (vec![general, sts], ["sts.test", "aws.test", "aws.test"]),
+            (vec![sts, iam, secrets_manager], ["sts.test", "iam.test", "secrets.test"]),
+            (
+                vec![fips],
+                [
+                    "sts-fips.us-west-2.amazonaws.com",
+                    "iam-fips.amazonaws.com",
+                    "secretsmanager-fips.us-west-2.amazonaws.com",
+                ],
+            ),
+            (
+                vec![dual_stack],
+                ["sts.us-west-2.api.aws", "iam.global.api.aws", "secretsmanager.us-west-2.amazonaws.com"],
+            ),
+        ] {
+            assert_eq!(hosts(&variables).await, expected, "{variables:?}");
+        }
+    }
+
+    /// The hosts that the clients of STS, IAM, and Secrets Manager call.
+    async fn hosts(variables: &[(&str, &str)]) -> Vec<String> {
+        let function =
+            [("AWS_REGION", "us-west-2"), ("AWS_ACCESS_KEY_ID", "AKIATEST"), ("AWS_SECRET_ACCESS_KEY", "key")];
+        let (hosts, config) = (Hosts::default(), read(&[&function, variables].concat()));
+        let connector = SharedHttpConnector::new(hosts.clone());
+        let config = config.into_builder().http_client(http_client_fn(move |_, _| connector.clone())).build();
+        let sts = aws_sdk_sts::Client::new(&config).get_caller_identity().send().await.is_err();
+        let iam = aws_sdk_iam::Client::new(&config).list_access_keys().send().await.is_err();
+        let secret =
+            aws_sdk_secretsmanager::Client::new(&config).get_secret_value().secret_id("id").send().await.is_err();
+        assert!(sts && iam && secret);
+        hosts.0.lock().unwrap().clone()
+    }
+
+    /// Refuses each request, and keeps its host.
+    #[derive(Clone, Debug, Default)]
+    struct Hosts(Arc<Mutex<Vec<String>>>);
+
+    impl HttpConnector for Hosts {
+        fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+            let uri: ::http::Uri = request.uri().parse().unwrap();
+            self.0.lock().unwrap().push(uri.host().unwrap().to_owned());
+            HttpConnectorFuture::ready(Err(ConnectorError::other("refused".into(), None)))
+        }
+    }
 }

@@ -2,14 +2,18 @@
 //!
 //! <https://docs.aws.amazon.com/secretsmanager/latest/userguide/rotate-secrets_lambda-functions.html>
 
-use aws_config::SdkConfig;
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::config::Builder;
+use aws_sdk_secretsmanager::operation::RequestId;
 use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use aws_types::SdkConfig;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::requests::AwsRequests;
 use super::retries::{CountAttempts, RepeatRefused};
+use super::sdk::SdkResult;
 use super::staged_value::{self, VersionValue};
 use super::{refusals, sdk};
 use crate::config::SecretId;
@@ -88,7 +92,7 @@ impl SecretsManager {
              with a customer managed key (the parameter KmsKeyArn)",
             id.as_str()
         );
-        let text = self.staged(id, deadline).get(None).await;
+        let text = self.staged(id, deadline, &AwsRequests::default()).get(None).await;
         text.map_err(|error| error.with_remedy_for(ErrorClass::Permission, remedy))?.ok_or_else(|| {
             let problem = format!("the secret {:?} is binary", id.as_str());
             let remedy = "Store it as text (SecretString)";
@@ -97,17 +101,17 @@ impl SecretsManager {
     }
 
     /// The staged secret `id`. All of its calls end by the deadline.
-    pub fn staged<'a>(&'a self, id: &'a SecretId, deadline: Deadline) -> StagedSecret<'a> {
-        StagedSecret { client: &self.0, id, deadline }
+    pub fn staged<'a>(&'a self, id: &'a SecretId, deadline: Deadline, requests: &AwsRequests) -> StagedSecret<'a> {
+        StagedSecret { client: &self.0, id, deadline, requests: requests.clone() }
     }
 }
 
 /// A secret that holds a target's credentials through a rotation. All of its calls are idempotent.
-#[derive(Clone, Copy)]
 pub struct StagedSecret<'a> {
     client: &'a Client,
     pub id: &'a SecretId,
     deadline: Deadline,
+    requests: AwsRequests,
 }
 
 /// Why a value was not staged, as far as that is known.
@@ -118,19 +122,19 @@ pub struct NotStaged {
 }
 
 impl StagedSecret<'_> {
-    pub async fn describe(self) -> Result<Stages, Error> {
+    pub async fn describe(&self) -> Result<Stages, Error> {
         let request = self.client.describe_secret().secret_id(self.id.as_str());
         let described = sdk::send(Service::SecretsManager, "DescribeSecret", self.deadline, request.send()).await;
         described.map(Stages::new).map_err(|error| self.explain(error))
     }
 
-    pub async fn read(self, version: &str) -> Result<VersionValue, Error> {
+    pub async fn read(&self, version: &str) -> Result<VersionValue, Error> {
         let text = self.read_text(version).await?;
         Ok(text.map_or(VersionValue::Empty, |text| staged_value::parse(&text)))
     }
 
     /// Reads a version's text. `None` if the version has no value yet.
-    pub async fn read_text(self, version: &str) -> Result<Option<SecretString>, Error> {
+    pub async fn read_text(&self, version: &str) -> Result<Option<SecretString>, Error> {
         match self.get(Some(version)).await {
             Ok(text) => Ok(Some(text.unwrap_or_default())),
             Err(error) if error.class == ErrorClass::NotFound => Ok(None),
@@ -139,7 +143,7 @@ impl StagedSecret<'_> {
     }
 
     /// The text of a version, or of the current one. `None` if it is binary.
-    async fn get(self, version: Option<&str>) -> Result<Option<SecretString>, Error> {
+    async fn get(&self, version: Option<&str>) -> Result<Option<SecretString>, Error> {
         let request = self.client.get_secret_value().secret_id(self.id.as_str());
         let request = request.set_version_id(version.map(str::to_owned)).send();
         let value = sdk::send(Service::SecretsManager, GET_SECRET_VALUE, self.deadline, request).await;
@@ -149,7 +153,7 @@ impl StagedSecret<'_> {
     /// Stages a text in `version` as `AWSPENDING`. If the version already has another text, the error is a `conflict`.
     /// After an error, the version is read, because the response may have been lost.
     pub async fn put_pending(
-        self,
+        &self,
         version: &str,
         rotation_token: Option<&SecretString>,
         text: &SecretString,
@@ -164,7 +168,7 @@ impl StagedSecret<'_> {
             // Security: the token and the text are exposed into the request.
             .set_rotation_token(rotation_token.map(|token| token.expose_secret().to_owned()))
             .secret_string(text.expose_secret());
-        let put = sdk::send(Service::SecretsManager, "PutSecretValue", self.deadline, request.send()).await;
+        let put = self.change("PutSecretValue", request.send()).await;
         let Err(error) = put else { return Ok(()) };
         match self.read_text(version).await {
             // Security: compared in memory.
@@ -175,36 +179,36 @@ impl StagedSecret<'_> {
 
     /// Moves `AWSCURRENT` from the version `from` to `version`. Nothing else in this function moves it. The error is a
     /// `conflict` if another run has moved it.
-    pub async fn promote(self, version: &str, from: Option<&str>) -> Result<(), Error> {
+    pub async fn promote(&self, version: &str, from: Option<&str>) -> Result<(), Error> {
         self.move_stage(CURRENT, Some(version), from).await
     }
 
     /// Removes `AWSPENDING` from a version that is dead or has become current. During a rotation by Secrets Manager the
     /// stage has to stay, because Secrets Manager treats its removal as a failure.
-    pub async fn remove_pending(self, version: &str) -> Result<(), Error> {
+    pub async fn remove_pending(&self, version: &str) -> Result<(), Error> {
         self.move_stage(PENDING, None, Some(version)).await
     }
 
     /// Moves a label from the version `from`, on which it was found. `None` means no version.
-    pub async fn move_label(self, label: Label, to: Option<&str>, from: Option<&str>) -> Result<(), Error> {
+    pub async fn move_label(&self, label: Label, to: Option<&str>, from: Option<&str>) -> Result<(), Error> {
         if to == from { Ok(()) } else { self.move_stage(label.name(), to, from).await }
     }
 
-    pub async fn add_label(self, label: TimedLabel, at: Timestamp, version: &str) -> Result<(), Error> {
+    pub async fn add_label(&self, label: TimedLabel, at: Timestamp, version: &str) -> Result<(), Error> {
         self.move_stage(&label.name(at, version), Some(version), None).await
     }
 
-    pub async fn remove_label(self, label: TimedLabel, at: Timestamp, version: &str) -> Result<(), Error> {
+    pub async fn remove_label(&self, label: TimedLabel, at: Timestamp, version: &str) -> Result<(), Error> {
         self.move_stage(&label.name(at, version), None, Some(version)).await
     }
 
     /// Secrets Manager refuses to move a stage that is no longer on the version `from`. The stage may already be where
     /// it should be, if only the response to an earlier attempt was lost. Otherwise another run has moved it.
-    async fn move_stage(self, stage: &str, to: Option<&str>, from: Option<&str>) -> Result<(), Error> {
+    async fn move_stage(&self, stage: &str, to: Option<&str>, from: Option<&str>) -> Result<(), Error> {
         let request = self.client.update_secret_version_stage().secret_id(self.id.as_str()).version_stage(stage);
         let request = request.set_move_to_version_id(to.map(str::to_owned));
         let request = request.set_remove_from_version_id(from.map(str::to_owned)).send();
-        let moved = sdk::send(Service::SecretsManager, MOVE_STAGE, self.deadline, request).await;
+        let moved = self.change(MOVE_STAGE, request).await;
         let Err(error) = moved else { return Ok(()) };
         let Ok(stages) = self.describe().await else { return Err(self.explain(error)) };
         let found = stages.version_with(stage);
@@ -220,7 +224,16 @@ impl StagedSecret<'_> {
         Err(self.explain(Error::new(ErrorClass::Conflict, Service::SecretsManager, MOVE_STAGE, problem, remedy)))
     }
 
-    fn explain(self, error: Error) -> Error {
+    /// Sends a request that changes the secret.
+    fn change<T: RequestId, E: ProvideErrorMetadata>(
+        &self,
+        call: &'static str,
+        request: impl Future<Output = SdkResult<T, E>>,
+    ) -> impl Future<Output = Result<T, Error>> {
+        self.requests.send(Service::SecretsManager, call, self.deadline, request)
+    }
+
+    fn explain(&self, error: Error) -> Error {
         let problem = format!("{} for the secret {:?}", error.problem, self.id.as_str());
         let remedy = error.remedy.replace("<secret>", self.id.as_str());
         refusals::about_secret(Error { problem, remedy, ..error }, self.id.as_str())
@@ -380,7 +393,7 @@ mod tests {
 
     impl TestSecret {
         fn staged(&self) -> StagedSecret<'_> {
-            self.secrets_manager.staged(&self.id, Deadline::after(Duration::from_secs(300)))
+            self.secrets_manager.staged(&self.id, Deadline::after(Duration::from_secs(300)), &AwsRequests::default())
         }
     }
 

@@ -1,14 +1,15 @@
 //! Calls AWS Security Token Service (STS) to assume roles and to identify the function's own role.
 
-use aws_config::SdkConfig;
 use aws_sdk_sts::Client;
 use aws_sdk_sts::config::Builder;
 use aws_sdk_sts::types::Tag;
+use aws_types::SdkConfig;
 use jiff::Timestamp;
 
+use super::requests::AwsRequests;
 use super::retries::{CountAttempts, RepeatRefused};
 use super::sdk;
-use crate::config::{AssumeRole, RoleArn, TargetName};
+use crate::config::{AssumeRole, RoleArn, SessionNames};
 use crate::credentials::SessionCredentials;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorClass, Service};
@@ -25,23 +26,24 @@ impl Sts {
     pub async fn assume_role(
         &self,
         role: &AssumeRole,
-        target: &TargetName,
+        names: SessionNames<'_>,
         now: Timestamp,
         deadline: Deadline,
+        requests: &AwsRequests,
     ) -> Result<SessionCredentials, Error> {
         const CALL: &str = "AssumeRole";
         let request = self.0.assume_role().role_arn(role.role_arn.as_str()).set_policy(role.session_policy.clone());
-        let request = request.role_session_name(format!("braintrust-{target}"));
+        let request = request.role_session_name(format!("braintrust-{}", names.target));
         let request = request.duration_seconds(role.duration_seconds.into());
         let request = request.set_external_id(role.external_id.as_ref().map(ToString::to_string));
-        let request =
-            request.set_source_identity(role.source_identity.as_ref().map(|identity| identity.as_str().to_owned()));
-        let tags =
-            role.session_tags.iter().filter_map(|(key, value)| Tag::builder().key(key).value(value).build().ok());
+        let identity = role.source_identity.as_ref().map(|identity| names.expand(identity.as_str()));
+        let request = request.set_source_identity(identity);
+        let tag = |(key, value): (&String, &String)| Tag::builder().key(key).value(names.expand(value)).build().ok();
+        let tags = role.session_tags.iter().filter_map(tag);
         // The SDK would send an empty list as an empty parameter.
         let tags = Some(tags.collect()).filter(|tags: &Vec<_>| !tags.is_empty());
         let request = request.set_tags(tags);
-        let response = sdk::send(Service::Sts, CALL, deadline, request.send()).await;
+        let response = requests.send(Service::Sts, CALL, deadline, request.send()).await;
         let missing = || sdk::missing(Service::Sts, CALL, "credentials or their expiry");
         let session = response.map_err(|error| explain(error, role))?.credentials.ok_or_else(missing)?;
         Ok(SessionCredentials {
@@ -76,6 +78,16 @@ fn role_of_session(arn: &str) -> Option<RoleArn> {
 
 fn explain(error: Error, role: &AssumeRole) -> Error {
     let arn = &role.role_arn;
+    let message = error.aws.as_ref().and_then(|details| details.message.as_deref()).unwrap_or_default();
+    let names = [("sts:TagSession", "session_tags"), ("sts:SetSourceIdentity", "source_identity")];
+    if let Some((action, field)) = names.into_iter().find(|(action, _)| message.contains(action)) {
+        let remedy = format!(
+            "AWS denies {action}. Allow it to the function's role in the trust policy of the role {arn} (the parameter \
+             AllowSessionTags of bedrock-role.yaml), or remove {field} from the target (the parameters SessionTags and \
+             SourceIdentity)"
+        );
+        return error.with_remedy_for(ErrorClass::Permission, remedy);
+    }
     let external_id = match role.external_id {
         Some(_) => "requires the configured external ID (the parameter ExternalId, or the target's external_id)",
         None => "requires no external ID, because none is configured (the parameter ExternalId, or external_id)",
@@ -99,6 +111,7 @@ mod tests {
     use super::*;
     use crate::config::Source;
     use crate::config::for_test::role_based;
+    use crate::error::AwsDetails;
 
     #[test]
     fn a_denied_call_is_explained_for_this_role() {
@@ -110,6 +123,19 @@ mod tests {
             remedy.contains("requires no external ID") && remedy.contains("get-role --role-name bedrock "),
             "{remedy}"
         );
+    }
+
+    #[test]
+    fn a_denied_tag_or_source_identity_is_named_with_its_field() {
+        let Source::RoleBased(source) = role_based("prod").source else { unreachable!() };
+        for (action, field) in [("sts:TagSession", "session_tags"), ("sts:SetSourceIdentity", "source_identity")] {
+            let message = Some(format!("User: x is not authorized to perform: {action} on resource: y"));
+            let denied = Error::new(ErrorClass::Permission, Service::Sts, "AssumeRole", "answered AccessDenied", "");
+            let denied = denied.with_aws(AwsDetails { message, request_id: None });
+            let remedy = explain(denied, &source.role).remedy;
+            assert!(remedy.starts_with(&format!("AWS denies {action}. ")), "{remedy}");
+            assert!(remedy.contains(&format!("remove {field} ")), "{remedy}");
+        }
     }
 
     #[test]

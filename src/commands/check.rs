@@ -132,7 +132,7 @@ pub async fn run(run: TargetRun<'_>, schedule: Option<&str>) -> TargetCheck {
         Source::RoleBased(source) => check_role(&run, source).await,
         Source::UserBased(source) => check_user(&run, source, versions.ok().flatten()).await,
     });
-    lines.extend(check_end_to_end(target));
+    lines.extend(check_end_to_end(&run, &readings).await);
     lines.extend(check_schedule(target, schedule));
     TargetCheck::of(target, lines)
 }
@@ -273,11 +273,30 @@ async fn check_permissions(run: &TargetRun<'_>, source: &UserBased) -> Vec<Line>
     }
 }
 
-/// The request costs a token and uses the credentials that Braintrust holds, so only a rotation sends it.
-fn check_end_to_end(target: &Target) -> Option<Line> {
-    let model = &target.end_to_end.as_ref()?.model;
-    let note = "a rotation sends a request for one token, and only that can tell";
-    Some(Line::noted(format!("call {model} through Braintrust"), LineResult::Unknown, note))
+/// Whether a request could name each destination. The request itself costs a token and uses the credentials that
+/// Braintrust holds, so only a rotation sends it.
+async fn check_end_to_end(run: &TargetRun<'_>, readings: &[Reading<'_>]) -> Vec<Line> {
+    let Some(asked) = &run.target.end_to_end else { return Vec::new() };
+    let mut lines = Vec::new();
+    for reading in readings {
+        let Some(found) = reading.writable() else { continue };
+        let lookup = &reading.destination.lookup;
+        let what = format!("call {} through Braintrust with the {} {lookup}", asked.model, lookup.noun());
+        lines.push(match run.pin(reading.destination, &found.provider).await {
+            Err(reason) => Line::noted(what, LineResult::Warning, format!("a rotation can't prove this: {reason}")),
+            Ok(_) if run.target.secret_id().is_none() => Line::noted(
+                what,
+                LineResult::Unknown,
+                "a rotation sends a request for one token, and only that can tell. If the credentials are refused, nothing \
+                 can be restored, because the target has no staged secret",
+            ),
+            Ok(_) => {
+                let note = "a rotation sends a request for one token, and only that can tell";
+                Line::noted(what, LineResult::Unknown, note)
+            }
+        });
+    }
+    lines
 }
 
 fn check_destinations(readings: &[Reading<'_>]) -> Vec<Line> {

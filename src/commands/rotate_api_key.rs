@@ -58,14 +58,14 @@ async fn step(
     let DataPlane { api_url, api_key_secret_id } = &destination.data_plane;
     let (http, rate_limit) = (&services.braintrust_http, &services.rate_limits.of(&destination.data_plane));
     let with = |api_key| Braintrust { http, api_url, api_key, rate_limit, deadline };
-    let secret = services.secrets_manager.staged(api_key_secret_id, deadline);
+    let secret = services.secrets_manager.staged(api_key_secret_id, deadline, &progress.requests);
     let (stages, version) = (secret.describe().await?, &command.client_request_token);
     if contract::guard(&secret, &stages, version).await? == StepState::AlreadyDone {
         return Ok(());
     }
     match command.step {
         Step::Create => {
-            let current = &current(secret, &stages).await?;
+            let current = &current(&secret, &stages).await?;
             let creation = Creation { secret, stages: &stages, command, current, api: with(&current.api_key) };
             creation.run(progress).await
         }
@@ -76,7 +76,7 @@ async fn step(
                 Some(text) => parse(&text)?,
                 // With RotateImmediately=false, Secrets Manager calls testSecret alone, on a version that never gets a
                 // value.
-                None => current(secret, &stages).await?,
+                None => current(&secret, &stages).await?,
             };
             progress.service_token(tested.service_token_id);
             with(&tested.api_key).find(&destination.lookup).await.map(drop)
@@ -163,7 +163,7 @@ impl Creation<'_> {
     }
 }
 
-async fn current(secret: StagedSecret<'_>, stages: &Stages) -> Result<TokenSecret, Error> {
+async fn current(secret: &StagedSecret<'_>, stages: &Stages) -> Result<TokenSecret, Error> {
     let version = stages.current().ok_or_else(not_rotatable)?;
     parse(&secret.read_text(version).await?.ok_or_else(not_rotatable)?)
 }

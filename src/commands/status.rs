@@ -30,6 +30,9 @@ pub struct TargetStatus {
     /// Since the credentials were created. Without a staged secret: since the `ai_secret` last changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     age_seconds: Option<i64>,
+    /// When this function made the credentials current, if its label on the staged secret says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current_since: Option<String>,
     /// Without a staged secret: the latest time at which they expire.
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<String>,
@@ -138,6 +141,7 @@ fn target_status(
         secret_id: target.secret_id().map(|id| id.as_str().to_owned()),
         credential_id: current.credential_id,
         age_seconds: current.lifetime.map(|lifetime| now.duration_since(lifetime.created_at).as_secs()),
+        current_since: current.since.map(iso8601),
         expires_at: current.lifetime.and_then(|lifetime| lifetime.expires_at).map(iso8601),
         rotated_by: current.rotated_by,
         next_rotation,
@@ -266,10 +270,14 @@ mod tests {
     }
 
     #[test]
-    fn the_age_and_the_end_are_those_of_the_current_credentials() {
-        let current = current("2026-01-09T23:00:00Z", Some("2026-01-11T00:00:00.5Z"), None);
+    fn the_age_the_end_and_the_promotion_are_those_of_the_current_credentials() {
+        let since = Some(at("2026-01-09T23:00:01.5Z"));
+        let current = Current { since, ..current("2026-01-09T23:00:00Z", Some("2026-01-11T00:00:00.5Z"), None) };
         let json = serde_json::to_value(of_user(Ok(current), holds(Some(true)))).unwrap();
         assert_eq!((&json["age_seconds"], &json["expires_at"]), (&json!(3_600), &json!("2026-01-11T00:00:00Z")));
-        assert_eq!(json["ai_secrets"][0]["holds_current"], true);
+        assert_eq!(
+            (&json["current_since"], &json["ai_secrets"][0]["holds_current"]),
+            (&json!("2026-01-09T23:00:01Z"), &json!(true))
+        );
     }
 }

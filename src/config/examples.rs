@@ -71,6 +71,9 @@ pub fn accepted() -> Vec<Value> {
         temporary(json!({"external_id": "_+=,.@:/-".repeat(136)})),
         temporary(json!({"source_identity": "braintrust-rotator@example.com"})),
         temporary(json!({"session_tags": {"team": "ml", "Größe": "", "a b": "_.:/=+-@"}})),
+        temporary(json!({"source_identity": "rotator-{target}"})),
+        temporary(json!({"source_identity": "{target}"})),
+        temporary(json!({"session_tags": {"target": "{target}", "by": "by {trigger} of {target}"}})),
         temporary(json!({"session_tags": {"k".repeat(128): "v".repeat(256)}})),
         temporary(json!({"session_tags": tags(50)})),
         access_key(json!({"role_arn": "arn:aws:iam::123456789012:role/x", "session_tags": {"team": "ml"}})),
@@ -150,6 +153,10 @@ pub fn refused() -> Vec<(Value, &'static str)> {
         (temporary(json!({"source_identity": "a"})), "source_identity: found \"a\"; expected 2 to 64"),
         (temporary(json!({"source_identity": "aws:x"})), "source_identity: found"),
         (temporary(json!({"source_identity": "x".repeat(65)})), "source_identity: found"),
+        (temporary(json!({"source_identity": "{name}"})), "source_identity: found \"{name}\""),
+        (temporary(json!({"source_identity": "{target"})), "source_identity: found \"{target\""),
+        (temporary(json!({"session_tags": {"team": "{name}"}})), "session_tags: the tag \"team\" is refused"),
+        (temporary(json!({"session_tags": {"{target}": "x"}})), "session_tags: the tag \"{target}\" is refused"),
         (temporary(json!({"session_tags": ["team"]})), "session_tags: invalid type: sequence"),
         (temporary(json!({"session_tags": {"team": 1}})), "session_tags"),
         (temporary(json!({"session_tags": {"": "x"}})), "session_tags: the tag \"\" is refused; expected a key"),
@@ -257,6 +264,18 @@ pub fn refused_by_the_parser() -> Vec<(Value, &'static str)> {
         (
             temporary(json!({"session_tags": {"team": "a", "Team": "b"}})),
             "is given twice: AWS doesn't distinguish case",
+        ),
+        (
+            temporary(json!({"name": "n".repeat(48), "source_identity": format!("{}{{target}}", "x".repeat(17))})),
+            "source_identity: it becomes 65 characters long; STS accepts 2 to 64",
+        ),
+        (
+            temporary(json!({"name": "n", "source_identity": "{target}"})),
+            "source_identity: it becomes 1 characters long; STS accepts 2 to 64",
+        ),
+        (
+            temporary(json!({"name": "n".repeat(48), "session_tags": {"k": format!("{}{{target}}", "v".repeat(209))}})),
+            "session_tags: it becomes 257 characters long; STS accepts 0 to 256",
         ),
         (access_key(json!({"overlap": "30d"})), "overlap: found 30d; it must be shorter than rotate_after, 30d"),
         (

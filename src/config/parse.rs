@@ -1,6 +1,7 @@
 //! Reads the JSON array of targets and checks the rules between fields and between targets.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use serde_json::{Map, Value};
 
 use super::target::*;
 use super::values::{
-    self, AiSecretId, EndToEnd, ExternalId, LayoutChoice, Name, Probe, Region, RoleArn, SecretId, SessionTags,
-    SourceIdentity, TargetName, UserName, whole_number,
+    self, AiSecretId, EndToEnd, ExternalId, LayoutChoice, Name, Probe, Region, RoleArn, SecretId, SessionNames,
+    SessionTags, SourceIdentity, TargetName, UserName, whole_number,
 };
 use crate::credentials::Kind;
 use crate::error::shortened;
@@ -250,6 +251,7 @@ impl RawTarget {
 
     fn assume_role(&mut self) -> Result<Option<AssumeRole>, Invalid> {
         let Some(role_arn) = self.role_arn.take() else { return Ok(None) };
+        self.check_lengths_of_names()?;
         let session_policy = self.session_policy.take().map(|policy| Value::Object(policy).to_string());
         let length = session_policy.as_ref().map_or(0, |policy| policy.chars().count());
         let problem = format!("it has {length} characters; STS accepts {MAX_SESSION_POLICY}");
@@ -264,6 +266,22 @@ impl RawTarget {
             duration_seconds,
             session_policy,
         }))
+    }
+
+    /// The lengths of the source identity and of the tags with the target's name and the longest trigger.
+    fn check_lengths_of_names(&self) -> Result<(), Invalid> {
+        let names = SessionNames { target: self.name.as_str(), ..SessionNames::SAMPLE };
+        let check = |field: &str, text: &str, accepted: RangeInclusive<usize>| {
+            let length = names.expand(text).chars().count();
+            let (least, most) = (accepted.start(), accepted.end());
+            let problem = format!("it becomes {length} characters long; STS accepts {least} to {most}");
+            refuse_if(!accepted.contains(&length), field, &problem)
+        };
+        if let Some(identity) = &self.source_identity {
+            check("source_identity", identity.as_str(), values::SOURCE_IDENTITY)?;
+        }
+        let mut tags = self.session_tags.iter().flat_map(SessionTags::iter);
+        tags.try_for_each(|(_, value)| check("session_tags", value, values::TAG_VALUE))
     }
 }
 

@@ -90,14 +90,16 @@ fn keywords_of_a_target() -> Value {
         },
         "source_identity": {
             "description":
-                "The source identity of the role's session, which CloudTrail shows. The role's trust policy and \
-                 the function's policy must allow `sts:SetSourceIdentity`.",
-            "pattern": "^[A-Za-z0-9_+=,.@-]{2,64}$",
+                "The source identity of the role's session, which CloudTrail shows. `{target}` becomes the target's \
+                 name, and `{trigger}` what sent the event. The role's trust policy and the function's policy must \
+                 allow `sts:SetSourceIdentity`.",
+            "pattern": r"^([A-Za-z0-9_+=,.@-]{2,64}|[A-Za-z0-9_+=,.@-]*(\{(target|trigger)\}[A-Za-z0-9_+=,.@-]*)+)$",
         },
         "session_tags": {
             "description":
-                "The tags of the role's session, for policies and cost allocation. The role's trust policy and \
-                 the function's policy must allow `sts:TagSession`.",
+                "The tags of the role's session, for audits, policies and cost allocation. In a value, `{target}` \
+                 becomes the target's name, and `{trigger}` what sent the event. The role's trust policy and the \
+                 function's policy must allow `sts:TagSession`.",
             "maxProperties": 50,
             "propertyNames": {
                 "pattern": r"^[\p{L}\p{N} _.:/=+@-]+$",
@@ -106,7 +108,7 @@ fn keywords_of_a_target() -> Value {
             },
             "additionalProperties": {
                 "type": "string",
-                "pattern": r"^[\p{L}\p{N} _.:/=+@-]*$",
+                "pattern": r"^([\p{L}\p{N} _.:/=+@-]|\{(target|trigger)\})*$",
                 "maxLength": 256,
             },
         },

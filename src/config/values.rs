@@ -66,8 +66,9 @@ checked_text! {
     ExternalId: |id| is_made_of(id, 2..=1_224, "_+=,.@:/-"),
         |_| "expected 2 to 1,224 letters, digits and the characters _+=,.@:/-".to_owned();
     /// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
-    SourceIdentity: |identity| is_made_of(identity, 2..=64, "_+=,.@-"),
-        |identity| format!("found {identity:?}; expected 2 to 64 letters, digits and the characters _+=,.@-");
+    SourceIdentity: |identity| is_made_of(&SessionNames::SAMPLE.expand(identity), SOURCE_IDENTITY, "_+=,.@-"),
+        |identity| format!("found {identity:?}; expected 2 to 64 letters, digits and the characters _+=,.@-, with \
+                            {{target}} and {{trigger}} as placeholders");
     UserName: |name| is_made_of(name, 1..=64, "_+=,.@-"),
         |name| format!("found {name:?}; expected an IAM user's name, without its path");
     ModelId: |id| !id.is_empty(),
@@ -152,6 +153,27 @@ impl TryFrom<String> for AiSecretId {
     }
 }
 
+/// The lengths that STS accepts.
+pub(super) const SOURCE_IDENTITY: RangeInclusive<usize> = 2..=64;
+pub(super) const TAG_VALUE: RangeInclusive<usize> = 0..=256;
+
+/// What the placeholders in a session's source identity and in the values of its tags stand for.
+#[derive(Clone, Copy)]
+pub struct SessionNames<'a> {
+    pub target: &'a str,
+    /// What sent the event, as in the report.
+    pub trigger: &'a str,
+}
+
+impl SessionNames<'_> {
+    /// A short name, and the longest trigger.
+    pub(super) const SAMPLE: Self = Self { target: "xx", trigger: "schedule" };
+
+    pub fn expand(self, text: &str) -> String {
+        text.replace("{target}", self.target).replace("{trigger}", self.trigger)
+    }
+}
+
 /// The tags of a session, as values by their keys.
 /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html#id_session-tags_know>
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -180,9 +202,9 @@ impl TryFrom<BTreeMap<String, String>> for SessionTags {
         let mut keys = HashSet::new();
         for (key, value) in &tags {
             let (shown, lowercase) = (shortened(key), key.to_lowercase());
-            if !is_valid(key, 1..=128) || !is_valid(value, 0..=256) {
-                let expected =
-                    "a key of 1 to 128 characters and a value of up to 256: letters, digits, spaces and _.:/=+-@";
+            if !is_valid(key, 1..=128) || !is_valid(&SessionNames::SAMPLE.expand(value), TAG_VALUE) {
+                let expected = "a key of 1 to 128 characters and a value of up to 256: letters, digits, spaces and \
+                                _.:/=+-@, and in the value {target} and {trigger} as placeholders";
                 return Err(format!("the tag {shown:?} is refused; expected {expected}"));
             }
             if lowercase.starts_with("aws:") {

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 
 use super::destinations::{Reading, Writable};
 use super::target_run::TargetRun;
-use crate::braintrust::ai_provider::Place;
+use crate::braintrust::ai_provider::{AiProvider, Place};
 use crate::braintrust::arrival;
 use crate::braintrust::client::Braintrust;
 use crate::braintrust::end_to_end::{COMPLETION, Pin, Refusal, RefusalKind, Verdict};
@@ -62,22 +62,12 @@ impl<'a> TargetRun<'a> {
         credentials: &Credentials,
     ) -> Verdict {
         let provider = &found.provider;
-        if provider.metadata.custom_api_base.is_some() {
-            return Verdict::Unproven("its api_base is not Bedrock's, so somebody else would answer".to_owned());
-        }
-        if provider.place == Place::Project {
-            return Verdict::Unproven("a project's own provider can't be named in a request".to_owned());
-        }
+        let pin = match self.pin(destination, provider).await {
+            Ok(pin) => pin,
+            Err(reason) => return Verdict::Unproven(reason),
+        };
         let prove = async |api: Braintrust<'_>| {
-            let org_name = match (&destination.lookup, provider.owner) {
-                (Lookup::Name { org_name, .. }, _) => org_name.clone(),
-                (Lookup::Id(_), Some(id)) => api.organization_to_name(id).await?,
-                (Lookup::Id(_), None) | (Lookup::InProject { .. }, _) => None,
-            };
-            let verdict = match Pin::new(&provider.name, org_name.as_deref()) {
-                Ok(pin) => api.prove_end_to_end(&pin, model).await,
-                Err(reason) => return Ok(Verdict::Unproven(reason)),
-            };
+            let verdict = api.prove_end_to_end(&pin, model).await;
             if !matches!(verdict, Verdict::Refused(_)) {
                 return Ok(verdict);
             }
@@ -88,8 +78,32 @@ impl<'a> TargetRun<'a> {
             Ok(if are_still_there { verdict } else { Verdict::Unproven(reason.to_owned()) })
         };
         let verdict = self.services.braintrust(&destination.data_plane, self.deadline, prove).await;
-        verdict.unwrap_or_else(|error| Verdict::Unproven(format!("{}: {}", error.call, error.problem)))
+        verdict.unwrap_or_else(|error| Verdict::Unproven(reason(&error)))
     }
+
+    /// What names the provider in a request. The error says why no request about it would show anything.
+    pub async fn pin(&self, destination: &Destination, provider: &AiProvider) -> Result<Pin, String> {
+        if provider.metadata.custom_api_base.is_some() {
+            return Err("its api_base is not Bedrock's, so somebody else would answer".to_owned());
+        }
+        if provider.place == Place::Project {
+            return Err("a project's own provider can't be named in a request".to_owned());
+        }
+        let org_name = match (&destination.lookup, provider.owner) {
+            (Lookup::Name { org_name, .. }, _) => org_name.clone(),
+            (Lookup::Id(_), Some(id)) => {
+                let name = async |api: Braintrust<'_>| api.organization_to_name(id).await;
+                let named = self.services.braintrust(&destination.data_plane, self.deadline, name).await;
+                named.map_err(|error| reason(&error))?
+            }
+            (Lookup::Id(_), None) | (Lookup::InProject { .. }, _) => None,
+        };
+        Pin::new(&provider.name, org_name.as_deref())
+    }
+}
+
+fn reason(error: &Error) -> String {
+    format!("{}: {}", error.call, error.problem)
 }
 
 fn with_verdict(

@@ -137,7 +137,8 @@ impl TargetRun<'_> {
     /// The versions of the staged secret, if the target has one.
     pub async fn read_versions(&self) -> Result<Option<Versions>, Error> {
         let Some(id) = self.target.secret_id() else { return Ok(None) };
-        Versions::read(&self.services.secrets_manager.staged(id, self.deadline)).await.map(Some)
+        let secret = self.services.secrets_manager.staged(id, self.deadline, &self.progress.requests);
+        Versions::read(&secret).await.map(Some)
     }
 }
 

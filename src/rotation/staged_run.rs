@@ -19,7 +19,7 @@ pub struct StagedRun<'a> {
 
 impl<'a> StagedRun<'a> {
     pub fn new(run: TargetRun<'a>, secret_id: &'a SecretId, rotation_token: Option<&'a SecretString>) -> Self {
-        let secret = run.services.secrets_manager.staged(secret_id, run.deadline);
+        let secret = run.services.secrets_manager.staged(secret_id, run.deadline, &run.progress.requests);
         Self { run, secret, rotation_token }
     }
 

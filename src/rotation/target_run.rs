@@ -6,10 +6,11 @@ use tokio::sync::OnceCell;
 use crate::aws::bedrock::{Proof, Proven};
 use crate::aws::bedrock_api_key;
 use crate::aws::iam_keys::{Key, UserKeys};
-use crate::config::{RoleBased, RoleBasedKind, Target, UserBased};
-use crate::credentials::Credentials;
+use crate::config::{AssumeRole, RoleBased, RoleBasedKind, SessionNames, Target, UserBased};
+use crate::credentials::{Credentials, SessionCredentials};
 use crate::deadline::Deadline;
 use crate::error::Error;
+use crate::event::Origin;
 use crate::report::{Progress, TargetReport};
 use crate::services::Services;
 
@@ -17,6 +18,7 @@ use crate::services::Services;
 pub struct TargetRun<'a> {
     pub services: &'a Services,
     pub target: &'a Target,
+    pub origin: Origin,
     pub deadline: Deadline,
     pub progress: Progress,
     /// Kept, so that a role that manages the IAM user is assumed once in a run.
@@ -24,9 +26,9 @@ pub struct TargetRun<'a> {
 }
 
 impl<'a> TargetRun<'a> {
-    pub fn new(services: &'a Services, target: &'a Target, deadline: Deadline) -> Self {
+    pub fn new(services: &'a Services, target: &'a Target, origin: Origin, deadline: Deadline) -> Self {
         let progress = Progress::new(TargetReport::of(target));
-        Self { services, target, deadline, progress, user_keys: OnceCell::new() }
+        Self { services, target, origin, deadline, progress, user_keys: OnceCell::new() }
     }
 
     pub fn now(&self) -> Timestamp {
@@ -35,11 +37,16 @@ impl<'a> TargetRun<'a> {
 
     /// Makes role-based credentials: assumes the role, and signs an API key with the session if that is the kind.
     pub async fn issue(&self, source: &RoleBased) -> Result<Credentials, Error> {
-        let session = self.services.sts.assume_role(&source.role, &self.target.name, self.now(), self.deadline).await?;
+        let session = self.assume_role(&source.role).await?;
         match source.kind {
             RoleBasedKind::Temporary => Ok(session.into()),
             RoleBasedKind::ShortTermApiKey => bedrock_api_key::sign(&session, &self.target.region, self.now()),
         }
+    }
+
+    async fn assume_role(&self, role: &AssumeRole) -> Result<SessionCredentials, Error> {
+        let names = SessionNames { target: self.target.name.as_str(), trigger: self.origin.name() };
+        self.services.sts.assume_role(role, names, self.now(), self.deadline, &self.progress.requests).await
     }
 
     /// Proves against Bedrock that credentials work, and reports a warning for each model that was not proven. New
@@ -59,12 +66,10 @@ impl<'a> TargetRun<'a> {
     pub async fn user_keys(&self, source: &UserBased) -> Result<&UserKeys, Error> {
         let make = async || {
             let session = match &source.role {
-                Some(role) => {
-                    Some(self.services.sts.assume_role(role, &self.target.name, self.now(), self.deadline).await?)
-                }
+                Some(role) => Some(self.assume_role(role).await?),
                 None => None,
             };
-            Ok(self.services.iam.user_keys(source, session.as_ref(), self.deadline))
+            Ok(self.services.iam.user_keys(source, session.as_ref(), self.deadline, &self.progress.requests))
         };
         self.user_keys.get_or_try_init(make).await
     }

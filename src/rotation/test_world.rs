@@ -30,6 +30,7 @@ use crate::config::{
     AssumeRole, Destination, Lookup, ProjectLookup, ProviderLookup, Source, Target, UserBasedKind, for_test,
 };
 use crate::deadline::Deadline;
+use crate::event::Origin;
 use crate::services::Services;
 
 /// How a call goes wrong.
@@ -139,7 +140,7 @@ impl World {
         }
         START.set(Some(Instant::now()));
         let http = crate::http::client(None, None).unwrap();
-        let aws = sdk::config_for_test(http.clone(), url.as_str()).await;
+        let aws = sdk::config_for_test(http.clone(), url.as_str());
         let services = Services {
             sts: Sts::new(&aws),
             iam: Iam::new(&aws),
@@ -297,7 +298,7 @@ impl World {
     }
 
     pub fn target_run(&self) -> TargetRun<'_> {
-        TargetRun::new(&self.services, &self.target, Deadline::after(Duration::from_secs(300)))
+        TargetRun::new(&self.services, &self.target, Origin::Schedule, Deadline::after(Duration::from_secs(300)))
     }
 
     pub fn staged_run(&self) -> StagedRun<'_> {

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::destinations::{self, Reading, Writable};
 use super::snapshot::Versions;
+use crate::aws::secrets_manager::TimedLabel;
 use crate::braintrust::arrival;
 use crate::config::{Source, Target};
 use crate::credentials::{Credentials, Kind, Lifetime};
@@ -50,6 +51,8 @@ impl State {
 pub struct Current {
     pub credential_id: Option<String>,
     pub lifetime: Option<Lifetime>,
+    /// When this function made them current, according to the staged secret's labels.
+    pub since: Option<Timestamp>,
     pub rotated_by: RotatedBy,
     /// When the next rotation is due. `None` if that is at the next scheduled run, or if Secrets Manager doesn't say.
     pub due: Option<Timestamp>,
@@ -82,7 +85,8 @@ impl Current {
         };
         let credential_id = current.map(|current| current.id.clone());
         let (lifetime, rotation_under_way) = (current.map(Credentials::lifetime), versions.pending.is_some());
-        Self { credential_id, lifetime, rotated_by, due, rotation_under_way }
+        let since = versions.current_version().and_then(|version| stages.time_of(TimedLabel::Promoted, version));
+        Self { credential_id, lifetime, since, rotated_by, due, rotation_under_way }
     }
 
     /// Without a staged secret, only what Braintrust shows is known. Of several destinations, the one that changed

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 @dataclass(eq=False)
 class RecordedRequest:
-    """`status` stays None if the request was never answered."""
+    """`status` stays None if the request was never answered. `id` is AWS's, which it answers with."""
 
     method: str
     target: str  # the path and query exactly as sent
@@ -19,6 +19,7 @@ class RecordedRequest:
     query: dict[str, list[str]] = field(default_factory=dict)
     call: str = ""
     status: int | None = None
+    id: str = ""
     at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self):

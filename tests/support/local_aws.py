@@ -2,9 +2,11 @@
 
 import json
 import re
+import uuid
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from . import session_trust
 from .aws_models import AwsModels
 from .aws_replies import json_error, xml_error
 from .http_messages import RecordedRequest, Reply
@@ -16,6 +18,7 @@ from .local_secrets_manager import LocalSecretsManager
 from .recording_server import RecordingServer
 from .upstream import Upstream, form, is_from_root, signer
 
+_REQUEST_ID = "x-amzn-requestid"
 _HANDS_OUT_CREDENTIALS = ("sts:AssumeRole", "iam:CreateAccessKey")
 _LISTS_KEYS = ("iam:ListAccessKeys", "iam:ListServiceSpecificCredentials")
 _LISTED_KEY = re.compile(
@@ -120,11 +123,19 @@ class LocalAws(RecordingServer):
             self.violations += self.models.violations(request)
 
     def handle(self, request: RecordedRequest) -> Reply:
+        reply = self._carry_out(request)
+        # ministack's replies have an ID, and those that are made here get one.
+        request.id = reply.headers.get(_REQUEST_ID) or str(uuid.uuid4())
+        return replace(reply, headers={**reply.headers, _REQUEST_ID: request.id})
+
+    def _carry_out(self, request: RecordedRequest) -> Reply:
         service = request.call.partition(":")[0]
         if service == "bedrock":
             return self._bedrock(request)
         if service == "sts" and _is_chained_too_long(request):
             return _CHAINED_TOO_LONG
+        if request.call == "sts:AssumeRole" and (refused := session_trust.refusal(self._upstream, request)):
+            return refused
         if request.call == "iam:SimulatePrincipalPolicy":
             return self._upstream.forward(request, _context_of(form(request)))
         if service == "iam" and (boundary := form(request).get("PermissionsBoundary")):

@@ -24,6 +24,7 @@ from ministack.services.cloudformation import changesets, engine, handlers, prov
 sys.path.append(os.path.dirname(__file__))
 import asgi_server  # noqa: E402
 import ministack_destinations  # noqa: E402
+import ministack_metrics  # noqa: E402
 import ministack_properties  # noqa: E402
 
 ONLY_AUTHORIZE = "x-local-only-authorize"
@@ -143,6 +144,7 @@ for _module in (engine, changesets, handlers, stacks):
 for _service, _handler in app.SERVICE_HANDLERS.items():
     app.SERVICE_HANDLERS[_service] = _unless_only_authorizing(_handler)
 ministack_destinations.install()
+ministack_metrics.install()
 ministack_properties.install()
 hypercorn.asyncio.serve = asgi_server.serve
 app.main()

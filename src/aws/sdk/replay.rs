@@ -2,25 +2,33 @@
 
 use std::sync::{Arc, Mutex};
 
-use aws_config::retry::RetryConfig;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::retry::RetryConfig;
+use aws_types::SdkConfig;
+use aws_types::region::Region;
 
 #[derive(Clone, Debug)]
 pub struct Replay {
     responses: Arc<[(u16, String)]>,
     requests: Arc<Mutex<Vec<String>>>,
+    request_id: Option<&'static str>,
 }
 
 impl Replay {
     /// Answers with these statuses and bodies.
     pub fn of(responses: &[(u16, &str)]) -> Self {
         let responses = responses.iter().map(|&(status, body)| (status, body.to_owned())).collect();
-        Self { responses, requests: Arc::default() }
+        Self { responses, requests: Arc::default(), request_id: None }
+    }
+
+    /// Answers with this as the ID of each request.
+    pub fn with_request_id(self, request_id: Option<&'static str>) -> Self {
+        Self { request_id, ..self }
     }
 
     /// The bodies of the requests, each after the action that its header names, if one does.
@@ -49,9 +57,10 @@ impl HttpConnector for Replay {
         let mut requests = self.requests.lock().unwrap();
         let (status, response) = &self.responses[requests.len().min(self.responses.len() - 1)];
         requests.push(format!("{action} {body}"));
-        HttpConnectorFuture::ready(Ok(HttpResponse::new(
-            (*status).try_into().unwrap(),
-            SdkBody::from(response.as_str()),
-        )))
+        let mut response = HttpResponse::new((*status).try_into().unwrap(), SdkBody::from(response.as_str()));
+        if let Some(id) = self.request_id {
+            response.headers_mut().insert("x-amzn-requestid", id);
+        }
+        HttpConnectorFuture::ready(Ok(response))
     }
 }
