@@ -2,11 +2,13 @@
 //!
 //! [`client`] sends a call, with its retries; [`rate_limit`] spaces the calls, and [`api_keys`] caches the API keys.
 //! [`ai_provider`] and [`service_tokens`] are what the calls are about, and [`ai_secrets`] and [`project_providers`] find
-//! a provider by its name. [`listing`] lists them all, and [`organizations`] names their organizations. [`layout`] decides where credentials go in a provider and writes
-//! them there, and [`arrival`] decides whether they have arrived. [`end_to_end`] proves that Braintrust can use them.
+//! a provider by its name. [`listing`] lists them all, and [`organizations`] names their organizations. [`layout`]
+//! decides where credentials go in a provider and writes them there, and [`arrival`] decides whether they have arrived.
+//! [`end_to_end`] proves that Braintrust can use them. [`api_base`] tells whether readers send them elsewhere.
 
 pub mod ai_provider;
 mod ai_secrets;
+mod api_base;
 pub mod api_keys;
 pub mod arrival;
 pub mod client;

@@ -9,7 +9,7 @@ from support.end_to_end import COMPLETION, END_TO_END, MODEL
 from support.events import FORCED, ROLLBACK, scheduled_run
 from support.faults import Delay, DropAfter, DropBefore, Endless, Kill, Truncate
 from support.http_messages import Reply
-from support.kinds import KINDS
+from support.kinds import KINDS, ROLE_BASED, USER_BASED
 from support.reports import failed_error, outcome
 from support.rotated_twice import RotatedTwice
 from support.staged_values import secret_of
@@ -56,11 +56,17 @@ class Rotated:
         return self.world.braintrust.credentials(self.ai_secret)["secret"]
 
     def fail(self):
-        """The error of a forced run, which must fail and restore the first credentials."""
+        """The report of a forced run, which must fail and restore the first credentials."""
         result = self.function.invoke(FORCED)
         assert not result.ok, result.body
         self.is_restored()
         return result.report_in_error()
+
+    def has_newer_ones(self):
+        """Whether Braintrust holds working credentials, which are current, instead of the first ones."""
+        current = self.world.staged_value(self.target)
+        is_held = self.in_braintrust() == secret_of(current) != secret_of(self.first)
+        return is_held and self.world.has_working_credentials(self.ai_secret)
 
     def is_restored(self):
         assert self.in_braintrust() == secret_of(self.first)
@@ -208,12 +214,22 @@ def test_it_is_no_failure_of_the_credentials_if_the_model_is(world, state, passe
     assert reason in unproven(report) and len(asked(world)) == requests
 
 
+def test_nothing_is_sent_to_a_host_that_is_not_bedrocks(world):
+    ai_secret = world.new_ai_secret(metadata={"api_base": "https://proxy.example"})
+    function = world.new_function(world.target(ai_secret, end_to_end=END_TO_END))
+    checked = function.invoke({"action": "check"}).body["targets"][0]["lines"]
+    assert [line["result"] for line in checked if "https://proxy.example" in line.get("note", "")] == ["warning"]
+    report = function.invoke(FORCED).body
+    assert "api_base" in unproven(report) and asked(world) == []
+    assert any("https://proxy.example" in warning for warning in report["targets"][0]["warnings"])
+
+
 def test_a_model_that_braintrust_does_not_know_leaves_the_credentials_unproven(world):
     report = world.rotate(world.target(world.new_ai_secret(), end_to_end={"model": "gpt-5"}))
     assert "no ai_secret with this name that serves the model" in unproven(report)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", USER_BASED)
 def test_refused_credentials_are_replaced_by_those_that_worked_before(world, kind):
     rotated = Rotated(world, kind)
     world.aws.fail(CONVERSE, DENIED)
@@ -228,7 +244,37 @@ def test_refused_credentials_are_replaced_by_those_that_worked_before(world, kin
     assert rotated.in_braintrust() == secret_of(world.staged_value(rotated.target)) != secret_of(rotated.first)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ROLE_BASED)
+def test_role_based_credentials_that_are_denied_stay_because_older_ones_expire_sooner(world, kind):
+    rotated = Rotated(world, kind)
+    world.aws.fail(CONVERSE, DENIED, times=3)
+    retried = scheduled_run()
+    for event in (FORCED, retried, retried):
+        result = rotated.function.invoke(event)
+        assert not result.ok, result.body
+        failed_error(result.report_in_error(), "permission", "braintrust", COMPLETION, "a policy denied")
+        assert result_of(result.report_in_error()) == {"result": "refused"}
+        assert rotated.has_newer_ones() and "AWSPENDING" not in world.stages(rotated.target)
+    # Two runs and a retry, each with a request for these credentials and one for an ai_secret that doesn't exist.
+    assert len(asked(world)) == 6 and len(world.patches()) == 2
+    assert outcome(rotated.function.invoke(retried)) == "not_due"
+
+
+@pytest.mark.parametrize("kind", ROLE_BASED)
+def test_a_denial_fails_test_secret_and_leaves_the_pending_credentials_in_braintrust(world, kind):
+    rotated = Rotated(world, kind)
+    steps = SteppedRotation(world, rotated.target, rotated.function)
+    steps.run(["createSecret", "setSecret"])
+    held = rotated.in_braintrust()
+    world.aws.fail(CONVERSE, DENIED)
+    failed_error(steps.step("testSecret").report_in_error(), "permission", "braintrust", COMPLETION)
+    assert rotated.in_braintrust() == held != secret_of(rotated.first)
+    assert world.staged_value(rotated.target) == rotated.first
+    steps.run()
+    assert rotated.has_newer_ones() and rotated.in_braintrust() == held
+
+
+@pytest.mark.parametrize("kind", USER_BASED)
 def test_a_refusal_fails_test_secret_and_restores_the_current_credentials(world, kind):
     rotated = Rotated(world, kind)
     steps = SteppedRotation(world, rotated.target, rotated.function)
@@ -257,7 +303,7 @@ def test_credentials_that_reach_braintrusts_network_late_are_waited_for(world):
 
 
 def test_a_gateway_that_says_whose_credentials_were_refused_needs_no_second_request(world):
-    rotated = Rotated(world, "temporary")
+    rotated = Rotated(world, "access_key")
     world.braintrust.ai_proxy.passes_refusals_on = True
     world.aws.fail(CONVERSE, DENIED)
     failed_error(rotated.fail(), "permission", "braintrust", COMPLETION, "403 AccessDeniedException")
@@ -328,10 +374,10 @@ def test_credentials_that_could_not_be_staged_are_proven_too(world):
         result = rotated.function.invoke(FORCED)
         if refused:
             failed_error(result.report_in_error(), "permission", "braintrust", COMPLETION)
-            rotated.is_restored()
         else:
             assert result_of(result.body) == {"result": "proven"}
-            assert rotated.in_braintrust() != secret_of(rotated.first)
+        assert rotated.in_braintrust() != secret_of(rotated.first)
+        assert world.has_working_credentials(rotated.ai_secret)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -3,7 +3,9 @@
 import json
 
 import pytest
+from support.http_messages import Reply
 from support.kinds import KINDS
+from support.reports import failed_error
 
 NAME = "AWS Bedrock"
 
@@ -84,6 +86,36 @@ def test_a_name_is_refused_once_the_key_sees_a_second_organization(world, unchan
     error = result.report_in_error()["targets"][0]["error"]
     assert namesake in error["problem"] and "org_name" in error["remedy"], json.dumps(error)
     assert failed_lines(function) == {"prod": ["conflict"]}
+
+
+def test_an_ai_secret_of_another_organization_than_the_named_one_is_refused(world):
+    world.new_ai_secret("renamed")
+    world.braintrust.ignored_filters = {"org_name"}
+    world.braintrust.add_key(world.api_key, orgs=("Acme", "Acme EU"))
+    namesake = world.new_ai_secret(NAME, org_name="Acme EU")
+    report = world.fail_to_rotate(world.target({"name": NAME, "org_name": "Acme"}))
+    error = failed_error(report, "conflict", "braintrust", "GET /v1/ai_secret")
+    assert namesake in error["problem"] and world.patches() == []
+    world.rotate(world.target({"name": NAME, "org_name": "Acme EU"}))
+    assert world.has_working_credentials(namesake)
+
+
+@pytest.mark.parametrize("lookup", ["id", "name"])
+def test_an_ai_secret_that_was_renamed_while_its_patch_waited_is_written_only_by_its_id(world, lookup):
+    ai_secret = world.new_ai_secret(NAME)
+
+    def renamed(request):
+        is_patch = request.method == "PATCH" and world.braintrust.ai_secrets[ai_secret]["name"] == NAME
+        if is_patch:
+            world.braintrust.ai_secrets[ai_secret]["name"] = "renamed"
+        return is_patch
+
+    world.braintrust.fail(renamed, Reply(429, headers={"retry-after": "3"}))
+    target = world.target({lookup: {"id": ai_secret, "name": NAME}[lookup]})
+    result = world.new_function(target).invoke({"action": "rotate"})
+    assert result.ok == (lookup == "id") == world.has_working_credentials(ai_secret), result.body
+    if lookup == "name":
+        failed_error(result.report_in_error(), "conflict", "braintrust", "PATCH /v1/ai_secret/{id}", "somebody else")
 
 
 def test_a_key_that_sees_a_second_organization_with_other_providers_only_needs_no_org_name(world):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from support.events import FORCED, ROLLBACK, scheduled_run
+from support.http_messages import Reply
 from support.kinds import KINDS, ROLE_BASED, USER_BASED
 from support.local_cloud import REGION
 from support.reports import failed_error
@@ -233,6 +234,36 @@ def test_the_organization_decides_between_projects_of_one_name(world):
     assert world.braintrust.snapshot()[left] == before
 
 
+def test_a_project_of_another_organization_than_the_named_one_is_refused(world, unchanged):
+    world.braintrust.add_key(world.api_key, orgs=("Acme", "Other"))
+    theirs = world.braintrust.add_project("support-bot", "Other")
+    own(world, theirs)
+    world.braintrust.project_providers.ignored_filters = {"org_name"}
+    unchanged()
+    target = world.target({"project": "support-bot", "org_name": "Acme", "name": "AWS Bedrock"})
+    error = failed_error(world.fail_to_rotate(target), "conflict", "braintrust", "GET /v1/project")
+    assert theirs in error["problem"]
+
+
+def test_an_api_key_that_may_not_list_organizations_rotates_nevertheless(world, project):
+    provider = own(world, project)
+    world.braintrust.fail("GET /v1/organization", Reply(403, "{}"), times=None)
+    world.rotate(world.target({"project": "support-bot", "org_name": "Acme", "name": "AWS Bedrock"}))
+    assert world.has_working_credentials(provider)
+
+
+def test_projects_by_name_and_by_id_take_a_number_of_calls_that_grows_with_their_number_only(world):
+    projects = [world.braintrust.add_project(f"project {number}") for number in range(10)]
+    providers = [own(world, project) for project in projects]
+    by_name = [{"project": f"project {n}", "org_name": "Acme", "name": "AWS Bedrock"} for n in range(5)]
+    by_id = [{"project": project, "name": "AWS Bedrock"} for project in projects[5:]]
+    world.rotate(world.target(*by_name, *by_id))
+    assert all(world.has_working_credentials(provider) for provider in providers)
+    # By name: the project, its organization, the provider, and the PATCH. By ID: the provider, the project's name, and
+    # the PATCH.
+    assert len(world.braintrust.requests) == 5 * 4 + 5 * 3
+
+
 def spellings(world, project, provider) -> list[dict]:
     other_key = "sk-other"
     world.braintrust.add_key(other_key)
@@ -290,7 +321,10 @@ def test_a_run_makes_no_more_calls_than_it_needs_to_find_a_project(world, projec
     for entry, calls in [
         ({"project": project, "id": provider}, ["GET /v1/env_var/{id}"]),
         ({"project": project, "name": "AWS Bedrock"}, ["GET /v1/env_var"]),
-        ({"project": "support-bot", "org_name": "Acme", "name": "AWS Bedrock"}, ["GET /v1/project", "GET /v1/env_var"]),
+        (
+            {"project": "support-bot", "org_name": "Acme", "name": "AWS Bedrock"},
+            ["GET /v1/project", "GET /v1/organization", "GET /v1/env_var"],
+        ),
     ]:
         world.braintrust.requests.clear()
         world.rotate(world.target(entry))

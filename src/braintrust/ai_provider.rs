@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::api_base;
 use super::client::{Braintrust, Request};
 use crate::config::Lookup;
 use crate::error::{Error, ErrorClass};
@@ -166,6 +167,9 @@ pub struct Metadata {
     pub has_aws_secret_access_key: bool,
     #[serde(default, deserialize_with = "is_set", rename = "aws_session_token")]
     pub has_aws_session_token: bool,
+    /// Where readers send their requests, with the credentials, if that is not Bedrock.
+    #[serde(default, deserialize_with = "custom_api_base", rename = "api_base")]
+    pub custom_api_base: Option<String>,
 }
 
 impl Metadata {
@@ -217,6 +221,10 @@ fn auth_type<'de, D: Deserializer<'de>>(from: D) -> Result<AuthType, D::Error> {
             AuthType::Other("not a string".to_owned())
         }
     })
+}
+
+fn custom_api_base<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    Ok(text(from)?.as_deref().and_then(api_base::custom_origin))
 }
 
 /// Whether there is a value other than null or an empty string, even one of the wrong type.
@@ -389,10 +397,13 @@ mod tests {
 
     #[test]
     fn a_secret_in_the_metadata_is_not_kept() {
-        let documented =
-            json!({"aws_secret_access_key": "hidden", "aws_session_token": "hidden", "session_token": "hidden"});
+        let documented = json!({
+            "aws_secret_access_key": "hidden", "aws_session_token": "hidden", "session_token": "hidden",
+            "api_base": "https://hidden@proxy.example/hidden",
+        });
         let metadata: Metadata = serde_json::from_value(documented).unwrap();
         assert!(metadata.has_aws_secret_access_key && metadata.has_aws_session_token && metadata.has_session_token);
+        assert_eq!(metadata.custom_api_base.as_deref(), Some("https://proxy.example"));
         assert!(!format!("{metadata:?}").contains("hidden"));
     }
 }

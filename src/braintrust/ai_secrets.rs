@@ -46,6 +46,15 @@ impl Braintrust<'_> {
             let remedy = "Name the ai_secret by its ID (the parameter AiSecretId, or id in the target's ai_secrets)";
             return failed(ErrorClass::Conflict, problem, remedy);
         }
+        if let Some(only) = found.first()
+            && let (Some(org), Some(org_name)) = (only.owner, org_name)
+            && self.is_another_organization(org, org_name).await?
+        {
+            let problem = format!("{lookup} is not in that organization: {}", listed(&found));
+            let remedy = "Correct the names, or name the ai_secret by its ID (the parameter AiSecretId, or id in the \
+                          target's ai_secrets)";
+            return failed(ErrorClass::Conflict, problem, remedy);
+        }
         if let Some(only) = found.into_iter().next() {
             return Ok(only);
         }
@@ -123,6 +132,11 @@ mod tests {
     /// A data plane that pages and, unless it is an old one, filters.
     fn data_plane(ai_secrets: Vec<Value>, filters: bool) -> TestServer {
         TestServer::start(move |received| {
+            if received.target.starts_with("/v1/organization") {
+                let organizations = [(Uuid::max(), "Acme & Co"), (Uuid::nil(), "Other")];
+                let objects = organizations.map(|(id, name)| json!({"id": id, "name": name}));
+                return Answer::json(&json!({"objects": objects}));
+            }
             let is_in = |ai_secret: &Value, parameter: &str, field: &str| {
                 received.query(parameter).is_none_or(|value| !filters || ai_secret[field] == value.as_str())
             };
@@ -156,7 +170,29 @@ mod tests {
         let server = data_plane(vec![stored(1, "a", "bedrock")], true);
         let lookup = Lookup::Name { name: "a".to_owned(), org_name: Some("Acme & Co".to_owned()) };
         server.api().find(&lookup).await.unwrap();
-        assert!(server.received().iter().all(|page| page.query("org_name").as_deref() == Some("Acme & Co")));
+        let received = server.received();
+        let mut pages = received.iter().filter(|page| page.target.starts_with("/v1/ai_secret"));
+        assert!(pages.all(|page| page.query("org_name").as_deref() == Some("Acme & Co")));
+    }
+
+    #[tokio::test]
+    async fn one_of_another_organization_than_the_named_one_is_refused() {
+        let find = async |org_id: Value, org_name: &str| {
+            let mut only = stored(1, "b", "bedrock");
+            only["org_id"] = org_id;
+            let lookup = Lookup::Name { name: "b".to_owned(), org_name: Some(org_name.to_owned()) };
+            data_plane(vec![only], false).api().find(&lookup).await
+        };
+        for (org_id, org_name) in [(Uuid::nil(), "Acme & Co"), (Uuid::max(), "Other"), (Uuid::max(), "Gone")] {
+            let error = find(json!(org_id), org_name).await.unwrap_err();
+            assert_eq!((error.class, error.call), (ErrorClass::Conflict, LIST), "{org_name}");
+            assert!(error.problem.contains(&org_id.to_string()), "{error}");
+        }
+        // Unless Braintrust says of which organization it is, the filter is trusted.
+        for (org_id, org_name) in [(json!(Uuid::max()), "Acme & Co"), (json!(Uuid::from_u128(7)), "Gone")] {
+            find(org_id, org_name).await.unwrap();
+        }
+        find(json!(null), "Acme & Co").await.unwrap();
     }
 
     #[tokio::test]

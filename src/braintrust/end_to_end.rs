@@ -30,6 +30,8 @@ const CACHED: &str = "x-bt-cached";
 const NEVER: HeaderValue = HeaderValue::from_static("never");
 /// The name of no `ai_secret`.
 const NO_AI_SECRET: HeaderValue = HeaderValue::from_static("bedrock-braintrust-rotator-asks-for-none");
+/// What the proxy answers if no `ai_secret` has the name and serves the model.
+const NONE_FOUND: &str = "No API keys found";
 /// In MB. A completion of one token has less than a kilobyte.
 const MAX_RESPONSE: usize = 1;
 /// Bedrock usually recognizes new IAM credentials after 5–15 seconds, and the probe has waited for that already.
@@ -238,8 +240,8 @@ impl Answer {
     fn control(&self) -> Control {
         match (self.exception(), self.status) {
             (Some(_), _) | (None, 200..300) => Control::Ignored,
-            (None, 429) => Control::Unknown,
-            (None, 400..500) => Control::Heeded,
+            // Other refusals may come from anything on the way, and show nothing about the name.
+            (None, 400..500) if self.says(NONE_FOUND) => Control::Heeded,
             (None, _) => Control::Unknown,
         }
     }
@@ -273,7 +275,7 @@ impl Answer {
             (None, 404) => {
                 unproven("answered 404, so this data plane has no AI proxy, or it doesn't know the model".into())
             }
-            (None, _) if self.says("No API keys found") => {
+            (None, _) if self.says(NONE_FOUND) => {
                 unproven("Braintrust found no ai_secret with this name that serves the model".into())
             }
             (None, _) if self.says("does not support OpenAI format") => {
@@ -313,12 +315,13 @@ impl Answer {
             Some(Evidence::NotRecognized) if self.says("Signature expired") || self.says("Signature not yet") => {
                 Evidence::Failure
             }
-            Some(Evidence::Denied) if self.says("not authorized to perform") => Evidence::Denied,
+            Some(Evidence::Denied) if self.says("not authorized to perform: bedrock") => Evidence::Denied,
             Some(Evidence::Denied) if self.says("API Key is valid") || self.says("Bearer Token has expired") => {
                 Evidence::NotRecognized
             }
-            // The account has no access to the model, whatever its credentials are.
-            Some(Evidence::Denied) if self.says("model") => Evidence::Model,
+            // The account has no access to the model, or somebody else was denied something else, such as the data
+            // plane the use of a KMS key.
+            Some(Evidence::Denied) => Evidence::Model,
             Some(evidence) => evidence,
             None => Evidence::Failure,
         }
@@ -393,7 +396,18 @@ mod tests {
                 "AccessDeniedException: User: x is not authorized to perform: bedrock:InvokeModel on model y",
                 "Denied 400 AccessDeniedException",
             ),
-            (400, None, "AccessDeniedException: Forbidden", "Denied 400 AccessDeniedException"),
+            (
+                400,
+                None,
+                "AccessDeniedException: Forbidden",
+                "unproven: the model did not answer (400 AccessDeniedException)",
+            ),
+            (
+                400,
+                None,
+                "AccessDeniedException: User: x is not authorized to perform: kms:Decrypt",
+                "unproven: the model did not answer (400 AccessDeniedException)",
+            ),
             (
                 400,
                 None,
@@ -453,7 +467,8 @@ mod tests {
 
     #[test]
     fn an_exception_is_found_in_the_header_that_a_gateway_passes_on() {
-        let mut answer = answer(403, Some("AWS Bedrock"), r#"{"message":"hidden"}"#);
+        let denied = "not authorized to perform: bedrock:InvokeModel";
+        let mut answer = answer(403, Some("AWS Bedrock"), &json!({"message": denied}).to_string());
         answer.headers.insert("x-amzn-errortype", "AccessDeniedException:http://internal".parse().unwrap());
         assert_eq!(summary(answer.finding(&pin())), "Denied 403 AccessDeniedException, pinned");
     }
@@ -471,12 +486,17 @@ mod tests {
     fn a_name_is_heeded_if_its_absence_changes_the_answer() {
         for (status, body, expected) in [
             (400, "Error: No API keys found (for x).", Control::Heeded),
-            (404, "", Control::Heeded),
             (200, COMPLETED, Control::Ignored),
             (400, UNRECOGNIZED, Control::Ignored),
+            (400, "No API keys found: AccessDeniedException", Control::Ignored),
             (400, "ThrottlingException: x", Control::Ignored),
+            // From a gateway's own parser, a firewall, or a data plane without a proxy.
+            (400, "The region is missing", Control::Unknown),
+            (403, "<html>Forbidden</html>", Control::Unknown),
+            (403, "IncompleteSignatureException", Control::Unknown),
+            (404, "", Control::Unknown),
             (429, "", Control::Unknown),
-            (502, "", Control::Unknown),
+            (502, "No API keys found", Control::Unknown),
             (302, "", Control::Unknown),
         ] {
             assert_eq!(answer(status, None, body).control(), expected, "{status} {body}");
@@ -531,12 +551,16 @@ mod tests {
     }
 
     fn denial() -> Served {
-        Served::status(400).with_body("text/plain", "AccessDeniedException: not authorized to perform: x")
+        let denied = "AccessDeniedException: not authorized to perform: bedrock:InvokeModel";
+        Served::status(400).with_body("text/plain", denied)
     }
 
     #[tokio::test]
     async fn a_refusal_counts_if_the_proxy_heeds_the_name() {
-        for (control, is_refused) in [(Served::status(400), true), (denial(), false), (completion(), false)] {
+        let none_found = Served::status(400).with_body("text/plain", "Error: No API keys found (for x).");
+        for (control, is_refused) in
+            [(none_found, true), (Served::status(400), false), (denial(), false), (completion(), false)]
+        {
             let server = TestServer::start_with([denial(), control]);
             assert_eq!(matches!(verdict(&server).await, Verdict::Refused(_)), is_refused);
             assert_eq!(server.received().len(), 2);

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::client::{Braintrust, unavailable};
-use crate::error::Error;
+use crate::error::{Error, ErrorClass};
 
 const LIST: &str = "GET /v1/organization";
 
@@ -18,6 +18,19 @@ impl Braintrust<'_> {
     pub async fn organizations(&self) -> Result<Vec<Organization>, Error> {
         let request = self.request(LIST, None);
         self.pages(&request, |seen: &Organization| seen.id, &|_| true, usize::MAX).await
+    }
+
+    /// Whether `id` is known to be of another organization than the one named `name`. An older data plane may ignore
+    /// the filter `org_name`.
+    pub(super) async fn is_another_organization(&self, id: Uuid, name: &str) -> Result<bool, Error> {
+        let is_either = |seen: &Organization| seen.id == id || seen.name == name;
+        let request = self.request(LIST, None);
+        match self.pages(&request, |seen: &Organization| seen.id, &is_either, 1).await {
+            Ok(either) => Ok(either.iter().any(|seen| seen.id != id || seen.name != name)),
+            // A key that may update a provider needs no right to list organizations.
+            Err(error) if matches!(error.class, ErrorClass::Permission | ErrorClass::NotFound) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// The name of the organization, if the API key sees several. The AI proxy would otherwise choose among all their
@@ -39,7 +52,6 @@ mod tests {
 
     use super::super::test_server::{Answer, TestServer};
     use super::*;
-    use crate::error::ErrorClass;
 
     async fn organization_of(server: &TestServer, id: u128) -> Result<Option<String>, ErrorClass> {
         server.api().organization_to_name(Uuid::from_u128(id)).await.map_err(|error| error.class)

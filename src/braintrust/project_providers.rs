@@ -21,6 +21,8 @@ const MAX_LISTED: usize = 200;
 const NAME_THE_ORGANIZATION: &str = "Name the organization, too (the parameter BraintrustOrgName, or org_name in the \
                                      target's ai_secrets), or give the project's ID instead of its name (the parameter \
                                      BraintrustProject, or project)";
+const GIVE_THE_ID: &str = "Correct the names, or give the project's ID instead of its name (the parameter \
+                           BraintrustProject, or project in the target's ai_secrets)";
 
 #[derive(Deserialize)]
 pub struct Project {
@@ -76,7 +78,7 @@ impl Braintrust<'_> {
     /// The error for a project that has no provider of the name.
     async fn not_in_project(&self, lookup: &Lookup, project: &ProjectLookup, id: Uuid) -> Result<AiProvider, Error> {
         if let ProjectLookup::Id(_) = project
-            && self.list_projects(&[("ids", &id.to_string())], &|project| project.id == id, 1).await?.is_empty()
+            && self.project_name(id).await?.is_none()
         {
             let problem = format!("the API key sees no project with the ID {id}");
             return self.no_project(problem, None).await;
@@ -107,10 +109,22 @@ impl Braintrust<'_> {
             let problem = format!("several projects are named {lookup}: {}", listed_projects(&named));
             return failed(ErrorClass::Conflict, LIST_PROJECTS, problem, NAME_THE_ORGANIZATION);
         }
-        match named.first() {
-            Some(project) => Ok(project.id),
-            None => self.no_project(format!("the API key sees no project named {lookup}"), org_name).await,
+        let Some(project) = named.first() else {
+            return self.no_project(format!("the API key sees no project named {lookup}"), org_name).await;
+        };
+        if let (Some(org), Some(org_name)) = (project.org_id, org_name)
+            && self.is_another_organization(org, org_name).await?
+        {
+            let problem = format!("{lookup} is not in that organization: {}", listed_projects(&named));
+            return failed(ErrorClass::Conflict, LIST_PROJECTS, problem, GIVE_THE_ID);
         }
+        Ok(project.id)
+    }
+
+    /// The name of a project, unless the API key doesn't see it.
+    pub async fn project_name(&self, id: Uuid) -> Result<Option<String>, Error> {
+        let seen = self.list_projects(&[("ids", &id.to_string())], &|project| project.id == id, 1).await?;
+        Ok(seen.into_iter().next().map(|project| project.name))
     }
 
     /// As for an `ai_secret`: if the right project were renamed, the only one with that name could be another

@@ -67,7 +67,13 @@ async fn rotate_staged(staged: &StagedRun<'_>, command: &Rotate) -> Result<Outco
             }
             reconcile(staged, &snapshot, Outcome::LeftToSecretsManager).await?
         }
-        Plan::NotDue => reconcile(staged, &snapshot, Outcome::NotDue).await?,
+        Plan::NotDue => {
+            let outcome = reconcile(staged, &snapshot, Outcome::NotDue).await?;
+            if outcome == Outcome::NotDue {
+                prove_again(staged, &snapshot).await?;
+            }
+            outcome
+        }
         Plan::GiveUpPending => give_up_pending(staged, &mut snapshot).await?,
         Plan::AbandonPending => {
             let remedy = "The next scheduled run starts a new version";
@@ -112,6 +118,17 @@ async fn reconcile(staged: &StagedRun<'_>, snapshot: &Snapshot, in_step: Outcome
         Comparison::OutOfStep => Outcome::Repaired,
         Comparison::UsesAssumeRole => Outcome::UsesAssumeRole,
     })
+}
+
+/// Role-based credentials are always due, unless this event has already made them current. If Braintrust was denied the
+/// model with them, that must not end with a retry that succeeds.
+async fn prove_again(staged: &StagedRun<'_>, snapshot: &Snapshot) -> Result<(), Error> {
+    let target = staged.run.target;
+    let is_asked = target.end_to_end.is_some() && target.user_based().is_none();
+    match snapshot.versions.current().filter(|_| is_asked && !policy::is_current_dead(snapshot, target)) {
+        Some(current) => staged.verify(current).await,
+        None => Ok(()),
+    }
 }
 
 /// Nothing is rotated or retired. Says what remains to be done by hand.

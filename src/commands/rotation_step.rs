@@ -88,7 +88,8 @@ async fn test(staged: &StagedRun<'_>, snapshot: &Snapshot) -> Result<(), Error> 
         (false, _) => {
             let credentials = staged.pending(snapshot).await?;
             staged.run.progress.credentials(credentials);
-            staged.test(credentials).await
+            // A denial moves no stage here: Secrets Manager tries again, with the version that is pending.
+            staged.test(credentials).await?
         }
     }
 }

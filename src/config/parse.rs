@@ -370,10 +370,11 @@ fn refuse_shared(targets: &[Target], targets_secret: Option<&SecretId>) -> Resul
             // Two API keys may belong to two organizations. If they belong to one, the run refuses the second
             // destination.
             let place = match lookup.id() {
+                // An ID is unique, even if two URLs lead to its provider.
                 Some(id) => (Some(id), None),
-                None => (None, Some((&data_plane.api_key_secret_id, lookup))),
+                None => (None, Some((data_plane.url(), &data_plane.api_key_secret_id, lookup))),
             };
-            let is_shared = !written_to.insert((data_plane.url(), place));
+            let is_shared = !written_to.insert(place);
             refuse_if(is_shared, "ai_secrets", &format!("{lookup} is named twice, so two would write to it"))?;
         }
         if let Some(id) = target.secret_id() {
@@ -510,6 +511,17 @@ mod tests {
         assert!(error.contains("ai_secrets: \"a\" of \"b\" is named twice"), "{error}");
         let error = twice(json!({"name": "a"}));
         assert!(error.contains("ai_secrets: \"a\" is named twice"), "{error}");
+    }
+
+    #[test]
+    fn one_id_under_two_urls_is_one_destination_and_one_name_is_not() {
+        let read = |lookup: Value| {
+            let elsewhere = with(lookup.clone(), json!({"api_url": "https://braintrust.example"}));
+            read(&json!([with(role_based(), json!({"ai_secrets": [lookup, elsewhere]}))])).map(|_| ())
+        };
+        let error = read(json!({"id": AI_SECRET_ID})).unwrap_err();
+        assert!(error.contains(&format!("ai_secrets: {AI_SECRET_ID} is named twice")), "{error}");
+        assert_eq!(read(json!({"name": "a"})), Ok(()));
     }
 
     #[test]

@@ -170,8 +170,8 @@ fn keywords_of_a_target() -> Value {
         "end_to_end": {
             "description":
                 "After the credentials were written, a request for one token of this model through Braintrust proves \
-                 that Braintrust can use them, at the model's price. If they are refused, the credentials that worked \
-                 before are restored. By default, no such request is sent.",
+                 that Braintrust can use them, at the model's price. If they are refused, the rotation fails, and the \
+                 credentials that worked before are restored if that helps. By default, no such request is sent.",
         },
         "ai_secrets": {
             "description": "The `ai_secret`s and project-level providers in Braintrust that receive the credentials.",

@@ -22,6 +22,7 @@ pub enum Finding {
     StaleToken,
     Expired,
     SecretInMetadata,
+    CustomApiBase,
     OverridesTarget,
     SharesLoad,
     Old,
@@ -53,7 +54,8 @@ impl Finding {
             | Self::TokenMissing
             | Self::StaleToken
             | Self::Expired
-            | Self::SecretInMetadata => Severity::Now,
+            | Self::SecretInMetadata
+            | Self::CustomApiBase => Severity::Now,
             Self::OverridesTarget | Self::SharesLoad => Severity::Soon,
             Self::Old | Self::Namesake | Self::UsesAssumeRole => Severity::Hygiene,
             Self::CouldUseAssumeRole | Self::MightUseAssumeRole => Severity::Simpler,
@@ -62,7 +64,8 @@ impl Finding {
 
     /// Whether calls fail that use this provider.
     fn breaks_calls(self) -> bool {
-        self.severity() == Severity::Now && !matches!(self, Self::SecretInMetadata | Self::SharesLoadBroken)
+        self.severity() == Severity::Now
+            && !matches!(self, Self::SecretInMetadata | Self::CustomApiBase | Self::SharesLoadBroken)
     }
 
     /// Whether it concerns the targets that write other providers of the same organization.
@@ -124,6 +127,11 @@ impl Finding {
                  replace the provider with one that is created in Braintrust's settings, because the field can't be \
                  removed"
             }
+            Self::CustomApiBase => {
+                "Its api_base is not Bedrock's, so Braintrust sends its requests to another host, and an API key itself. \
+                 Unless that is a proxy of your own, replace the provider with a new one, and retire the credentials that \
+                 were in it"
+            }
             Self::OverridesTarget => {
                 "It is a project's own provider in the organization of a target's ai_secret, and no target writes it. In \
                  its project, calls use it instead of the credentials that are rotated. Name it in a target, or delete it"
@@ -182,6 +190,9 @@ fn of_itself(now: Timestamp, provider: &Provider, is_hosted: bool) -> Vec<Findin
     }
     if metadata.has_aws_secret_access_key {
         found.push(Finding::SecretInMetadata);
+    }
+    if metadata.custom_api_base.is_some() {
+        found.push(Finding::CustomApiBase);
     }
     let simpler = if is_hosted { Finding::CouldUseAssumeRole } else { Finding::MightUseAssumeRole };
     match &metadata.auth_type {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use super::end_to_end;
@@ -15,7 +16,7 @@ use crate::braintrust::client::Braintrust;
 use crate::braintrust::layout::{self, Layout};
 use crate::config::{Claim, Destination, Lookup, ProjectLookup, Region, RoleBased};
 use crate::credentials::{Credentials, Lifetime};
-use crate::error::{Error, ErrorClass, Service};
+use crate::error::{Error, ErrorClass, Service, shortened};
 use crate::report::DestinationReport;
 
 /// A destination, and its provider if it was found and this function may know it.
@@ -77,7 +78,18 @@ impl Reading<'_> {
 /// What the operator should know about the providers.
 pub fn warnings(readings: &[Reading<'_>]) -> Vec<String> {
     let found = readings.iter().filter_map(Reading::writable);
-    found.filter_map(|found| layout::warning(found.layout, &found.provider)).collect()
+    let of = |found: &Writable| [layout::warning(found.layout, &found.provider), api_base_warning(&found.provider)];
+    found.flat_map(of).flatten().collect()
+}
+
+/// The host may be the operator's own proxy, so it is no error.
+fn api_base_warning(provider: &AiProvider) -> Option<String> {
+    let origin = shortened(provider.metadata.custom_api_base.as_deref()?);
+    Some(format!(
+        "the {provider} has an api_base that is not Bedrock's ({origin:?}), so Braintrust sends its requests there, and \
+         an API key itself. If you don't know that host, remove the api_base in Braintrust, rotate, and retire the \
+         credentials that were there"
+    ))
 }
 
 /// Whether Braintrust assumes a role itself for every destination, so that the target has nothing left to rotate.
@@ -164,10 +176,12 @@ impl<'a> TargetRun<'a> {
     /// two is written depends only on the configuration, so that simultaneous runs agree.
     async fn refuse_shared(&self, destination: &Destination, found: &AiProvider) -> Result<(), Error> {
         let earlier = self.target.claims.get(..destination.earlier_claims).unwrap_or_default();
+        let own_project = OnceCell::new();
         for claim in earlier {
             let is_same = match identity(claim, destination, found) {
                 Identity::Same => true,
                 Identity::Other => false,
+                Identity::Unknown if self.is_in_another_project(claim, destination, &own_project).await? => false,
                 Identity::Unknown => {
                     let find = async |api: Braintrust<'_>| api.find(&claim.lookup).await;
                     match self.services.braintrust(&claim.data_plane, self.deadline, find).await {
@@ -191,6 +205,31 @@ impl<'a> TargetRun<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a claim names its project by another name than that of the project whose ID the destination has. That
+    /// name is read once, because a lookup of each claim would take a time that grows with their square.
+    async fn is_in_another_project(
+        &self,
+        claim: &Claim,
+        destination: &Destination,
+        own_project: &OnceCell<Option<String>>,
+    ) -> Result<bool, Error> {
+        let (Some(ProjectLookup::Name { name, .. }), Some(ProjectLookup::Id(id))) =
+            (claim.lookup.project(), destination.lookup.project())
+        else {
+            return Ok(false);
+        };
+        let read = async || {
+            let read = async |api: Braintrust<'_>| api.project_name(*id).await;
+            match self.services.braintrust(&destination.data_plane, self.deadline, read).await {
+                // A key that may update the provider needs no right to list projects.
+                Err(error) if !error.is_transient() => Ok(None),
+                name => name,
+            }
+        };
+        let own_name = own_project.get_or_try_init(read).await?;
+        Ok(own_name.as_ref().is_some_and(|own_name| own_name != name))
     }
 
     /// Whether Braintrust holds a key of the IAM user, as far as it shows.
@@ -219,11 +258,12 @@ enum Identity {
 }
 
 fn identity(claim: &Claim, destination: &Destination, found: &AiProvider) -> Identity {
-    if claim.data_plane.url() != destination.data_plane.url() {
-        return Identity::Other;
-    }
     if claim.lookup.id().is_some_and(|id| id == found.id) {
         return Identity::Same;
+    }
+    // Names at another URL are not looked up: if that data plane were down, the rotation would stop at this one, too.
+    if claim.data_plane.url() != destination.data_plane.url() {
+        return Identity::Other;
     }
     let is_other_name = claim.lookup.name().is_none_or(|name| *name != found.name);
     if Place::of(&claim.lookup) != found.place || is_other_name {

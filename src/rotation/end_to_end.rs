@@ -29,6 +29,11 @@ pub fn warnings(reports: &[DestinationReport]) -> Vec<String> {
     reports.iter().filter_map(warning).collect()
 }
 
+/// Whether a policy denied the model when Braintrust called it.
+pub fn is_denial(error: &Error) -> bool {
+    error.class == ErrorClass::Permission && error.call == COMPLETION
+}
+
 impl<'a> TargetRun<'a> {
     /// Proves the credentials through each destination that shows them, side by side, if the target asks for that. Adds
     /// the results to the reports.
@@ -76,8 +81,11 @@ impl<'a> TargetRun<'a> {
         verdict.unwrap_or_else(|error| Verdict::Unproven(reason(&error)))
     }
 
-    /// What names the provider in a request. The error says why no request can name it.
+    /// What names the provider in a request. The error says why no request about it would show anything.
     pub async fn pin(&self, destination: &Destination, provider: &AiProvider) -> Result<Pin, String> {
+        if provider.metadata.custom_api_base.is_some() {
+            return Err("its api_base is not Bedrock's, so somebody else would answer".to_owned());
+        }
         if provider.place == Place::Project {
             return Err("a project's own provider can't be named in a request".to_owned());
         }

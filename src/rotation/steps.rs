@@ -7,7 +7,7 @@ use super::destinations::all_succeeded;
 use super::snapshot::{Snapshot, Version, Versions};
 use super::staged_run::{OTHER_RUN, StagedRun};
 use super::writing::{self, Fallback};
-use super::{contract, policy};
+use super::{contract, end_to_end, policy};
 use crate::aws::bedrock::Proven;
 use crate::aws::secrets_manager::{Label, NotStaged, Stages, TimedLabel};
 use crate::aws::staged_value::{self, VersionValue};
@@ -60,17 +60,17 @@ impl StagedRun<'_> {
             Created::NotStaged(credentials, error) => {
                 let warning = format!("Braintrust holds {}, which could not be staged: {error}", credentials.id);
                 self.run.progress.warning(warning);
-                if self.run.target.end_to_end.is_some() {
-                    self.test(&credentials).await?;
-                }
+                let is_asked = self.run.target.end_to_end.is_some();
+                let allowed = if is_asked { self.test(&credentials).await? } else { Ok(()) };
                 self.run.progress.held(Some(credentials.lifetime()));
-                return Ok(snapshot);
+                return allowed.map(|()| snapshot);
             }
         };
-        self.test(&credentials).await?;
+        let allowed = self.test(&credentials).await?;
         self.finish(&version.id, &snapshot.versions).await?;
         self.run.progress.held(Some(credentials.lifetime()));
         self.secret.remove_pending(&version.id).await?;
+        allowed?;
         let keys = self.run.list_keys().await?;
         Ok(snapshot.after_promotion(&version.id, credentials, self.run.now(), keys))
     }
@@ -150,10 +150,19 @@ impl StagedRun<'_> {
     /// testSecret: checks that the credentials work and that all destinations show them and can use them. If not, the
     /// current credentials are restored, and the pending version stays for the retry. A lost response proves nothing,
     /// so nothing is restored.
-    pub async fn test(&self, credentials: &Credentials) -> Result<(), Error> {
+    ///
+    /// The inner error is a policy's denial of role-based credentials when Braintrust used them. The current ones come
+    /// from the same role and expire sooner, so restoring them would only take the time that is left to mend the policy.
+    pub async fn test(&self, credentials: &Credentials) -> Result<Result<(), Error>, Error> {
         match self.verify(credentials).await {
+            Err(denied) if self.run.target.user_based().is_none() && end_to_end::is_denial(&denied) => {
+                let stay = "Braintrust holds these credentials nevertheless, because older ones of the same role expire \
+                            sooner";
+                let remedy = format!("{stay}. {}", denied.remedy);
+                Ok(Err(denied.with_remedy(remedy)))
+            }
             Err(error) if !error.is_transient() => Err(self.restore_after(error).await),
-            result @ (Ok(()) | Err(_)) => result,
+            result @ (Ok(()) | Err(_)) => result.map(Ok),
         }
     }
 

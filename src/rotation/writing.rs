@@ -12,7 +12,7 @@ use super::policy;
 use super::snapshot::Versions;
 use super::target_run::TargetRun;
 use crate::aws::bedrock::Proven;
-use crate::braintrust::ai_provider::AiProvider;
+use crate::braintrust::ai_provider::{AiProvider, Place};
 use crate::braintrust::arrival::{self, NotArrived};
 use crate::braintrust::client::Braintrust;
 use crate::braintrust::layout;
@@ -260,7 +260,10 @@ impl Write<'_> {
         is_superseded.set(may_be_superseded && self.is_superseded(&now));
         let region = now.metadata.region.as_deref();
         let is_known_region = region == before.metadata.region.as_deref() || region == Some(target.region.as_str());
-        if !is_superseded.get() && is_known_region && (layout == found.layout || is_own) {
+        // The PATCH of a project's provider repeats the name.
+        let is_by_name = before.place == Place::Project || self.destination.lookup.name().is_some();
+        let is_renamed = is_by_name && now.name != before.name;
+        if !is_superseded.get() && is_known_region && !is_renamed && (layout == found.layout || is_own) {
             return Ok(());
         }
         Err(Error::new(

@@ -36,6 +36,10 @@ fn data_plane(projects: Vec<Value>, env_vars: Vec<Value>, filters: bool) -> Test
         if let Some(found) = path.strip_prefix("/v1/env_var/") {
             return env_vars.iter().find(|it| it["id"] == found).map_or(Answer::status(404), Answer::json);
         }
+        if path == "/v1/organization" {
+            let organizations = [json!({"id": id(ACME), "name": "Acme"}), json!({"id": id(OTHER), "name": "Other"})];
+            return Answer::json(&json!({"objects": organizations}));
+        }
         if path == "/v1/env_var" {
             let parameters = [("env_var_name", "name"), ("object_type", "object_type"), ("object_id", "object_id")];
             let is_listed = |it: &&Value| parameters.iter().all(|(parameter, field)| is_in(it, parameter, field));
@@ -99,11 +103,11 @@ async fn no_more_calls_are_made_than_the_names_need() {
     let by_id = |project| Lookup::InProject { project, provider: ProviderLookup::Id(id(16)) };
     for (lookup, expected) in [
         (in_the_project(ProjectLookup::Id(id(2)), "Bedrock"), 1),
-        (in_the_project(by_project_name("bot", Some("Acme")), "Bedrock"), 2),
+        (in_the_project(by_project_name("bot", Some("Acme")), "Bedrock"), 3),
         // The second page of the projects is empty.
         (in_the_project(by_project_name("bot", None), "Bedrock"), 3),
         (by_id(ProjectLookup::Id(id(2))), 1),
-        (by_id(by_project_name("bot", Some("Acme"))), 2),
+        (by_id(by_project_name("bot", Some("Acme"))), 3),
     ] {
         let server = server();
         assert_eq!(server.api().find(&lookup).await.unwrap().id, id(16), "{lookup}");
@@ -127,6 +131,18 @@ async fn a_project_name_without_an_organization_is_refused_while_the_key_sees_se
         assert!(error.problem.contains("projects of 2 organizations") && error.remedy.contains("org_name"), "{error}");
         let right = in_the_project(by_project_name("bot", Some("Acme")), "Bedrock");
         assert_eq!(server.api().find(&right).await.is_ok(), case != "the right one was renamed", "{case}");
+    }
+}
+
+#[tokio::test]
+async fn a_project_of_another_organization_than_the_named_one_is_refused() {
+    let projects = vec![project(1, "renamed", ACME), project(2, "bot", OTHER)];
+    let server = data_plane(projects, vec![env_var(16, "Bedrock", 2)], false);
+    for provider in [ProviderLookup::Name("Bedrock".to_owned()), ProviderLookup::Id(id(16))] {
+        let lookup = Lookup::InProject { project: by_project_name("bot", Some("Acme")), provider };
+        let error = server.api().find(&lookup).await.unwrap_err();
+        assert_eq!((error.class, error.call), (ErrorClass::Conflict, LIST_PROJECTS));
+        assert!(error.problem.contains(&id(OTHER).to_string()) && error.problem.contains("\"Acme\""), "{error}");
     }
 }
 

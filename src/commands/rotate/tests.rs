@@ -326,6 +326,46 @@ async fn a_role_based_target_is_rotated_by_every_run() {
     }
 }
 
+/// ASIANOW is current and expires in 40 minutes, and through Braintrust, the role may not call the model.
+async fn with_a_role_that_is_denied_through_braintrust() -> World {
+    World::with_a_staged_role().await.with_the_proof().given(|state| {
+        state.stage_until("now", "AWSCURRENT", "ASIANOW", 0, Some(1));
+        state.store("ASIANOW");
+        state.denied_through_braintrust.extend(["ASIANOW", "ASIANEW1", "ASIANEW2"].map(str::to_owned));
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn role_based_credentials_that_are_denied_are_not_replaced_by_older_ones_of_the_same_role() {
+    let world = with_a_role_that_is_denied_through_braintrust().await;
+    let report = rotate(&world, "event-1").await;
+    let error = report.error.unwrap();
+    assert_eq!((report.outcome, error.class), (Outcome::Failed, ErrorClass::Permission));
+    assert!(error.remedy.starts_with("Braintrust holds these credentials nevertheless"), "{}", error.remedy);
+    assert_eq!(world.state().in_braintrust(), ["ASIANEW1"]);
+    assert_eq!(world.state().staged("AWSCURRENT").unwrap(), "ASIANEW1");
+    assert_eq!(world.state().staged("AWSPREVIOUS").unwrap(), "ASIANOW");
+    assert_eq!(world.state().version_with("AWSPENDING"), None);
+    assert_eq!(world.count("PATCH"), 1);
+    assert_eq!(report.held.unwrap().expires_at, Some(in_hours(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_fails_again_until_the_role_may_call_the_model() {
+    let world = with_a_role_that_is_denied_through_braintrust().await;
+    rotate(&world, "event-1").await;
+    world.take_calls();
+    for (outcome, class) in [(Outcome::Failed, Some(ErrorClass::Permission)), (Outcome::NotDue, None)] {
+        let report = rotate(&world, "event-1").await;
+        assert_eq!((report.outcome, report.error.map(|error| error.class)), (outcome, class));
+        world.state().denied_through_braintrust.clear();
+    }
+    assert_eq!(world.changes(), [""; 0]);
+    world.state().denied_through_braintrust.insert("ASIANEW2".to_owned());
+    assert_eq!(rotate(&world, "event-2").await.outcome, Outcome::Failed);
+    assert_eq!(world.state().in_braintrust(), ["ASIANEW2"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn nothing_is_written_if_bedrock_refuses_new_credentials() {
     for world in [World::with_a_role().await, World::with_a_staged_role().await, with_a_key_that_is_due().await] {

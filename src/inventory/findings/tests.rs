@@ -88,6 +88,7 @@ fn what_a_provider_shows_of_itself() {
             json!({"aws_access_key_id": "AKIA", "aws_secret_access_key": "x", "region": "us-east-1"}),
             vec![NoAccessKey, SecretInMetadata],
         ),
+        (json!({"auth_type": "api_key", "region": "us-east-1", "api_base": "https://x.example"}), vec![CustomApiBase]),
     ] {
         assert_eq!(found(vec![provider(metadata.clone())]), [expected], "{metadata}");
     }
@@ -138,6 +139,10 @@ fn a_provider_beside_a_targets_own_shares_its_load_or_overrides_it() {
         (of_a_project(), vec![OverridesTarget]),
         (elsewhere(working()), vec![Namesake]),
         (renamed(elsewhere(working())), vec![]),
+        (
+            provider(json!({"access_key": "AKIA", "region": "us-east-1", "api_base": "https://x.example"})),
+            vec![CustomApiBase, SharesLoad],
+        ),
         (elsewhere(of_a_project()), vec![]),
         (renamed(elsewhere(without_region.clone())), vec![NoRegion]),
         (other_data_plane, vec![]),
@@ -236,6 +241,7 @@ fn the_order_of_the_findings_is_that_of_their_severities() {
         Finding::StaleToken,
         Finding::Expired,
         Finding::SecretInMetadata,
+        Finding::CustomApiBase,
         Finding::OverridesTarget,
         Finding::SharesLoad,
         Finding::Old,

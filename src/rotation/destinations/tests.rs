@@ -55,7 +55,9 @@ fn two_destinations_are_one_ai_secret_whatever_they_are_called() {
     for (claimed, own, url, expected) in [
         ((ID, None), (name, None), "https://a", Identity::Same),
         ((ID, None), (ID, None), "https://a/", Identity::Same),
-        ((ID, None), (name, None), "https://b", Identity::Other),
+        ((ID, None), (name, None), "https://b", Identity::Same),
+        ((name, None), (ID, None), "https://b", Identity::Other),
+        ((other_id, None), (name, None), "https://b", Identity::Other),
         ((other_id, None), (name, None), "https://a", Identity::Other),
         ((name, None), (ID, None), "https://a", Identity::Unknown),
         ((name, us), (ID, None), "https://a", Identity::Unknown),

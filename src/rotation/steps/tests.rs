@@ -27,7 +27,7 @@ async fn test(world: &World) -> Result<(), Error> {
         let staged = world.staged_run();
         let snapshot = staged.snapshot().await?;
         let credentials = staged.pending(&snapshot).await?;
-        staged.test(credentials).await
+        staged.test(credentials).await?
     };
     world.run(test).await
 }
@@ -83,6 +83,21 @@ async fn a_proof_that_shows_nothing_leaves_the_new_credentials_and_is_a_warning(
         let warning = "it was not proven that Braintrust can use the credentials in the ai_secret";
         assert!(matches!(&report.warnings[..], [found] if found.starts_with(warning)), "{:?}", report.warnings);
         assert_eq!(world.state().in_braintrust(), ["AKIANEW"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_sent_if_another_host_than_bedrocks_would_answer() {
+    for (api_base, asked) in [("https://bedrock-runtime.us-east-1.amazonaws.com", 1), ("https://x.example", 0)] {
+        let world = in_a_rotation().await.with_the_proof();
+        world.state().ai_secrets[0].json["metadata"]["api_base"] = serde_json::json!(api_base);
+        let (result, report) = verify(&world).await;
+        result.unwrap();
+        assert_eq!(world.count("COMPLETION"), asked);
+        let is_warned = |text: &str| report.warnings.iter().any(|warning| warning.contains(text));
+        for text in ["(\"https://x.example\")", "it was not proven"] {
+            assert_eq!(is_warned(text), asked == 0, "{:?}", report.warnings);
+        }
     }
 }
 

@@ -284,6 +284,23 @@ async fn a_patch_that_waited_is_sent_only_if_nobody_changed_the_ai_secret_meanwh
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rename_while_a_patch_waited_is_not_reverted_in_a_project() {
+    for (case, world, is_written) in [
+        ("an ID", with_old_credentials(1).await, true),
+        ("a project's", with_old_credentials(1).await.in_a_project(), false),
+    ] {
+        let rename = |state: &mut State| state.ai_secrets[0].json["name"] = json!("renamed");
+        // The rename comes while the PATCH waits.
+        let world = world.once("PATCH", Fault::Throttled(4)).before("PATCH", 1, rename);
+        let report = &write(&world).await[0];
+        assert_eq!(report.updated, is_written, "{case}");
+        assert_eq!(report.error.as_ref().map(|error| error.class), (!is_written).then_some(ErrorClass::Conflict));
+        assert_eq!(world.state().ai_secrets[0].json["name"], "renamed", "{case}");
+        assert_eq!(world.count("PATCH"), 1 + usize::from(is_written), "{case}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn credentials_are_verified_in_every_destination() {
     let world = with_old_credentials(3).await.always("GET 3", Fault::Status(404));
     world.state().store_in(1, "AKIANEW");
