@@ -37,7 +37,7 @@ pub enum Finding {
 pub enum Severity {
     /// Calls to models fail, or a secret can be read by people who shouldn't.
     Now,
-    /// Rotations don't reach all calls, or will not.
+    /// Rotations don't reach all calls, or will not, or credentials may be sent to a host that shouldn't get them.
     Soon,
     Hygiene,
     Simpler,
@@ -54,9 +54,9 @@ impl Finding {
             | Self::TokenMissing
             | Self::StaleToken
             | Self::Expired
-            | Self::SecretInMetadata
-            | Self::CustomApiBase => Severity::Now,
-            Self::OverridesTarget | Self::SharesLoad => Severity::Soon,
+            | Self::SecretInMetadata => Severity::Now,
+            // A company's own proxy is legitimate, and would otherwise need attention for ever.
+            Self::CustomApiBase | Self::OverridesTarget | Self::SharesLoad => Severity::Soon,
             Self::Old | Self::Namesake | Self::UsesAssumeRole => Severity::Hygiene,
             Self::CouldUseAssumeRole | Self::MightUseAssumeRole => Severity::Simpler,
         }
@@ -64,8 +64,7 @@ impl Finding {
 
     /// Whether calls fail that use this provider.
     fn breaks_calls(self) -> bool {
-        self.severity() == Severity::Now
-            && !matches!(self, Self::SecretInMetadata | Self::CustomApiBase | Self::SharesLoadBroken)
+        self.severity() == Severity::Now && !matches!(self, Self::SecretInMetadata | Self::SharesLoadBroken)
     }
 
     /// Whether it concerns the targets that write other providers of the same organization.

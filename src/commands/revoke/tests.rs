@@ -375,7 +375,9 @@ async fn a_run_whose_session_a_revocation_ends_writes_another_one() {
 #[tokio::test(start_paused = true)]
 async fn a_target_for_which_braintrust_assumes_a_role_has_nothing_to_write_and_the_commands_for_its_keys() {
     let world = rotated().await;
-    world.state().ai_secrets[0].json["metadata"]["auth_type"] = serde_json::json!("assume_role");
+    let role = "arn:aws:iam::000000000000:role/x";
+    world.state().ai_secrets[0].json["metadata"] =
+        serde_json::json!({"auth_type": "assume_role", "role_arn": role, "region": "us-east-1"});
     let report = revoke(&world, &command("new")).await;
     assert_eq!(report.error.as_ref().unwrap().class, ErrorClass::Conflict);
     assert!(report.warnings.iter().any(|warning| warning.contains("--access-key-id AKIANOW")), "{:?}", report.warnings);
