@@ -22,7 +22,7 @@ class Function:
 
     def __init__(self, world, outputs, ai_secret):
         self.world, self.client = world, world.client
-        self.local = {"outputs": outputs, "ai_secret": ai_secret}
+        self.local = {"outputs": outputs, "ai_secret": ai_secret, "project": ""}
         self.local |= {"braintrust_url": world.braintrust.url, "braintrust_api_key": world.api_key}
 
     def invoke(self, **event):
