@@ -124,7 +124,7 @@ def _unknown(key, page):
 def verdict(answer, page):
     now = sum(finding["providers"] for finding in answer["findings"] if finding["severity"] == "now")
     not_read = sum(len(key.get("unknown", [])) for key in answer["api_keys"])
-    state = count(now, "problem") + " to mend now" if now else "Nothing to mend now"
+    state = count(now, "problem") + " to fix now" if now else "Nothing to fix now"
     if not_read:
         were = "thing was" if not_read == 1 else "things were"
         state += f", {'and' if now else 'but'} {not_read} {were} not read"

@@ -110,7 +110,7 @@ impl Revocation<'_> {
             }
         };
         let Some(new) = self.read(version).await? else {
-            let problem = "the new service token was staged, and can't be read";
+            let problem = "the new service token was staged, but can't be read";
             return Err(Error::rotation_conflict(problem, "Repeat the command"));
         };
         self.progress.service_token(new.service_token_id);
@@ -176,7 +176,8 @@ impl Revocation<'_> {
                 Err(error) => Err(error),
                 Ok(()) => {
                     let problem = format!("Braintrust still accepts the service token {}", token.service_token_id);
-                    let remedy = "A data plane may cache tokens. Repeat the command: it continues, and proves it then";
+                    let remedy = "A data plane may cache tokens. Repeat the command: it continues, and proves that the \
+                                  token is refused";
                     Err(Error::new(ErrorClass::VerificationFailed, Service::Braintrust, CALL, problem, remedy))
                 }
             }

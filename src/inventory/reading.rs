@@ -64,7 +64,7 @@ pub struct Unknown {
 
 pub(super) struct Read<'a> {
     pub data_plane: &'a DataPlane,
-    /// Without those that another API key sees, too, and whose reading was first.
+    /// Without those that were already read with another API key.
     pub providers: Vec<Provider>,
     /// The only organization whose `ai_secret`s the API key sees, if all of them were read.
     pub only_organization: Option<Option<Uuid>>,
@@ -123,7 +123,7 @@ struct Reader<'s, 'a> {
     deadline: Deadline,
     calls: &'s Semaphore,
     room: &'s Room,
-    /// Whether the room was too small for what this API key sees.
+    /// Whether the answer had too little room for what this API key sees.
     is_full: Cell<bool>,
 }
 

@@ -1,5 +1,5 @@
-//! Which targets write which provider, and which may: nobody may take the provider of a target for one that no target
-//! writes because the target's API key is refused at the moment.
+//! Which targets write a provider, and which may write it. A target's provider must not be reported as one that no
+//! target writes only because the target's API key is refused at the moment.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;

@@ -189,7 +189,7 @@ impl Overlap {
 /// What a key of the IAM user is to the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum KeyRole {
-    /// A revocation is ending it. It is not the current key.
+    /// A revocation is ending it, and it is not the current key.
     Revoked,
     /// This run's own attempt to create a key left it, and the response with its secret was lost.
     LostResponse,

@@ -152,7 +152,7 @@ impl StagedRun<'_> {
     /// so nothing is restored.
     ///
     /// The inner error is a policy's denial of role-based credentials when Braintrust used them. The current ones come
-    /// from the same role and expire sooner, so restoring them would only take the time that is left to mend the policy.
+    /// from the same role and expire sooner, so restoring them would only leave less time to fix the policy.
     pub async fn test(&self, credentials: &Credentials) -> Result<Result<(), Error>, Error> {
         match self.verify(credentials).await {
             Err(denied) if self.run.target.user_based().is_none() && end_to_end::is_denial(&denied) => {
