@@ -1,7 +1,7 @@
 //! Every Bedrock provider that the configured API keys see in Braintrust, and what is wrong with each. It only reads.
 //!
-//! [`reading`] asks Braintrust, [`room`] bounds the answer, and [`writers`] finds the targets of each provider. [`findings`]
-//! decides: pure functions of what was read.
+//! [`reading`] asks Braintrust, [`room`] bounds the answer, and [`writers`] finds the targets of each provider.
+//! [`findings`] decides: pure functions of what was read.
 
 pub mod findings;
 pub mod reading;

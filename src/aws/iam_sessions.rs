@@ -83,8 +83,8 @@ impl Iam {
         }
     }
 
-    /// Ends the role's sessions before the cut-off. The date only moves forward: if the role already has a policy with a
-    /// later one, that policy stays. Returns the cut-off that applies.
+    /// Ends the role's sessions before the cut-off. The date only moves forward: if the role already has a policy with
+    /// a later one, that policy stays. Returns the cut-off that applies.
     pub async fn end_sessions(
         &self,
         role: &RoleArn,

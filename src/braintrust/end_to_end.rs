@@ -4,8 +4,8 @@
 //! key and model. The answer names the `ai_secret` that was used. <https://www.braintrust.dev/docs/guides/proxy>
 //!
 //! A refusal by Bedrock usually comes as a 400 that begins with the name of the AWS SDK's exception and doesn't say
-//! which `ai_secret` was used. The same request for an `ai_secret` that doesn't exist then shows whether the proxy heeds
-//! the name. If it does, it finds no credentials, and nothing is sent to Bedrock.
+//! which `ai_secret` was used. The same request for an `ai_secret` that doesn't exist then shows whether the proxy
+//! heeds the name. If it does, it finds no credentials, and nothing is sent to Bedrock.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;

@@ -197,8 +197,8 @@ async fn check_revocation(run: &TargetRun<'_>, source: &RoleBased) -> Line {
     let what = format!("end the sessions of the role {role} (make revoke)");
     match run.services.iam.cut_off(role, run.deadline).await {
         Ok(_) => {
-            let note = "the function may read the policy that ends them. Only a revocation can tell whether it may also \
-                        write this policy";
+            let note = "the function may read the policy that ends them. Only a revocation can tell whether it may \
+                        also write this policy";
             Line::noted(what, LineResult::Unknown, note)
         }
         Err(error) => Line::noted(what, LineResult::Warning, format!("{}. {}", error.problem, error.remedy)),
@@ -306,8 +306,8 @@ async fn check_end_to_end(run: &TargetRun<'_>, readings: &[Reading<'_>]) -> Vec<
             Ok(_) if run.target.secret_id().is_none() => Line::noted(
                 what,
                 LineResult::Unknown,
-                "a rotation sends a request for one token, and only that can tell. If the credentials are refused, nothing \
-                 can be restored, because the target has no staged secret",
+                "a rotation sends a request for one token, and only that can tell. If Bedrock refuses the credentials, \
+                 nothing can be restored, because the target has no staged secret",
             ),
             Ok(_) => {
                 let note = "a rotation sends a request for one token, and only that can tell";

@@ -1,5 +1,5 @@
-//! The action `inventory`: every Bedrock provider that the configured API keys see, and what is wrong with each. It only
-//! reads.
+//! The action `inventory`: every Bedrock provider that the configured API keys see, and what is wrong with each. It
+//! only reads.
 
 use std::collections::HashMap;
 

@@ -63,8 +63,8 @@ async fn nothing_to_write(run: &TargetRun<'_>) -> Error {
     Error::rotation_conflict(problem, remedy)
 }
 
-/// Replaces credentials that no secret stages. Braintrust doesn't return their secret parts, so a session that is issued
-/// just before the successor stands for them: what ends it ends all earlier ones.
+/// Replaces credentials that no secret stages. Braintrust doesn't return their secret parts, so a session that is
+/// issued just before the successor stands for them: what ends it ends all earlier ones.
 async fn revoke_in_memory(run: &TargetRun<'_>, source: &RoleBased, command: &Revoke) -> Result<Outcome, Error> {
     let readings = run.read_destinations().await;
     let shown = readings.iter().filter_map(|reading| reading.writable()?.provider.metadata.access_key.clone());
@@ -284,8 +284,8 @@ async fn end(staged: &StagedRun<'_>, command: &Revoke) -> Result<Outcome, Error>
     Ok(Outcome::Revoked)
 }
 
-/// Checks that the policy has not ended the successor, too, which another command may have caused with a later date, and
-/// that Braintrust holds it.
+/// Checks that the policy has not ended the successor, too, which another command may have caused with a later date,
+/// and that Braintrust holds it.
 async fn keep_successor(staged: &StagedRun<'_>, successor: &Credentials) -> Result<(), Error> {
     if !staged.run.still_works(successor).await? {
         let problem = "the policy on the role has ended the new credentials, too";

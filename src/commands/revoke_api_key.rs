@@ -1,4 +1,5 @@
-//! The revocation of a Braintrust API key, if its secret holds a service token: a new token, and the end of the old ones.
+//! The revocation of a Braintrust API key, if its secret holds a service token: a new token, and the end of the old
+//! ones.
 
 use std::time::Duration;
 
@@ -76,8 +77,8 @@ impl Revocation<'_> {
             || stages.current() == Some(self.command.token.as_str())
     }
 
-    /// Marks the versions whose tokens are revoked. A pending one is the successor once the current one is marked, and the
-    /// mark of the previous one alone says that the successor is current.
+    /// Marks the versions whose tokens are revoked. A pending one is the successor once the current one is marked, and
+    /// the mark of the previous one alone says that the successor is current.
     async fn mark(&self, stages: &Stages, now: Timestamp) -> Result<(), Error> {
         let is_current_revoked = stages.current().is_some_and(|version| stages.is_revoked(version));
         let pending = stages.pending().filter(|_| !is_current_revoked);

@@ -102,8 +102,8 @@ impl Finding {
                  one fail, because gateways don't try another one after a refusal. Let a target write it, or delete it"
             }
             Self::NoRole => {
-                "Its auth_type is assume_role, and it has no role_arn, so calls with it fail. Save it again with the role's \
-                 ARN in Braintrust's settings, or delete it: see docs/assume-role.md"
+                "Its auth_type is assume_role, and it has no role_arn, so calls with it fail. Save it again with the \
+                 role's ARN in Braintrust's settings, or delete it: see docs/assume-role.md"
             }
             Self::NoAccessKey => {
                 "It has no access_key, so gateways have nothing to sign with. No known gateway reads the fields aws_* \
@@ -118,8 +118,8 @@ impl Finding {
                  only empty the token, so replace the provider with a new one"
             }
             Self::Expired => {
-                "Its temporary credentials have expired. If a target writes it, run make doctor; otherwise let a target \
-                 write it, or delete it"
+                "Its temporary credentials have expired. If a target writes it, run make doctor; otherwise let a \
+                 target write it, or delete it"
             }
             Self::SecretInMetadata => {
                 "Everybody who may list providers can read the secret access key in its metadata. Retire that key, and \
@@ -132,8 +132,9 @@ impl Finding {
                  credentials that were in it"
             }
             Self::OverridesTarget => {
-                "It is a project's own provider in the organization of a target's ai_secret, and no target writes it. In \
-                 its project, calls use it instead of the credentials that are rotated. Name it in a target, or delete it"
+                "It is a project's own provider in the organization of a target's ai_secret, and no target writes it. \
+                 In its project, calls use it instead of the credentials that are rotated. Name it in a target, or \
+                 delete it"
             }
             Self::SharesLoad => {
                 "Its organization's calls are shared between it and a target's ai_secret, and no target writes it. If \
@@ -153,8 +154,8 @@ impl Finding {
                  docs/assume-role.md"
             }
             Self::MightUseAssumeRole => {
-                "A self-hosted gateway of 2026-07-15 or later can assume a role itself, so that nothing has to be rotated. \
-                 The API doesn't show the gateway's version: see docs/assume-role.md"
+                "A self-hosted gateway of 2026-07-15 or later can assume a role itself, so that nothing has to be \
+                 rotated. The API doesn't show the gateway's version: see docs/assume-role.md"
             }
         }
     }
@@ -256,8 +257,8 @@ impl RotatedElsewhere {
         rotated
     }
 
-    /// What is wrong with a provider that no target writes, beside those that a target writes. One with which Braintrust
-    /// assumes a role itself needs no target.
+    /// What is wrong with a provider that no target writes, beside those that a target writes. One with which
+    /// Braintrust assumes a role itself needs no target.
     fn beside(&self, provider: &Provider) -> Vec<Finding> {
         let may_be_written = !provider.writers.is_empty() || !provider.possible_targets.is_empty();
         let Some((url, organization)) = provider.place_of_load().filter(|_| !may_be_written) else {

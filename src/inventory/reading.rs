@@ -73,8 +73,8 @@ pub(super) struct Read<'a> {
 }
 
 impl<'a> Inventory<'a> {
-    /// Reads with the API keys of the targets `of`. `targets` are all that are configured, because any of them may write
-    /// what those API keys see.
+    /// Reads with the API keys of the targets `of`. `targets` are all that are configured, because any of them may
+    /// write what those API keys see.
     pub async fn read(services: &Services, of: &[&'a Target], targets: &'a [Target], deadline: Deadline) -> Self {
         let mut data_planes: Vec<&DataPlane> = Vec::new();
         let mut seen = HashSet::new();

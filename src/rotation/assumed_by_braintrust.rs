@@ -1,5 +1,5 @@
-//! A target whose destinations have moved to Braintrust's own `assume_role`: Braintrust assumes a role itself when it calls
-//! Bedrock, so there is nothing to rotate. The target stays as it is, in case somebody moves it back.
+//! A target whose destinations have moved to Braintrust's own `assume_role`: Braintrust assumes a role itself when it
+//! calls Bedrock, so there is nothing to rotate. The target stays as it is, in case somebody moves it back.
 
 use super::destinations;
 use super::target_run::TargetRun;
@@ -49,8 +49,8 @@ pub fn remaining(target: &Target, keys: &[Key], rotation_enabled: Option<bool>) 
                 ),
             };
             format!(
-                "Braintrust assumes a role itself, and the key {id} of the IAM user {user} still exists. When nothing else \
-                 uses it, and you don't want to move back, delete it: `aws iam {command}`"
+                "Braintrust assumes a role itself, and the key {id} of the IAM user {user} still exists. When nothing \
+                 else uses it, and you don't want to move back, delete it: `aws iam {command}`"
             )
         }));
     }

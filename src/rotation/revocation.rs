@@ -59,17 +59,17 @@ impl StagedRun<'_> {
         }
     }
 
-    /// The pending version, if its credentials are revoked, too. They are the successor once the current ones are marked,
-    /// and if another run may be writing them.
+    /// The pending version, if its credentials are revoked, too. They are the successor once the current ones are
+    /// marked, and if another run may be writing them.
     pub fn revoked_pending<'s>(&self, snapshot: &'s Snapshot) -> Option<&'s Version> {
         let is_successor = |pending| policy::is_successor(snapshot, self.run.target, pending);
         let pending = snapshot.versions.pending.as_ref().filter(|_| !snapshot.versions.is_current_revoked());
         pending.filter(|pending| !pending.credentials().is_some_and(is_successor))
     }
 
-    /// Marks the versions whose credentials are revoked, because nobody knows which leaked: the pending one first, because
-    /// it is the successor once the current one is marked, and the previous one last, because its mark alone says that
-    /// the successor is current.
+    /// Marks the versions whose credentials are revoked, because nobody knows which leaked: the pending one first,
+    /// because it is the successor once the current one is marked, and the previous one last, because its mark alone
+    /// says that the successor is current.
     pub async fn mark_revoked(&self, snapshot: &Snapshot) -> Result<(), Error> {
         let (versions, now) = (&snapshot.versions, self.run.now());
         let pending = self.revoked_pending(snapshot);
