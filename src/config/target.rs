@@ -20,7 +20,7 @@ pub struct Target {
     pub region: Region,
     pub source: Source,
     pub probe: Probe,
-    /// How the credentials are proven again, through Braintrust, after they were written.
+    /// How the credentials are proven again, through Braintrust, after they have been written.
     pub end_to_end: Option<EndToEnd>,
     pub destinations: Vec<Destination>,
     /// The destinations of all targets, in the configured order. Empty if all are named by their IDs, because then no
