@@ -294,7 +294,7 @@ async fn keep_successor(staged: &StagedRun<'_>, successor: &Credentials) -> Resu
     mend(staged).await
 }
 
-/// Makes Braintrust hold the current credentials, if another run has written ended ones after this run had looked.
+/// Makes Braintrust hold the current credentials, if another run has written ended ones since this run compared them.
 async fn mend(staged: &StagedRun<'_>) -> Result<(), Error> {
     match staged.compare(&staged.snapshot().await?).await? {
         Comparison::OutOfStep => staged.restore_current().await,

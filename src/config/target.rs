@@ -66,7 +66,7 @@ pub struct RoleBased {
     pub kind: RoleBasedKind,
     /// May call Bedrock.
     pub role: AssumeRole,
-    /// Whether a revocation ends the role's older sessions with a policy. The function must be allowed to write it.
+    /// Whether a revocation ends the role's older sessions with a policy, which the function must be allowed to write.
     pub revoke_sessions: bool,
     pub secret_id: Option<SecretId>,
 }

@@ -96,7 +96,7 @@ impl<'a> Inventory<'a> {
         };
         let mut reads: Vec<_> =
             stream::iter(data_planes).map(read).buffer_unordered(CONCURRENT_KEYS).collect::<Vec<_>>().await;
-        // Which key answers first must not decide about the order.
+        // The order must not depend on which key answers first.
         reads.sort_by_key(|read| (read.data_plane.url(), read.data_plane.api_key_secret_id.as_str()));
         let writers = Writers::find(services, targets, &mut reads, deadline).await;
         let (mut providers, mut keys, mut organizations) = (Vec::new(), Vec::new(), HashMap::new());

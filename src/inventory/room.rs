@@ -1,4 +1,4 @@
-//! The room that the answer has for providers. Lambda allows it 6 MB, and somebody else chose their names.
+//! The room that the answer has for providers. Lambda limits an answer to 6 MB, and others chose the providers' names.
 //!
 //! <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
 

@@ -1,4 +1,4 @@
-//! A target's destinations: found, read and compared side by side.
+//! A target's destinations: found, read, and compared side by side.
 
 use std::time::Duration;
 

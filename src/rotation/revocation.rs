@@ -2,9 +2,9 @@
 //! they are dead.
 //!
 //! The label `REVOKING` on a version says that its credentials are to be replaced and ended. It is set before anything
-//! else happens, and it stays until a service has refused the credentials. So the next
-//! command continues an interrupted one, and scheduled runs continue it, too: see [`policy`]. After that, `REVOKED` on
-//! the previous version keeps a rollback from restoring it.
+//! else happens, and it stays until a service has refused the credentials. So the next command continues an interrupted
+//! one, and so do scheduled runs: see [`policy`]. After that, `REVOKED` on the previous version keeps a rollback from
+//! restoring it.
 
 use std::time::Duration;
 
