@@ -80,7 +80,7 @@ status: $(LOCAL_AWS) ## Show TARGETS (a,b; default: all)
 	$(WITH_LOCAL_AWS) tools/operate.py status $(call quote,$(STACK)) $(call quote,$(TARGETS))
 doctor: $(LOCAL_AWS) ## Check everything that a rotation of TARGETS needs
 	$(WITH_LOCAL_AWS) tools/operate.py doctor $(call quote,$(STACK)) $(call quote,$(TARGETS))
-inventory: $(LOCAL_AWS) ## Show every Bedrock credential in Braintrust, and what is wrong; JSON=true for programs
+inventory: $(LOCAL_AWS) ## Show every Bedrock credential in Braintrust, and what is wrong; JSON=true prints JSON
 	$(WITH_LOCAL_AWS) tools/operate.py inventory $(call quote,$(STACK)) $(if $(JSON),json)
 rotate: $(LOCAL_AWS) ## Rotate TARGETS now; with FORCE=true, also those that are not due; DRY_RUN=true only tells
 	$(WITH_LOCAL_AWS) tools/operate.py rotate $(call quote,$(STACK)) $(call quote,$(TARGETS)) \

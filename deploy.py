@@ -424,7 +424,8 @@ def describe_proof(model, is_staged):
         if is_staged
         else "the run fails, and nothing can be restored without StageCredentials: true"
     )
-    return f"after each rotation, one token of {model} through Braintrust, at its price; if it is refused, {then}"
+    request = f"after each rotation, one token of {model} through Braintrust, at its price"
+    return f"{request}; if Bedrock refuses the credentials, {then}"
 
 
 def describe_resources(types):
@@ -495,7 +496,7 @@ def secrets_in(environment, template):
 
 def with_other_of_pairs_emptied(given, deployed):
     values = dict(given)
-    # A project can need its organization beside an ID.
+    # The project's name may need an organization, even if the provider is given by its ID.
     has_project = given.get("BraintrustProject", deployed.get("BraintrustProject"))
     for one, other in PAIRS:
         if other == "BraintrustOrgName" and has_project:
@@ -1387,7 +1388,7 @@ def doctor(aws, function, rotated):
 
 
 def is_unread(line):
-    """Whether a part of Braintrust could not be read. No rotation tells what is there."""
+    """Whether a part of Braintrust could not be read. No rotation shows what is there."""
     return line["result"] == "unknown" and line["what"].startswith("look at ")
 
 

@@ -169,7 +169,7 @@ impl Command {
             ("revoke", _, _, None) => {
                 let (force, api_key) = (force == Some(true), api_key == Some(true));
                 if targets.is_empty() && (force || !api_key) {
-                    return refuse("a revocation must name its targets. Only with \"api_key\" alone may it name none");
+                    return refuse("a revocation must name its targets, unless it has \"api_key\" and not \"force\"");
                 }
                 Ok(Self::Revoke(Revoke { token, targets, dry_run: is_dry_run, force, api_key }))
             }

@@ -1,7 +1,7 @@
 //! Every Bedrock provider that the configured API keys see in Braintrust, and what is wrong with each. It only reads.
 //!
-//! [`reading`] asks Braintrust, [`room`] bounds the answer, and [`writers`] finds the targets of each provider. [`findings`]
-//! decides: pure functions of what was read.
+//! [`reading`] asks Braintrust, [`room`] bounds the answer, and [`writers`] finds the targets of each provider.
+//! [`findings`] decides: pure functions of what was read.
 
 pub mod findings;
 pub mod reading;
@@ -31,7 +31,7 @@ pub struct Provider {
     pub secret_updated_at: Option<Timestamp>,
     /// The targets that write it, or that would if Braintrust didn't assume a role itself.
     pub writers: Vec<Writer>,
-    /// The targets that may write it: which provider they name could not be found out.
+    /// The targets that may write it: which provider they name could not be determined.
     pub possible_targets: Vec<String>,
     pub findings: Vec<Finding>,
 }
@@ -42,7 +42,7 @@ pub struct NamedProject {
     pub name: String,
 }
 
-/// A target that a provider belongs to.
+/// A target that writes a provider, or may write it.
 #[derive(Clone, Debug)]
 pub struct Writer {
     pub target: String,

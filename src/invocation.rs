@@ -102,7 +102,7 @@ impl Function {
                 (Origin::Action, token, None, dry_run, targets)
             }
             Command::Revoke(command) => {
-                // The API keys first: whoever has one may be able to read what is written after it.
+                // The API keys first: whoever has an old one could otherwise read the credentials that come next.
                 let mut targets = Vec::new();
                 if command.api_key {
                     targets = Box::pin(self.revoke_api_keys(&command, deadline)).await?;

@@ -38,7 +38,7 @@ pub fn lines(namespace: &str, function: &str, now: Timestamp, report: &Report) -
 
 fn of(now: Timestamp, report: &Report, target: &TargetReport) -> Vec<Metric> {
     let succeeded = match target.outcome {
-        // Braintrust has credentials that work, so no alarm may wait for a rotation.
+        // Braintrust has credentials that work, so no alarm may go off because of a missing rotation.
         Outcome::Rotated | Outcome::Resumed | Outcome::Revoked | Outcome::Replaced | Outcome::UsesAssumeRole => {
             Some(true)
         }

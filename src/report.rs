@@ -107,8 +107,8 @@ pub enum Outcome {
     WouldRollBack,
     /// Braintrust holds new credentials, and services have refused the old ones.
     Revoked,
-    /// Braintrust holds new credentials. The old ones work until they expire, or until somebody runs the commands in the
-    /// report.
+    /// Braintrust holds new credentials. The old ones work until they expire, or until somebody runs the commands in
+    /// the report.
     Replaced,
     WouldRevoke,
     /// Too little time was left to start the target.

@@ -45,7 +45,7 @@ def trail(world):
 
 
 def changes(world) -> list[dict]:
-    """What the report must have of the function's requests."""
+    """What the report must say about the function's requests."""
     made = [request for request in world.aws_requests() if CHANGES.fullmatch(request.call)]
     failed = [{"failed": True} if request.status >= 400 else {} for request in made]
     return [{"call": it.call, "request_id": it.id} | failed for it, failed in zip(made, failed, strict=True)]
@@ -227,7 +227,7 @@ def test_the_queries_of_logs_insights_have_its_commands_only():
 
 
 def fields_of(commands) -> set[str]:
-    """The fields that a query names, without its text, its regular expressions, and its own names."""
+    """The fields that a query names, without its strings, its regular expressions, and the names that it defines."""
     text = " ".join(arguments for _, arguments in commands)
     text = re.sub(r'"[^"]*"|/(?:\\/|[^/])*/', "", text)
     own = set(re.findall(r"(?:as|into) (\w+)", text)) - {"report", "target", "request"}

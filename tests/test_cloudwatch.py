@@ -1,4 +1,4 @@
-"""How `make status` reads CloudWatch: in bounded pages, and without the permissions too."""
+"""How `make status` reads CloudWatch: in a limited number of pages, and also without the permissions."""
 
 import json
 import sys

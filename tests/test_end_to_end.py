@@ -127,7 +127,7 @@ def test_a_check_warns_of_destinations_that_no_request_can_name(world):
 
 
 def test_a_check_finds_an_organization_that_cannot_be_named(world):
-    """An ai_secret that is named by its ID, and an API key that sees several organizations, whose names it can't read."""
+    """An ai_secret that is named by its ID, and an API key that sees organizations whose names it can't read."""
     world.braintrust.add_key(world.api_key, orgs=("Acme", "Other"))
     function = world.new_function(world.target(world.new_ai_secret(), end_to_end=END_TO_END))
     world.braintrust.fail("GET /v1/organization", Reply(403), times=None)

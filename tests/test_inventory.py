@@ -13,7 +13,7 @@ from support.reports import outcome
 
 INVENTORY = {"action": "inventory"}
 PERMANENT = {"access_key": "AKIASOMEBODYELSES000", "region": REGION}
-# What any provider could do with.
+# Findings that any provider with credentials has.
 SIMPLER = {"could_use_assume_role", "might_use_assume_role"}
 
 
@@ -183,7 +183,7 @@ def test_a_target_whose_api_key_is_refused_still_counts_as_a_possible_writer(wor
     for id in (theirs, own):
         found = of(answer, id)
         assert (findings(answer)[id], found["targets"], found["possible_targets"]) == (set(), [], ["b"])
-    # It can be neither of these.
+    # The target can write neither of these.
     assert findings(answer)[other] == {"shares_load"} and findings(answer)[namesake] >= {"overrides_target"}
     assert all("possible_targets" not in of(answer, id) for id in (ours, other, namesake))
     [checked] = function.invoke({"action": "check", "targets": ["prod"]}).body["targets"]

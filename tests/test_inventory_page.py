@@ -54,7 +54,7 @@ def test_each_provider_is_a_row():
         "AWS Bedrock  org. 8a6f0b1c        temporary    us-east-1  60 minutes ago  prod",
         "AWS Bedrock  project support-bot  temporary    none       unknown         nobody",
     ]
-    assert lines[-1] == "Nothing to mend now: 3 Bedrock providers, seen with 1 API key."
+    assert lines[-1] == "Nothing to fix now: 3 Bedrock providers, seen with 1 API key."
 
 
 @pytest.mark.parametrize(
@@ -79,12 +79,12 @@ def test_the_findings_come_first_with_the_providers_that_have_them():
     assert lines[0] == "Now: no region (7)" and "What no_region means. Do this." in text
     assert all(f'"number {n}"' in text for n in range(5)) and "and 2 more" in text
     assert text.index("What no_region means") < text.index("Could be simpler: could use assume role (7)")
-    assert lines[-1].startswith("7 problems to mend now: ")
+    assert lines[-1].startswith("7 problems to fix now: ")
 
 
 @pytest.mark.parametrize("width", [60, 99])
 def test_a_name_with_a_line_break_forges_no_line(width):
-    forged = "Nothing to mend now: 0 Bedrock providers"
+    forged = "Nothing to fix now: 0 Bedrock providers"
     text = f"x\n{forged}\r\n{forged}"
     named = provider(name=text, region=text, auth_type=text, project={"id": ID, "name": text}, findings=["no_region"])
     lines = shown(printable(named), findings=[finding("no_region", "now", 1)], width=width)
@@ -98,10 +98,10 @@ def test_a_provider_whose_writer_is_not_known_is_not_shown_as_nobodys():
 def test_what_was_not_read_is_in_the_verdict():
     one, two = [{"what": "the projects"}], [{"what": "the projects"}, {"what": "the ai_secrets"}]
     seen = "0 Bedrock providers, seen with 1 API key."
-    assert shown(unknown=one)[-1] == f"Nothing to mend now, but 1 thing was not read: {seen}"
+    assert shown(unknown=one)[-1] == f"Nothing to fix now, but 1 thing was not read: {seen}"
     broken = {"findings": [finding("no_region", "now", 1)]}
     text = " ".join(shown(provider(findings=["no_region"]), unknown=two, **broken)[-2:])
-    assert text.endswith("1 problem to mend now, and 2 things were not read: 1 Bedrock provider, seen with 1 API key.")
+    assert text.endswith("1 problem to fix now, and 2 things were not read: 1 Bedrock provider, seen with 1 API key.")
 
 
 def test_what_could_not_be_read_is_shown_with_the_reason():

@@ -78,7 +78,7 @@ def test_operators_see_a_healthy_function_a_changed_ai_secret_and_a_rollback(run
     output, status = operate("status", "", "")
     assert status == 0 and "at the next scheduled run, by the schedule" in output, output
     output, status = operate("inventory", "")
-    assert status == 0 and "Nothing to mend now: 1 Bedrock provider, seen with 1 API key." in output, output
+    assert status == 0 and "Nothing to fix now: 1 Bedrock provider, seen with 1 API key." in output, output
     output, status = operate("inventory", "", "json")
     assert status == 0 and json.loads(output)["providers"][0]["targets"] == ["default"], output
 

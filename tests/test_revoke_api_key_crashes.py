@@ -57,7 +57,7 @@ def test_the_revocation_of_an_api_key_survives_being(world, stop, record_propert
         wrong = stop_revocation(key, stop, position)
         return [f"{stop} call {position} ({calls[position]}): {problem}" for problem in wrong]
 
-    # Each stop takes other positions, so that all of them together stop each call.
+    # Each kind of stop takes different positions, and together they cover each call.
     positions = range(STOPS.index(stop) % 2, len(calls), 2)
     side_by_side(check, positions)
     record_property(CASES, len(positions))

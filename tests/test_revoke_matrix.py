@@ -1,7 +1,7 @@
 """Disturbs a revocation at each of its calls, and runs it beside other runs.
 
-Whatever happened: Braintrust never has credentials that don't work, and after the next command that succeeds, the leaked
-credentials are refused, and AWSCURRENT, Braintrust and IAM agree.
+Whatever happens, Braintrust never has credentials that don't work. After the next command that succeeds, the leaked
+credentials are refused, and AWSCURRENT, Braintrust, and IAM agree.
 """
 
 import itertools

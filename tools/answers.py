@@ -81,7 +81,7 @@ def _sentence(text):
 def status(answer, past, page, now, command):
     """A block for each target. Of many targets, those that are ok get one line each, and come first.
 
-    `past` is what could be read of their history.
+    `past` is as much of their history as could be read.
     """
     page, targets, lines = page.at_most(WIDEST), answer["targets"], []
     attention = [target for target in targets if _needs_attention(target, past, command)]
@@ -291,7 +291,7 @@ def _checked(line, page):
 
 
 def is_unread(line):
-    """Whether a part of Braintrust could not be read. No rotation tells what is there."""
+    """Whether a part of Braintrust could not be read. No rotation shows what is there."""
     return line["result"] == "unknown" and line["what"].startswith("look at ")
 
 

@@ -7,7 +7,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from run_history import DAYS, MINUTE, Datapoints, Past, history, runs_within
 from running_function import printable
 
-# A run can't last longer, and the log may have its report at the time of its start.
+# A run can't last longer, and the log may show its report at the time when it started.
 LONGEST_RUN = timedelta(minutes=15)
 # A metric counts a run when it has ended, by the function's clock, which may differ from that of CloudWatch.
 CLOCKS_DIFFER = timedelta(minutes=1)
@@ -15,7 +15,7 @@ CLOCKS_DIFFER = timedelta(minutes=1)
 MOST_TARGETS = 250
 # A target that is rotated every 20 minutes has about 1,000 datapoints of each metric, and a page holds 100,800.
 MOST_PAGES_OF_METRICS = 10
-# In all. A page takes some tenths of a second.
+# In total. A page takes a few tenths of a second.
 MOST_PAGES_OF_LOGS = 30
 # Reports are the only lines with this field.
 REPORTS = "{ $.dry_run IS FALSE }"
@@ -107,7 +107,7 @@ class _Log:
 
 
 def _pages(permission, call, token, most, asked):
-    """At most this many pages of an answer. To know only some of them would be to know nothing."""
+    """At most this many pages of an answer. Fails if there are more, because a part would be misleading."""
     for _ in range(most):
         try:
             page = call(**asked)
@@ -122,4 +122,4 @@ def _pages(permission, call, token, most, asked):
         if not page.get(token):
             return
         asked = {**asked, token: page[token]}
-    raise UnreadError(f"{permission} has more than can be read in a short time: name some targets with TARGETS=…")
+    raise UnreadError(f"{permission} has more data than can be read in a short time: name some targets with TARGETS=…")

@@ -1,7 +1,7 @@
 """Shows the answer to the action `inventory`. Pure: it gets the time and the page.
 
-First what was found, by how much it matters, with the providers that have it; then all providers; then what could not
-be read.
+First the findings, in the order of importance, each with its providers; then all providers; then what could not be
+read.
 """
 
 from answers import WIDEST, count, error, when
@@ -103,7 +103,7 @@ def _credentials(provider):
 
 
 def _to_the_second(time):
-    # Before Python 3.11, fromisoformat takes no fraction of another length than three or six digits.
+    # Before Python 3.11, fromisoformat accepts only fractions of three or six digits.
     return time[:19] + "Z"
 
 
@@ -124,7 +124,7 @@ def _unknown(key, page):
 def verdict(answer, page):
     now = sum(finding["providers"] for finding in answer["findings"] if finding["severity"] == "now")
     not_read = sum(len(key.get("unknown", [])) for key in answer["api_keys"])
-    state = count(now, "problem") + " to mend now" if now else "Nothing to mend now"
+    state = count(now, "problem") + " to fix now" if now else "Nothing to fix now"
     if not_read:
         were = "thing was" if not_read == 1 else "things were"
         state += f", {'and' if now else 'but'} {not_read} {were} not read"

@@ -8,7 +8,7 @@
 
 STACK is the name of a CloudFormation stack in the caller's AWS account. If it is empty, the function is the one that
 `make run` left running. TARGETS is empty for all targets. Each FIELD is set to true in the event: force, dry_run,
-reactivate or api_key. With yes, revoke asks nothing.
+reactivate or api_key. With yes, revoke doesn't ask for confirmation.
 """
 
 import json

@@ -8,7 +8,7 @@ from page import BOLD, GREEN, RED, YELLOW
 STATES = {"dead": GREEN, "ended": YELLOW, "alive": RED, "would_end": YELLOW}
 SENTENCES = {
     "dead": "is dead",
-    "ended": "was ended, and nothing has proven yet that it is refused",
+    "ended": "was ended, but nothing has proven yet that it is refused",
     "alive": "still works",
     "would_end": "would be ended",
 }
@@ -73,7 +73,7 @@ def run(invoke, show, names, fields):
     if not is_confirmed_already and "dry_run" not in fields:
         answer, failed = invoke([*fields, "dry_run"])
         show(answer)
-        # A forced revocation is for the case that a dry run, which needs Braintrust, fails.
+        # A forced revocation is also for the case in which the dry run fails, because that needs Braintrust.
         if failed and "force" not in fields:
             return False
         confirm(names)

@@ -4,8 +4,8 @@
 
 With the trigger `schedule`, the function is invoked for two scheduled runs, the second of which finds it warm. With
 `rotation`, Secrets Manager invokes it for the four rotation steps. If PROJECT is not empty, the credentials go into the
-own provider of a project with that name, instead of the organization's ai_secret. The local stack runs for another hour, so that
-`make status`, `make doctor`, `make rotate`, `make rollback`, `make break` and `make mend` can use it.
+own provider of a project with that name instead of the organization's ai_secret. The local stack runs for another hour,
+so that `make status`, `make doctor`, `make rotate`, `make rollback`, `make break` and `make mend` can use it.
 """
 
 import signals

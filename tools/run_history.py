@@ -11,7 +11,7 @@ from typing import NamedTuple
 # CloudWatch keeps datapoints of one minute for 15 days.
 DAYS = 14
 MINUTE = timedelta(minutes=1)
-# A report says when its run started, without the fraction of a second, and the metrics have the time of its end.
+# A report has the time when its run started, in whole seconds, and the metrics have the time when it ended.
 IMPRECISION = timedelta(seconds=2)
 SUCCEEDED, FAILED = ("rotated", "resumed"), ("failed", "deferred")
 
@@ -29,7 +29,7 @@ class Datapoints(NamedTuple):
         return max(self.failed, default=None)
 
     def unclear_minutes(self):
-        """The minutes about which the log says what the metrics don't."""
+        """The minutes about which the log says more than the metrics."""
         success = self.last_success()
         return {minute for minute in (self.last_failure(), success if success in self.failed else None) if minute}
 

@@ -18,7 +18,7 @@ SHORT_TERM_API_KEY = "Bearer bedrock-api-key-"
 
 
 def tell(stack, ai_secret, outputs, trigger, where=""):
-    """Rotates, and tells it while it happens. Exits if the function fails. `where` follows the provider's name."""
+    """Rotates, and describes it while it happens. Exits if the function fails. `where` follows the provider's name."""
     paper = page()
     print("", *provider("Before", call_model(stack, ai_secret), paper, "which expired long ago", where), "", sep="\n")
     invocations = list(TRIGGERS[trigger](stack, outputs))

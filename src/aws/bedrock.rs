@@ -40,7 +40,7 @@ const UNTIL_RECOGNIZED: ExponentialBuilder = ExponentialBuilder::new()
 /// IAM's changes reach one host after another, and some only after minutes.
 /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html#troubleshoot_general_eventual-consistency>
 const MAX_WAIT_FOR_REFUSAL: Duration = Duration::from_secs(180);
-/// How many refusals in a row prove that credentials are dead.
+/// The number of refusals in a row that prove that credentials are dead.
 const REFUSALS: u32 = 2;
 const BETWEEN_CONFIRMATIONS: Duration = Duration::from_millis(500);
 /// How many times a busy model is called before its answer counts as proof that Bedrock recognizes the credentials.
@@ -54,7 +54,7 @@ const AGAIN: &str = "The next scheduled run tries again";
 const NOT_RECOGNIZED: &str = "Bedrock doesn't recognize the credentials. The next scheduled run tries again or creates \
                               others. If this continues, check that their account may use this region";
 
-/// How credentials were ended, which decides what answer proves that.
+/// How credentials were ended, which decides what answer proves that they are dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// The key was deleted, so Bedrock no longer recognizes it.
@@ -184,7 +184,8 @@ impl Bedrock {
     async fn refusal(&self, call: &Call<'_>, credentials: &Credentials, ended: Ended) -> Result<String, Error> {
         let still_works = |answer: &str| {
             let problem = format!("Bedrock still accepts {}: it answered {answer}", credentials.id);
-            let remedy = "IAM's changes can take some minutes. Repeat the command: it continues, and proves it then";
+            let remedy = "IAM's changes can take a few minutes to take effect. Repeat the command: it continues, and \
+                          proves that the credentials are refused";
             call.error(ErrorClass::VerificationFailed, problem, remedy)
         };
         match self.exchange(call, credentials).await? {

@@ -1,5 +1,5 @@
-//! Ends the sessions of a role that were issued before a cut-off, with an inline policy that denies them everything. It
-//! is the policy with which the IAM console revokes sessions.
+//! Ends the sessions of a role that were issued before a cut-off, with an inline policy that denies them everything.
+//! The IAM console revokes sessions with the same policy.
 //!
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_use_revoke-sessions.html>
 
@@ -21,10 +21,9 @@ use crate::error::{Error, ErrorClass, Service};
 const POLICY_NAME: &str = "AWSRevokeOlderSessions";
 const ISSUE_TIME: &str = "aws:TokenIssueTime";
 
-/// The time before which sessions are ended: the time at which the successor's session was issued.
-///
-/// It is made from the successor only, so that a policy can't end the credentials that Braintrust has just received. It
-/// is read from STS's own clock, in the whole seconds of `aws:TokenIssueTime`, so the function's clock doesn't matter.
+/// The time before which sessions are ended: the time at which the successor's session was issued. It is made from the
+/// successor only, so that a policy can't end the credentials that Braintrust has just received. It comes from STS's
+/// own clock, in the whole seconds of `aws:TokenIssueTime`, so the function's clock doesn't matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CutOff(Timestamp);
 
@@ -35,7 +34,7 @@ impl CutOff {
         Timestamp::from_second(issued_at.as_second()).ok().map(Self)
     }
 
-    /// When the last of the sessions before the cut-off expires, if nobody ends them.
+    /// When the last session before the cut-off expires by itself.
     pub fn ends_by_itself_at(self, role: &AssumeRole) -> Timestamp {
         let duration = Duration::from_secs(role.duration_seconds.into());
         self.0.saturating_add(duration).unwrap_or(Timestamp::MAX)
@@ -84,8 +83,8 @@ impl Iam {
         }
     }
 
-    /// Ends the role's sessions before the cut-off. The date only moves forward: if the role already has a policy with a
-    /// later one, that policy stays. Returns the cut-off that applies.
+    /// Ends the role's sessions before the cut-off. The date only moves forward: if the role already has a policy with
+    /// a later one, that policy stays. Returns the cut-off that applies.
     pub async fn end_sessions(
         &self,
         role: &RoleArn,

@@ -34,8 +34,8 @@ const MAX_RESPONSE_MEGABYTES: usize = 4;
 
 /// Reads the environment variables of AWS's SDKs that mean something in Lambda: region, credentials, and endpoints.
 ///
-/// `aws-config` isn't used, because the binary would grow by all the places where it looks for settings and credentials
-/// and that don't exist in Lambda, such as profiles, instance metadata, and web identities.
+/// `aws-config` isn't used, because it would make the binary larger: it also looks for settings and credentials in
+/// places that don't exist in Lambda, such as profiles, instance metadata, and web identities.
 pub fn config(http: Client, variable: &dyn Fn(&str) -> Option<String>) -> SdkConfig {
     let set = |name| variable(name).filter(|text| !text.trim().is_empty());
     let is_true = |name| set(name).is_some_and(|text| text.eq_ignore_ascii_case("true"));

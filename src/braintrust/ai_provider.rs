@@ -126,7 +126,8 @@ impl AiProvider {
         self.is_ai_provider() && self.type_name.as_deref() == Some(BEDROCK)
     }
 
-    /// Whether Braintrust assumes a role itself to call Bedrock with this provider, which has all that this takes.
+    /// Whether Braintrust assumes a role itself to call Bedrock with this provider, which has all the fields that this
+    /// takes.
     pub fn uses_assume_role(&self) -> bool {
         self.is_bedrock() && self.metadata.assumes_a_role()
     }

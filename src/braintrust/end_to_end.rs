@@ -4,8 +4,8 @@
 //! key and model. The answer names the `ai_secret` that was used. <https://www.braintrust.dev/docs/guides/proxy>
 //!
 //! A refusal by Bedrock usually comes as a 400 that begins with the name of the AWS SDK's exception and doesn't say
-//! which `ai_secret` was used. The same request for an `ai_secret` that doesn't exist then shows whether the proxy heeds
-//! the name. If it does, it finds no credentials, and nothing is sent to Bedrock.
+//! which `ai_secret` was used. The same request for an `ai_secret` that doesn't exist then shows whether the proxy
+//! heeds the name. If it does, it finds no credentials, and nothing is sent to Bedrock.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -28,7 +28,7 @@ const ORG_NAME: HeaderName = HeaderName::from_static("x-bt-org-name");
 const USED_ENDPOINT: &str = "x-bt-used-endpoint";
 const CACHED: &str = "x-bt-cached";
 const NEVER: HeaderValue = HeaderValue::from_static("never");
-/// The name of no `ai_secret`.
+/// A name that no `ai_secret` has.
 const NO_AI_SECRET: HeaderValue = HeaderValue::from_static("bedrock-braintrust-rotator-asks-for-none");
 /// What the proxy answers if no `ai_secret` has the name and serves the model.
 const NONE_FOUND: &str = "No API keys found";
@@ -36,7 +36,8 @@ const NONE_FOUND: &str = "No API keys found";
 const MAX_RESPONSE: usize = 1;
 /// Bedrock usually recognizes new IAM credentials after 5–15 seconds, and the probe has waited for that already.
 const MAX_WAIT: Duration = Duration::from_secs(30);
-/// How often a request is sent again after a failure that says nothing about the credentials. Each may cost a token.
+/// How many times a request is sent again after a failure that says nothing about the credentials. Each may cost a
+/// token.
 const MAX_REPEATED: u32 = 4;
 /// Frequent at first, because Bedrock recognizes most credentials at once. The deadline ends it.
 const UNTIL_RECOGNIZED: ExponentialBuilder = ExponentialBuilder::new()
@@ -74,7 +75,7 @@ impl Pin {
 pub enum Verdict {
     /// Braintrust called Bedrock with the credentials of this `ai_secret`, and got an answer of the model.
     Proven,
-    /// Nothing about the credentials. The reason follows "… not proven through Braintrust:".
+    /// The request showed nothing about the credentials. The reason follows "… not proven through Braintrust:".
     Unproven(String),
     /// Bedrock refused the credentials of this `ai_secret` when Braintrust used them.
     Refused(Refusal),
@@ -182,7 +183,7 @@ impl Braintrust<'_> {
         }
     }
 
-    /// Whether a refusal is one of the credentials in the pinned `ai_secret`. If the answer doesn't say, the proxy must
+    /// Whether a refusal is about the credentials in the pinned `ai_secret`. If the answer doesn't say, the proxy must
     /// heed the name in the request.
     async fn attribute(&self, refusal: Refusal, pin: &Pin, model: &ModelId) -> Verdict {
         let Refusal { ref answer, is_of_the_pinned, .. } = refusal;
@@ -311,7 +312,7 @@ impl Answer {
     fn evidence(&self, exception: &str) -> Evidence {
         let evidence = EXCEPTIONS.iter().find(|(name, _)| *name == exception).map(|(_, evidence)| *evidence);
         match evidence {
-            // A signature outside of its time is a matter of Braintrust's clock.
+            // A signature that is not valid at this time points to a wrong clock in Braintrust.
             Some(Evidence::NotRecognized) if self.says("Signature expired") || self.says("Signature not yet") => {
                 Evidence::Failure
             }
@@ -319,8 +320,8 @@ impl Answer {
             Some(Evidence::Denied) if self.says("API Key is valid") || self.says("Bearer Token has expired") => {
                 Evidence::NotRecognized
             }
-            // The account has no access to the model, or somebody else was denied something else, such as the data
-            // plane the use of a KMS key.
+            // The account has no access to the model, or something other than a Bedrock action is denied, such as the
+            // data plane's use of a KMS key.
             Some(Evidence::Denied) => Evidence::Model,
             Some(evidence) => evidence,
             None => Evidence::Failure,

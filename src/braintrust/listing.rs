@@ -72,7 +72,7 @@ impl Braintrust<'_> {
     }
 }
 
-/// Shortens the texts, which somebody else chose, because there may be thousands of providers.
+/// Shortens the texts, which others chose, because there may be thousands of providers.
 fn small(provider: AiProvider) -> AiProvider {
     let short = |text: Option<String>| text.as_deref().map(shortened);
     let Metadata { auth_type, access_key, region, aws_access_key_id, .. } = provider.metadata;

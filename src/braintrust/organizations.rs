@@ -33,8 +33,8 @@ impl Braintrust<'_> {
         }
     }
 
-    /// The name of the organization, if the API key sees several. The AI proxy would otherwise choose among all their
-    /// `ai_secret`s, and names are unique only within an organization.
+    /// The name of the organization, if the API key sees several. Without it, the AI proxy would choose among the
+    /// `ai_secret`s of all of them, and names are unique only within an organization.
     pub async fn organization_to_name(&self, id: Uuid) -> Result<Option<String>, Error> {
         let seen = self.organizations().await?;
         if seen.len() <= 1 {

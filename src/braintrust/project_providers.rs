@@ -15,8 +15,8 @@ use crate::error::{Error, ErrorClass, Service, shortened};
 
 const LIST: &str = Place::Project.list();
 pub(super) const LIST_PROJECTS: &str = "GET /v1/project";
-/// The list of `env_var`s has no cursor, so what doesn't fit into one answer can't be read. An `env_var` has less than a
-/// kilobyte, unless it names many models.
+/// The list of `env_var`s has no cursor, so what doesn't fit into one answer can't be read. An `env_var` has less than
+/// a kilobyte, unless it names many models.
 const MAX_LISTED: usize = 200;
 const NAME_THE_ORGANIZATION: &str = "Name the organization, too (the parameter BraintrustOrgName, or org_name in the \
                                      target's ai_secrets), or give the project's ID instead of its name (the parameter \
@@ -87,8 +87,8 @@ impl Braintrust<'_> {
         let bedrock: Vec<_> = providers.into_iter().filter(AiProvider::is_bedrock).collect();
         let first = if is_cut_off { format!(" among its first {MAX_LISTED}") } else { String::new() };
         let problem = format!("no provider is named {lookup}. Those of type bedrock{first}: {}", listed(&bedrock));
-        let remedy = "Name one of them (the parameter AiSecretName, or the target's ai_secrets), or add the provider to \
-                      the project in Braintrust first";
+        let remedy = "Name one of them (the parameter AiSecretName, or the target's ai_secrets), or add the provider \
+                      to the project in Braintrust first";
         failed(ErrorClass::NotFound, LIST, problem, remedy)
     }
 
@@ -153,8 +153,8 @@ impl Braintrust<'_> {
         let is_there = |project: &Project| project.deleted_at.is_none();
         let seen = self.list_projects(filter.as_slice(), &is_there, MAX_CANDIDATES + 1).await?;
         let problem = format!("{problem}. It sees: {}", listed_projects(&seen));
-        let remedy = "Name one of them (the parameter BraintrustProject, or project in the target's ai_secrets). If the \
-                      project is missing here, give the API key's user or service account access to it";
+        let remedy = "Name one of them (the parameter BraintrustProject, or project in the target's ai_secrets). If \
+                      the project is missing here, give the API key's user or service account access to it";
         failed(ErrorClass::NotFound, LIST_PROJECTS, problem, remedy)
     }
 

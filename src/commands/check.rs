@@ -76,7 +76,7 @@ impl TargetCheck {
     }
 }
 
-/// How many lines about other providers a target has at most.
+/// The most lines about other providers that a target gets.
 const MAX_OTHERS: usize = 10;
 
 /// One thing that a rotation needs.
@@ -140,7 +140,7 @@ pub async fn run(run: TargetRun<'_>, schedule: Option<&str>) -> TargetCheck {
 /// What remains to be done by hand where Braintrust assumes a role itself. Nothing else is needed there.
 async fn check_remaining(run: &TargetRun<'_>, versions: Option<Versions>) -> Vec<Line> {
     let rotation_enabled = versions.and_then(|versions| versions.stages.rotation_enabled);
-    let what = "what this target has left";
+    let what = "what is left to remove by hand";
     let keys = run.remaining_keys().await;
     let unknown = keys.as_ref().err().map(|error| Line::noted(what, LineResult::Unknown, error.to_string()));
     let keys = keys.unwrap_or_default();
@@ -197,8 +197,8 @@ async fn check_revocation(run: &TargetRun<'_>, source: &RoleBased) -> Line {
     let what = format!("end the sessions of the role {role} (make revoke)");
     match run.services.iam.cut_off(role, run.deadline).await {
         Ok(_) => {
-            let note =
-                "the function may read the policy that does it. Only a revocation can tell whether it may write it";
+            let note = "the function may read the policy that ends them. Only a revocation can tell whether it may \
+                        also write this policy";
             Line::noted(what, LineResult::Unknown, note)
         }
         Err(error) => Line::noted(what, LineResult::Warning, format!("{}. {}", error.problem, error.remedy)),
@@ -306,8 +306,8 @@ async fn check_end_to_end(run: &TargetRun<'_>, readings: &[Reading<'_>]) -> Vec<
             Ok(_) if run.target.secret_id().is_none() => Line::noted(
                 what,
                 LineResult::Unknown,
-                "a rotation sends a request for one token, and only that can tell. If the credentials are refused, nothing \
-                 can be restored, because the target has no staged secret",
+                "a rotation sends a request for one token, and only that can tell. If Bedrock refuses the credentials, \
+                 nothing can be restored, because the target has no staged secret",
             ),
             Ok(_) => {
                 let note = "a rotation sends a request for one token, and only that can tell";

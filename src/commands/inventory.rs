@@ -1,5 +1,5 @@
-//! The action `inventory`: every Bedrock provider that the configured API keys see, and what is wrong with each. It only
-//! reads.
+//! The action `inventory`: every Bedrock provider that the configured API keys see, and what is wrong with each. It
+//! only reads.
 
 use std::collections::HashMap;
 
@@ -23,7 +23,7 @@ pub struct Answer<'a> {
     started_at: String,
     /// One entry for each data plane and API key.
     api_keys: Vec<KeyReading<'a>>,
-    /// What was found, and what it means. What matters most comes first.
+    /// What was found, and what it means, in the order of importance.
     findings: Vec<Meaning>,
     /// The providers whose findings matter most come first.
     providers: Vec<Entry<'a>>,
@@ -58,7 +58,7 @@ struct Entry<'a> {
     secret_updated_at: Option<Timestamp>,
     /// The targets that write it.
     targets: Vec<String>,
-    /// The targets that may write it: which provider they name could not be found out.
+    /// The targets that may write it: which provider they name could not be determined.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     possible_targets: Vec<String>,
     findings: Vec<Finding>,

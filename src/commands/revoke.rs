@@ -1,5 +1,5 @@
-//! A revocation: credentials leaked, so they are replaced, ended without an overlap, and proven dead. The report is the
-//! evidence.
+//! A revocation: replaces leaked credentials, ends them without an overlap, and proves that they are dead. The report
+//! is the evidence.
 //!
 //! Nothing is ended before its successor is proven and has arrived in every destination, unless the event says `force`.
 //! Each step can be repeated: see [`crate::rotation::revocation`].
@@ -58,13 +58,13 @@ async fn nothing_to_write(run: &TargetRun<'_>) -> Error {
     let remaining = assumed_by_braintrust::remaining(run.target, &keys, None);
     remaining.into_iter().for_each(|warning| run.progress.warning(warning));
     let problem = "Braintrust assumes a role itself for every provider of the target, so nothing was replaced or ended";
-    let remedy = "End what is left by hand: the warnings have the commands for keys. Sessions of a role expire within the \
-                  hour";
+    let remedy = "End the remaining keys by hand: the warnings contain the commands. Sessions of a role expire within \
+                  the hour";
     Error::rotation_conflict(problem, remedy)
 }
 
-/// Replaces credentials that no secret stages. Braintrust doesn't return their secret parts, so a session that is issued
-/// just before the successor stands for them: what ends it ends all earlier ones.
+/// Replaces credentials that no secret stages. Braintrust doesn't return their secret parts, so a session that is
+/// issued just before the successor stands for them: what ends it ends all earlier ones.
 async fn revoke_in_memory(run: &TargetRun<'_>, source: &RoleBased, command: &Revoke) -> Result<Outcome, Error> {
     let readings = run.read_destinations().await;
     let shown = readings.iter().filter_map(|reading| reading.writable()?.provider.metadata.access_key.clone());
@@ -191,8 +191,8 @@ async fn replace(staged: &StagedRun<'_>, command: &Revoke) -> Result<(), Error> 
         return Err(staged.conflict("this event has already created credentials", "Repeat the command"));
     };
     let after = match staged.all_steps(version, replaces_dead, snapshot).await {
-        // The successor works and has become current, although a policy denies it the model of the proof through
-        // Braintrust.
+        // The successor works and has become current, although a policy denies it the model that proves credentials
+        // through Braintrust.
         Err(error) if error.class == ErrorClass::Permission && has_successor(staged).await? => {
             staged.run.progress.warning(error.to_string());
             return Ok(());
@@ -284,8 +284,8 @@ async fn end(staged: &StagedRun<'_>, command: &Revoke) -> Result<Outcome, Error>
     Ok(Outcome::Revoked)
 }
 
-/// Checks that the policy has not ended the successor, too, which another command may have caused with a later date, and
-/// that Braintrust holds it.
+/// Checks that the policy has not ended the successor, too, which another command may have caused with a later date,
+/// and that Braintrust holds it.
 async fn keep_successor(staged: &StagedRun<'_>, successor: &Credentials) -> Result<(), Error> {
     if !staged.run.still_works(successor).await? {
         let problem = "the policy on the role has ended the new credentials, too";
@@ -294,7 +294,7 @@ async fn keep_successor(staged: &StagedRun<'_>, successor: &Credentials) -> Resu
     mend(staged).await
 }
 
-/// Makes Braintrust hold the current credentials, if another run has written ended ones after this run had looked.
+/// Makes Braintrust hold the current credentials, if another run has written ended ones since this run compared them.
 async fn mend(staged: &StagedRun<'_>) -> Result<(), Error> {
     match staged.compare(&staged.snapshot().await?).await? {
         Comparison::OutOfStep => staged.restore_current().await,
@@ -305,8 +305,8 @@ async fn mend(staged: &StagedRun<'_>) -> Result<(), Error> {
 /// The error of a revocation that has ended nothing.
 fn still_works(error: Error) -> Error {
     let remedy = format!(
-        "The leaked credentials still work. Repeat the command, or end them although Braintrust gets no others, with \
-         FORCE=true (make revoke) or \"force\":true in the event. {}",
+        "The leaked credentials still work. Repeat the command. To end them even if Braintrust then has none that \
+         work, add FORCE=true (make revoke) or \"force\":true (the event). {}",
         error.remedy
     );
     error.with_remedy(remedy)

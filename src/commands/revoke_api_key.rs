@@ -1,4 +1,5 @@
-//! The revocation of a Braintrust API key, if its secret holds a service token: a new token, and the end of the old ones.
+//! The revocation of a Braintrust API key, if its secret holds a service token: a new token, and the end of the old
+//! ones.
 
 use std::time::Duration;
 
@@ -76,8 +77,8 @@ impl Revocation<'_> {
             || stages.current() == Some(self.command.token.as_str())
     }
 
-    /// Marks the versions whose tokens are revoked. A pending one is the successor once the current one is marked, and the
-    /// mark of the previous one alone says that the successor is current.
+    /// Marks the versions whose tokens are revoked. A pending one is the successor once the current one is marked, and
+    /// the mark of the previous one alone says that the successor is current.
     async fn mark(&self, stages: &Stages, now: Timestamp) -> Result<(), Error> {
         let is_current_revoked = stages.current().is_some_and(|version| stages.is_revoked(version));
         let pending = stages.pending().filter(|_| !is_current_revoked);
@@ -110,7 +111,7 @@ impl Revocation<'_> {
             }
         };
         let Some(new) = self.read(version).await? else {
-            let problem = "the new service token was staged, and can't be read";
+            let problem = "the new service token was staged, but can't be read";
             return Err(Error::rotation_conflict(problem, "Repeat the command"));
         };
         self.progress.service_token(new.service_token_id);
@@ -176,7 +177,8 @@ impl Revocation<'_> {
                 Err(error) => Err(error),
                 Ok(()) => {
                     let problem = format!("Braintrust still accepts the service token {}", token.service_token_id);
-                    let remedy = "A data plane may cache tokens. Repeat the command: it continues, and proves it then";
+                    let remedy = "A data plane may cache tokens. Repeat the command: it continues, and proves that the \
+                                  token is refused";
                     Err(Error::new(ErrorClass::VerificationFailed, Service::Braintrust, CALL, problem, remedy))
                 }
             }

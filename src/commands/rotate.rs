@@ -141,7 +141,7 @@ fn uses_assume_role(staged: &StagedRun<'_>, snapshot: &Snapshot) -> Outcome {
 async fn uses_assume_role_without_snapshot(staged: &StagedRun<'_>) -> Outcome {
     let rotation_enabled = staged.secret.describe().await.ok().and_then(|stages| stages.rotation_enabled);
     let keys = staged.run.remaining_keys().await.unwrap_or_else(|error| {
-        let warning = "Braintrust assumes a role itself, and it isn't known which keys still exist";
+        let warning = "Braintrust assumes a role itself, but it isn't known which keys still exist";
         staged.run.progress.warning(format!("{warning}: {error}"));
         Vec::new()
     });

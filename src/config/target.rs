@@ -20,7 +20,7 @@ pub struct Target {
     pub region: Region,
     pub source: Source,
     pub probe: Probe,
-    /// How the credentials are proven again, through Braintrust, after they were written.
+    /// How the credentials are proven again, through Braintrust, after they have been written.
     pub end_to_end: Option<EndToEnd>,
     pub destinations: Vec<Destination>,
     /// The destinations of all targets, in the configured order. Empty if all are named by their IDs, because then no
@@ -66,7 +66,7 @@ pub struct RoleBased {
     pub kind: RoleBasedKind,
     /// May call Bedrock.
     pub role: AssumeRole,
-    /// Whether a revocation ends the role's older sessions with a policy. The function must be allowed to write it.
+    /// Whether a revocation ends the role's older sessions with a policy, which the function must be allowed to write.
     pub revoke_sessions: bool,
     pub secret_id: Option<SecretId>,
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a provider, by how much it matters.
+//! What is wrong with a provider, in the order of importance.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::Provider;
 use crate::braintrust::ai_provider::{AuthType, Place};
 
-/// In the order of how much it matters.
+/// In the order of importance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finding {
@@ -55,14 +55,14 @@ impl Finding {
             | Self::StaleToken
             | Self::Expired
             | Self::SecretInMetadata => Severity::Now,
-            // A company's own proxy is legitimate, and would otherwise need attention for ever.
+            // A company's own proxy is legitimate, and would otherwise need attention forever.
             Self::CustomApiBase | Self::OverridesTarget | Self::SharesLoad => Severity::Soon,
             Self::Old | Self::Namesake | Self::UsesAssumeRole => Severity::Hygiene,
             Self::CouldUseAssumeRole | Self::MightUseAssumeRole => Severity::Simpler,
         }
     }
 
-    /// Whether calls fail that use this provider.
+    /// Whether calls that use this provider fail.
     fn breaks_calls(self) -> bool {
         self.severity() == Severity::Now && !matches!(self, Self::SecretInMetadata | Self::SharesLoadBroken)
     }
@@ -84,30 +84,30 @@ impl Finding {
         !is_said
     }
 
-    /// What it means and what to do, in two sentences or more.
+    /// What it means and what to do, without the last full stop.
     pub fn meaning(self) -> &'static str {
         match self {
             Self::NoRegion => {
-                "It has no region. Nothing can be sent to Bedrock with it, and at Braintrust's hosted edge one such \
-                 provider makes the lookup of all Bedrock providers of the organization fail. Set the region in \
+                "It has no region. Nothing can be sent to Bedrock with it. At Braintrust's hosted edge, one such \
+                 provider also makes the lookup of all Bedrock providers of the organization fail. Set the region in \
                  Braintrust, let a target write it, or delete it"
             }
             Self::UnknownAuthType => {
-                "Its auth_type is empty or unknown. Gateways send nothing with it, and at Braintrust's hosted edge one such \
-                 provider makes the lookup of all Bedrock providers of the organization fail. Save it again in \
-                 Braintrust's settings, or delete it"
+                "Its auth_type is empty or unknown. Gateways send nothing with it. At Braintrust's hosted edge, one \
+                 such provider also makes the lookup of all Bedrock providers of the organization fail. Save it again \
+                 in Braintrust's settings, or delete it"
             }
             Self::SharesLoadBroken => {
-                "Its organization's calls are shared between it and a target's ai_secret, and the calls that get this one \
-                 fail, because gateways don't try another one after a refusal. Let a target write it, or delete it"
+                "Its organization's calls are shared between it and a target's ai_secret, and the calls that use this \
+                 one fail, because gateways don't try another one after a refusal. Let a target write it, or delete it"
             }
             Self::NoRole => {
-                "Its auth_type is assume_role, and it has no role_arn, so calls with it fail. Save it again with the role's \
-                 ARN in Braintrust's settings, or delete it: see docs/assume-role.md"
+                "Its auth_type is assume_role, and it has no role_arn, so calls with it fail. Save it again with the \
+                 role's ARN in Braintrust's settings, or delete it: see docs/assume-role.md"
             }
             Self::NoAccessKey => {
-                "It has no access_key, so gateways have nothing to sign with. The fields aws_* alone are read by no known \
-                 gateway. Let a target write it, or delete it"
+                "It has no access_key, so gateways have nothing to sign with. No known gateway reads the fields aws_* \
+                 alone. Let a target write it, or delete it"
             }
             Self::TokenMissing => {
                 "It has a temporary access key and no session token, so AWS refuses it. Let a target write it, or put \
@@ -118,8 +118,8 @@ impl Finding {
                  only empty the token, so replace the provider with a new one"
             }
             Self::Expired => {
-                "Its temporary credentials have expired. If a target writes it, run make doctor; otherwise let a target \
-                 write it, or delete it"
+                "Its temporary credentials have expired. If a target writes it, run make doctor; otherwise let a \
+                 target write it, or delete it"
             }
             Self::SecretInMetadata => {
                 "Everybody who may list providers can read the secret access key in its metadata. Retire that key, and \
@@ -127,34 +127,35 @@ impl Finding {
                  removed"
             }
             Self::CustomApiBase => {
-                "Its api_base is not Bedrock's, so Braintrust sends its requests to another host, and an API key itself. \
-                 Unless that is a proxy of your own, replace the provider with a new one, and retire the credentials that \
-                 were in it"
+                "Its api_base is not Bedrock's, so Braintrust sends its requests, and with them an API key itself, to \
+                 another host. Unless that is a proxy of your own, replace the provider with a new one, and retire the \
+                 credentials that were in it"
             }
             Self::OverridesTarget => {
-                "It is a project's own provider in the organization of a target's ai_secret, and no target writes it. In \
-                 its project, calls use it instead of the credentials that are rotated. Name it in a target, or delete it"
+                "It is a project's own provider in the organization of a target's ai_secret, and no target writes it. \
+                 In its project, calls use it instead of the credentials that are rotated. Name it in a target, or \
+                 delete it"
             }
             Self::SharesLoad => {
-                "Its organization's calls are shared between it and a target's ai_secret, and no target writes it. If its \
-                 credentials end, a part of the calls fails. Name it in a target, or delete it"
+                "Its organization's calls are shared between it and a target's ai_secret, and no target writes it. If \
+                 its credentials stop working, some of the calls fail. Name it in a target, or delete it"
             }
             Self::Old => "Its permanent credentials are older than 90 days. Let a target rotate them",
             Self::Namesake => {
-                "Another organization has a target's ai_secret of the same name. If a target names that one without \
+                "A target's ai_secret in another organization has the same name. If the target names that one without \
                  org_name, its rotation is refused. Name the organization or the ID in the target"
             }
             Self::UsesAssumeRole => {
-                "Braintrust assumes a role itself, and a target still names it. Nothing is rotated. Keep the target for \
-                 the way back, or remove it: see docs/assume-role.md"
+                "Braintrust assumes a role itself with it, so nothing is rotated, although a target still names it. \
+                 Keep the target in case you move back, or remove it: see docs/assume-role.md"
             }
             Self::CouldUseAssumeRole => {
                 "Braintrust's hosted gateway can assume a role itself, so that nothing has to be rotated: see \
                  docs/assume-role.md"
             }
             Self::MightUseAssumeRole => {
-                "A self-hosted gateway of 2026-07-15 or later can assume a role itself, so that nothing has to be rotated. \
-                 The API doesn't show the gateway's version: see docs/assume-role.md"
+                "A self-hosted gateway of 2026-07-15 or later can assume a role itself, so that nothing has to be \
+                 rotated. The API doesn't show the gateway's version: see docs/assume-role.md"
             }
         }
     }
@@ -256,8 +257,8 @@ impl RotatedElsewhere {
         rotated
     }
 
-    /// What is wrong with a provider that no target writes, beside those that a target writes. One with which Braintrust
-    /// assumes a role itself needs no target.
+    /// What is wrong with a provider that no target writes, beside those that a target writes. One with which
+    /// Braintrust assumes a role itself needs no target.
     fn beside(&self, provider: &Provider) -> Vec<Finding> {
         let may_be_written = !provider.writers.is_empty() || !provider.possible_targets.is_empty();
         let Some((url, organization)) = provider.place_of_load().filter(|_| !may_be_written) else {

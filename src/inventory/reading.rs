@@ -64,7 +64,7 @@ pub struct Unknown {
 
 pub(super) struct Read<'a> {
     pub data_plane: &'a DataPlane,
-    /// Without those that another API key sees, too, and whose reading was first.
+    /// Without those that were already read with another API key.
     pub providers: Vec<Provider>,
     /// The only organization whose `ai_secret`s the API key sees, if all of them were read.
     pub only_organization: Option<Option<Uuid>>,
@@ -73,8 +73,8 @@ pub(super) struct Read<'a> {
 }
 
 impl<'a> Inventory<'a> {
-    /// Reads with the API keys of the targets `of`. `targets` are all that are configured, because any of them may write
-    /// what those API keys see.
+    /// Reads with the API keys of the targets `of`. `targets` are all that are configured, because any of them may
+    /// write what those API keys see.
     pub async fn read(services: &Services, of: &[&'a Target], targets: &'a [Target], deadline: Deadline) -> Self {
         let mut data_planes: Vec<&DataPlane> = Vec::new();
         let mut seen = HashSet::new();
@@ -96,7 +96,7 @@ impl<'a> Inventory<'a> {
         };
         let mut reads: Vec<_> =
             stream::iter(data_planes).map(read).buffer_unordered(CONCURRENT_KEYS).collect::<Vec<_>>().await;
-        // Which key answers first must not decide about the order.
+        // The order must not depend on which key answers first.
         reads.sort_by_key(|read| (read.data_plane.url(), read.data_plane.api_key_secret_id.as_str()));
         let writers = Writers::find(services, targets, &mut reads, deadline).await;
         let (mut providers, mut keys, mut organizations) = (Vec::new(), Vec::new(), HashMap::new());
@@ -123,7 +123,7 @@ struct Reader<'s, 'a> {
     deadline: Deadline,
     calls: &'s Semaphore,
     room: &'s Room,
-    /// Whether the room was too small for what this API key sees.
+    /// Whether the answer had too little room for what this API key sees.
     is_full: Cell<bool>,
 }
 

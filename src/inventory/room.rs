@@ -1,4 +1,4 @@
-//! The room that the answer has for providers. Lambda allows it 6 MB, and somebody else chose their names.
+//! The room that the answer has for providers. Lambda limits an answer to 6 MB, and others chose the providers' names.
 //!
 //! <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
 
@@ -25,8 +25,8 @@ impl Room {
         Self { bytes_left: Cell::new(ROOM), taken: RefCell::default() }
     }
 
-    /// Takes those for which there is room and that another API key has not shown already. Says whether there was no room
-    /// for some.
+    /// Takes those for which there is room and that another API key has not shown already. Says whether there was no
+    /// room for some.
     pub fn take(&self, found: impl Iterator<Item = Provider>) -> (Vec<Provider>, bool) {
         let (mut is_full, mut taken) = (false, self.taken.borrow_mut());
         let is_new_and_fits = |provider: &Provider| {

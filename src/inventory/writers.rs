@@ -1,5 +1,5 @@
-//! Which targets write which provider, and which may: nobody may take the provider of a target for one that no target
-//! writes because the target's API key is refused at the moment.
+//! Which targets write a provider, and which may write it. If a target's API key is refused at the moment, the target's
+//! provider must not be reported as one that no target writes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! A target whose destinations have moved to Braintrust's own `assume_role`: Braintrust assumes a role itself when it calls
-//! Bedrock, so there is nothing to rotate. The target stays as it is, in case somebody moves it back.
+//! A target whose destinations have moved to Braintrust's own `assume_role`: Braintrust assumes a role itself when it
+//! calls Bedrock, so there is nothing to rotate. The target stays as it is, in case somebody moves it back.
 
 use super::destinations;
 use super::target_run::TargetRun;
@@ -8,7 +8,8 @@ use crate::config::{Target, UserBasedKind};
 use crate::error::{Error, ErrorClass};
 
 impl TargetRun<'_> {
-    /// Whether all destinations have moved. Reports them if they have. One that can't be read has not, as far as is known.
+    /// Whether all destinations have moved. Reports them if they have. A destination that can't be read doesn't count
+    /// as moved.
     pub async fn uses_assume_role(&self) -> bool {
         let readings = self.read_destinations().await;
         let have_moved = destinations::all_use_assume_role(&readings);
@@ -27,8 +28,8 @@ impl TargetRun<'_> {
     }
 }
 
-/// What remains to be done by hand. The function never deletes the last keys by itself, because the way back needs them,
-/// and because other readers of the staged secret may use them.
+/// What remains to be done by hand. The function never deletes the last keys by itself, because moving back requires
+/// them, and because other readers of the staged secret may use them.
 pub fn remaining(target: &Target, keys: &[Key], rotation_enabled: Option<bool>) -> Vec<String> {
     let mut remaining = Vec::new();
     if let (Some(true), Some(id)) = (rotation_enabled, target.secret_id()) {
@@ -48,8 +49,8 @@ pub fn remaining(target: &Target, keys: &[Key], rotation_enabled: Option<bool>) 
                 ),
             };
             format!(
-                "Braintrust assumes a role itself, and the key {id} of the IAM user {user} still exists. When nothing else \
-                 uses it, and you don't want to move back, delete it: `aws iam {command}`"
+                "Braintrust assumes a role itself, and the key {id} of the IAM user {user} still exists. When nothing \
+                 else uses it, and you don't want to move back, delete it: `aws iam {command}`"
             )
         }));
     }

@@ -1,4 +1,4 @@
-//! A target's destinations: found, read and compared side by side.
+//! A target's destinations: found, read, and compared side by side.
 
 use std::time::Duration;
 
@@ -86,9 +86,9 @@ pub fn warnings(readings: &[Reading<'_>]) -> Vec<String> {
 fn api_base_warning(provider: &AiProvider) -> Option<String> {
     let origin = shortened(provider.metadata.custom_api_base.as_deref()?);
     Some(format!(
-        "the {provider} has an api_base that is not Bedrock's ({origin:?}), so Braintrust sends its requests there, and \
-         an API key itself. If you don't know that host, remove the api_base in Braintrust, rotate, and retire the \
-         credentials that were there"
+        "the {provider} has an api_base that is not Bedrock's ({origin:?}), so Braintrust sends its requests, and with \
+         them an API key itself, there. If you don't know that host, remove the api_base in Braintrust, rotate, and \
+         retire the credentials that were there"
     ))
 }
 

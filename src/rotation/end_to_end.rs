@@ -84,7 +84,7 @@ impl<'a> TargetRun<'a> {
     /// What names the provider in a request. The error says why no request about it would show anything.
     pub async fn pin(&self, destination: &Destination, provider: &AiProvider) -> Result<Pin, String> {
         if provider.metadata.custom_api_base.is_some() {
-            return Err("its api_base is not Bedrock's, so somebody else would answer".to_owned());
+            return Err("its api_base is not Bedrock's, so another host would answer".to_owned());
         }
         if provider.place == Place::Project {
             return Err("a project's own provider can't be named in a request".to_owned());

@@ -29,7 +29,7 @@ impl TargetRun<'_> {
             }
         }
         let problem = "revocations kept ending the new credentials while they were written";
-        Err(Error::rotation_conflict(problem, "The next scheduled run writes others"))
+        Err(Error::rotation_conflict(problem, "The next scheduled run writes new ones"))
     }
 
     /// Creates and proves credentials while the destinations are read, then writes to all destinations. The caller gets

@@ -111,8 +111,8 @@ fn may_resume(snapshot: &Snapshot, target: &Target, pending: &Credentials) -> bo
     has_enough_life && is_usable(snapshot, target, pending)
 }
 
-/// Whether a rotation may continue with pending credentials: they are of the target's kind, not known to be dead, and no
-/// revocation is ending them.
+/// Whether a rotation may continue with pending credentials: they are of the target's kind, not known to be dead, and
+/// no revocation is ending them.
 pub fn is_usable(snapshot: &Snapshot, target: &Target, pending: &Credentials) -> bool {
     let is_revoked = snapshot.versions.is_revoked(&pending.id);
     pending.kind() == target.kind() && !is_dead(snapshot, target, pending) && !is_revoked
@@ -129,8 +129,8 @@ pub fn is_announced(now: Timestamp, pending: &Credentials) -> bool {
     now.duration_since(pending.created_at) > LONGEST_RUN
 }
 
-/// Whether a revocation makes the pending credentials current instead of ending them, because another run may be writing
-/// them at this moment.
+/// Whether a revocation makes the pending credentials current instead of ending them, because another run may be
+/// writing them at this moment.
 pub fn is_successor(snapshot: &Snapshot, target: &Target, pending: &Credentials) -> bool {
     may_be_written(snapshot.now, pending.created_at) && is_usable(snapshot, target, pending)
 }
@@ -189,7 +189,7 @@ impl Overlap {
 /// What a key of the IAM user is to the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum KeyRole {
-    /// A revocation is ending it. It is not the current key.
+    /// A revocation is ending it, and it is not the current key.
     Revoked,
     /// This run's own attempt to create a key left it, and the response with its secret was lost.
     LostResponse,

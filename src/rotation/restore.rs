@@ -23,7 +23,7 @@ const MAX_MOVES: usize = 3;
 /// How the destinations compare with the current credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
-    /// They hold them, or the current credentials no longer work.
+    /// The destinations hold them, or the current credentials no longer work.
     InStep,
     /// The current credentials work and a destination doesn't hold them, or may not: a run that was writing was
     /// interrupted.

@@ -1,9 +1,10 @@
-//! What revocations do beside a rotation: they mark the credentials that they revoke, end them, and prove that.
+//! What revocations do in addition to a rotation: they mark the credentials that they revoke, end them, and prove that
+//! they are dead.
 //!
 //! The label `REVOKING` on a version says that its credentials are to be replaced and ended. It is set before anything
-//! else happens, and it stays until a service has refused the credentials. So the next
-//! command continues an interrupted one, and scheduled runs continue it, too: see [`policy`]. After that, `REVOKED` on
-//! the previous version keeps a rollback from restoring it.
+//! else happens, and it stays until a service has refused the credentials. So the next command continues an interrupted
+//! one, and so do scheduled runs: see [`policy`]. After that, `REVOKED` on the previous version keeps a rollback from
+//! restoring it.
 
 use std::time::Duration;
 
@@ -58,17 +59,17 @@ impl StagedRun<'_> {
         }
     }
 
-    /// The pending version, if its credentials are revoked, too. They are the successor once the current ones are marked,
-    /// and if another run may be writing them.
+    /// The pending version, if its credentials are revoked, too. They are the successor once the current ones are
+    /// marked, and if another run may be writing them.
     pub fn revoked_pending<'s>(&self, snapshot: &'s Snapshot) -> Option<&'s Version> {
         let is_successor = |pending| policy::is_successor(snapshot, self.run.target, pending);
         let pending = snapshot.versions.pending.as_ref().filter(|_| !snapshot.versions.is_current_revoked());
         pending.filter(|pending| !pending.credentials().is_some_and(is_successor))
     }
 
-    /// Marks the versions whose credentials are revoked, because nobody knows which leaked: the pending one first, because
-    /// it is the successor once the current one is marked, and the previous one last, because its mark alone says that
-    /// the successor is current.
+    /// Marks the versions whose credentials are revoked, because nobody knows which leaked: the pending one first,
+    /// because it is the successor once the current one is marked, and the previous one last, because its mark alone
+    /// says that the successor is current.
     pub async fn mark_revoked(&self, snapshot: &Snapshot) -> Result<(), Error> {
         let (versions, now) = (&snapshot.versions, self.run.now());
         let pending = self.revoked_pending(snapshot);
@@ -81,7 +82,7 @@ impl StagedRun<'_> {
         Ok(())
     }
 
-    /// The revoked credentials with their versions. The label keeps a version that has no stage any more.
+    /// The revoked credentials with their versions. The label keeps a version that no longer has a stage.
     pub async fn read_revoked(&self, stages: &Stages) -> Result<Vec<(String, Credentials)>, Error> {
         let mut ids: Vec<_> = stages.times(TimedLabel::Revoking).map(|(version, _)| version.to_owned()).collect();
         ids.sort_unstable();
@@ -108,14 +109,17 @@ impl StagedRun<'_> {
             match presence {
                 Ok(presence) => self.replace_in_braintrust(key, presence).await?,
                 Err(error) if !force => return Err(error),
-                Err(error) => self.run.progress.warning(format!("{} was ended without a look: {error}", key.id)),
+                Err(error) => self.run.progress.warning(format!(
+                    "{} was ended, although it isn't known whether Braintrust still holds it: {error}",
+                    key.id
+                )),
             }
             self.end_key(key, source, force).await?;
         }
         for key in policy::keys_in_runs(&snapshot) {
-            let warning = "was created less than half an hour ago by another run, which may be writing it, so it was not \
-                           ended. A scheduled run retires it after the overlap, and this command ends it if you repeat it \
-                           then";
+            let warning = "was created less than half an hour ago by another run, which may be writing it, so it was \
+                           not ended. To end it, repeat this command after half an hour. Otherwise, a scheduled run \
+                           retires it after the overlap";
             self.run.progress.warning(format!("{} {warning}", key.id));
         }
         Ok(())
@@ -145,7 +149,7 @@ impl StagedRun<'_> {
             tries += 1;
             if tries == MAX_TRIES || !self.run.deadline.allows(BETWEEN_TRIES) {
                 let problem = format!("another run is restoring {}, so it was not ended", key.id);
-                let remedy = "Repeat the command. With \"force\":true, it ends the key nevertheless";
+                let remedy = "Repeat the command. With \"force\":true, it ends the key anyway";
                 return Err(self.conflict(&problem, remedy));
             }
             tokio::time::sleep(BETWEEN_TRIES).await;
@@ -161,7 +165,7 @@ impl StagedRun<'_> {
         Ok(())
     }
 
-    /// Ends the current key although it has no successor in Braintrust.
+    /// Ends the current key, although it has no successor in Braintrust.
     pub async fn force_end_current(&self, source: &UserBased) -> Result<(), Error> {
         let snapshot = self.snapshot().await?;
         if !snapshot.versions.is_current_revoked() {
@@ -190,7 +194,7 @@ impl StagedRun<'_> {
             }
             if listed.iter().any(|key| key.id == *id && key.active) {
                 self.run.progress.revocation(|revocation| revocation.entry(id).state = RevokedState::Alive);
-                let problem = format!("{id} was revoked, and is still active");
+                let problem = format!("{id} was revoked, but is still active");
                 return Err(self.conflict(&problem, "Repeat the command: it continues"));
             }
             self.run.prove_dead(credentials, Ended::Key).await?;
@@ -267,12 +271,12 @@ impl TargetRun<'_> {
         Ok(())
     }
 
-    /// Whether credentials that nobody ended are dead nevertheless, because they have expired.
+    /// Whether credentials that nobody ended are dead anyway, because they have expired.
     pub fn has_expired(&self, credentials: &Credentials) -> bool {
         credentials.expires_at.is_some_and(|end| end <= self.now())
     }
 
-    /// Whether a session that the policy must not have ended still works.
+    /// Whether a session that the policy must not end still works.
     pub async fn still_works(&self, credentials: &Credentials) -> Result<bool, Error> {
         match self.prove(credentials, 1).await {
             Ok(_) => Ok(true),

@@ -1,5 +1,5 @@
-//! A Braintrust service token in a secret: its value, and the creation of its successor. Rotations and revocations share
-//! both.
+//! A Braintrust service token in a secret: its value, and the creation of its successor. Rotations and revocations both
+//! use these.
 
 use std::collections::BTreeMap;
 

@@ -111,8 +111,9 @@ impl StagedRun<'_> {
         Err(error)
     }
 
-    /// setSecret: writes the credentials of `version` to all destinations. If they are older than any run, a revocation may
-    /// be ending them, so this run announces the write, and looks for that revocation before the write and after it.
+    /// setSecret: writes the credentials of `version` to all destinations. If they are older than any run, a revocation
+    /// may be ending them, so this run announces the write, and looks for that revocation before the write and after
+    /// it.
     pub async fn set_pending(&self, version: &str, proven: Proven<'_>, versions: &Versions) -> Result<(), Error> {
         let fallback = Fallback::of(versions);
         if !policy::is_announced(self.run.now(), proven.credentials()) {
@@ -152,12 +153,12 @@ impl StagedRun<'_> {
     /// so nothing is restored.
     ///
     /// The inner error is a policy's denial of role-based credentials when Braintrust used them. The current ones come
-    /// from the same role and expire sooner, so restoring them would only take the time that is left to mend the policy.
+    /// from the same role and expire sooner, so restoring them would only leave less time to fix the policy.
     pub async fn test(&self, credentials: &Credentials) -> Result<Result<(), Error>, Error> {
         match self.verify(credentials).await {
             Err(denied) if self.run.target.user_based().is_none() && end_to_end::is_denial(&denied) => {
-                let stay = "Braintrust holds these credentials nevertheless, because older ones of the same role expire \
-                            sooner";
+                let stay = "Braintrust holds these credentials nevertheless, because older ones of the same role \
+                            expire sooner";
                 let remedy = format!("{stay}. {}", denied.remedy);
                 Ok(Err(denied.with_remedy(remedy)))
             }

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 @dataclass(eq=False)
 class RecordedRequest:
-    """`status` stays None if the request was never answered. `id` is AWS's, which it answers with."""
+    """`status` stays None if the request was never answered. `id` is the request ID in AWS's answer."""
 
     method: str
     target: str  # the path and query exactly as sent

@@ -1,4 +1,4 @@
-"""The events that CloudTrail would have of what the local AWS was asked, and the SQL of CloudTrail Lake on them."""
+"""The events that CloudTrail would record for the requests to the local AWS, and CloudTrail Lake's SQL on them."""
 
 import json
 import re
@@ -28,7 +28,7 @@ _ISSUED = {
 
 
 class LocalTrail:
-    """Records from its start on. The calls to Bedrock are those that the function proves credentials with."""
+    """Records from its creation on. Its calls to Bedrock are those with which the function proves credentials."""
 
     def __init__(self, cloud: LocalCloud):
         self.events: list[dict] = []

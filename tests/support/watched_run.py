@@ -17,7 +17,8 @@ class WatchedRun:
     """Collects violations in `wrong`.
 
     `trigger` is "schedule", "rotation" (the steps that Secrets Manager calls), or "memory": the schedule, for a target
-    without a staged secret. `destination` is an ai_secret's ID or an entry of `ai_secrets`. `value` is the initial value of the staged secret, if it has one.
+    without a staged secret. `destination` is an ai_secret's ID or an entry of `ai_secrets`. `value` is the initial
+    value of the staged secret, if it has one.
     """
 
     def __init__(

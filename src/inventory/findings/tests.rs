@@ -1,4 +1,4 @@
-//! What is wrong with which provider, on values.
+//! The findings about providers, tested on plain values.
 
 use std::time::Duration;
 

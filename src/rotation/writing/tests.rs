@@ -1,6 +1,6 @@
 //! In a [`World`]: destinations are written side by side, and a write counts only if it shows.
 //!
-//! No test is needed that nothing unproven is written: `write_all` takes a [`Proven`], which only the probe makes.
+//! That nothing unproven is written needs no test: `write_all` takes a [`Proven`], which only the probe makes.
 
 use serde_json::json;
 use tokio::time::Instant;
