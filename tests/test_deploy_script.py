@@ -187,7 +187,7 @@ def test_the_first_rotation_keeps_the_providers_region(installer, world, answers
     assert status == 0 and "Bedrock region: eu-central-1, as in Braintrust" in screen, screen
     assert "\nBedrockRegion: eu-central-1\n" in installer.config(DEFAULT_STACK).read_text()
     assert world.braintrust.ai_secrets[ai_secret]["metadata"]["region"] == "eu-central-1"
-    assert "Healthy, 5 checks ok, 1 proven by the rotation" in screen
+    assert "Healthy, 6 checks ok, 1 proven by the rotation" in screen
 
 
 def test_no_secret_is_on_a_command_line(installer, world, answers, tmp_path, monkeypatch):
