@@ -13,7 +13,8 @@ DAYS = 14
 MINUTE = timedelta(minutes=1)
 # A report says when its run started, without the fraction of a second, and the metrics have the time of its end.
 IMPRECISION = timedelta(seconds=2)
-SUCCEEDED, FAILED = ("rotated", "resumed"), ("failed", "deferred")
+# As the metrics count them.
+SUCCEEDED, FAILED = ("rotated", "resumed", "revoked", "replaced", "uses_assume_role"), ("failed", "deferred")
 
 
 class Datapoints(NamedTuple):
