@@ -58,6 +58,8 @@ PRICES = {"AWS::SecretsManager::Secret": 0.40, "AWS::CloudWatch::Alarm": 0.10, "
 DASHBOARD_PRICE, METRIC_PRICE, METRICS_PER_TARGET = 3.00, 0.30, 5
 # Lambda must leave this much concurrency unreserved in every account.
 MUST_STAY_UNRESERVED = 100
+# The policy that the action revoke writes on the stack's Bedrock role.
+REVOCATION = "AWSRevokeOlderSessions"
 # What the summary calls each type of resource. Other types have CloudFormation's name.
 RESOURCE_NAMES = {
     "AWS::CloudWatch::Alarm": "alarm",
@@ -1732,6 +1734,9 @@ class Deletion:
                 self._stop_function(one["PhysicalResourceId"])
         for user in users:
             self._delete_keys(user)
+        for one in resources:
+            if one["LogicalResourceId"] == "BedrockRole" and one.get("PhysicalResourceId"):
+                self._delete_revocation(one["PhysicalResourceId"])
         try:
             stack.delete()
         except Stop:
@@ -1769,6 +1774,21 @@ class Deletion:
             id = key["ServiceSpecificCredentialId"]
             print(f"Deleting the API key {id}")
             self.aws.call("iam", "delete-service-specific-credential", {**asked, "ServiceSpecificCredentialId": id})
+
+    def _delete_revocation(self, role):
+        """The policy by which a revocation has ended sessions. CloudFormation can't delete a role that has it."""
+        try:
+            self.aws.call("iam", "delete-role-policy", {"RoleName": role, "PolicyName": REVOCATION})
+        except AwsError as error:
+            if error.code == "NoSuchEntity":
+                return
+            if not error.code.startswith("AccessDenied"):
+                raise
+            command = f"aws iam delete-role-policy --role-name {role} --policy-name {REVOCATION}"
+            print(f"You may not delete the role's policy {REVOCATION}, which a revocation creates. If there is one, run")
+            print(f"  {command}")
+        else:
+            print(f"Deleted the policy {REVOCATION} of the role {role}")
 
     def _objects(self, bucket, prefix=""):
         """All versions and delete markers below a prefix."""

@@ -13,6 +13,7 @@ from support.end_to_end import MODEL
 from support.faults import Delay
 from support.http_messages import Reply
 from support.installer import AWS_CLI
+from support.revoked_run import end_earlier_sessions
 
 DEFAULT_STACK = "bedrock-braintrust-rotator"
 NOT_ADMIN = Reply(403, "Forbidden: only organization admins can do this", content_type="text/plain")
@@ -399,6 +400,17 @@ def test_delete_leaves_nothing(with_key, world, stack, lines, status_of, outputs
     secrets = world.client("secretsmanager").list_secrets(IncludePlannedDeletion=True)["SecretList"]
     assert not [secret for secret in secrets if stack in secret["Name"]]
     assert not world.has_working_credentials(given["AiSecretId"])
+
+
+def test_delete_removes_the_policy_of_a_revocation_first(with_key, world, stack, lines, status_of, outputs_of):
+    output, status = with_key.deploy(stack, **lines())
+    assert status == 0, output
+    role = outputs_of(stack)["BedrockRoleArn"].rpartition("/")[2]
+    end_earlier_sessions(world, role)
+    output, status = with_key.run("--stack", stack, "--delete", "--yes")
+    assert status == 0 and role in output, output
+    assert status_of(stack) is None
+    assert role not in [one["RoleName"] for one in world.client("iam").list_roles()["Roles"]]
 
 
 def test_delete_asks_for_the_stacks_name(with_key, stack, lines, status_of):

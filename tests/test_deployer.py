@@ -10,6 +10,7 @@ from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 from samcli.yamlhelper import yaml_parse
 from support.local_cloud import REGION
 from support.paths import ROOT
+from support.revoked_run import end_earlier_sessions
 
 POLICY = json.loads((ROOT / "docs/deployer-policy.json").read_text())
 STACK = "bedrock-braintrust-rotator"
@@ -110,3 +111,32 @@ def test_a_user_who_may_not_delete_keys_cannot_delete_the_stack_of_a_user(deploy
     assert status == 0, output
     output, status = user.run("--delete", "--yes")
     assert status == 2 and "AccessDenied" in output, output
+
+
+def role_with_the_policy_of_a_revocation(world):
+    names = [role["RoleName"] for role in world.client("iam").list_roles()["Roles"]]
+    [role] = [name for name in names if name.startswith(f"{STACK}-BedrockRole")]
+    end_earlier_sessions(world, role)
+    return role
+
+
+def test_a_user_with_the_policy_can_delete_the_stack_after_a_revocation(world, deployer, lines):
+    user = deployer()
+    output, status = user.deploy(STACK, **lines | {"Kind": "temporary"})
+    assert status == 0, output
+    role_with_the_policy_of_a_revocation(world)
+    output, status = user.run("--delete", "--yes")
+    assert status == 0, output
+
+
+def test_a_user_who_may_not_delete_a_revocations_policy_gets_the_command(world, deployer, lines):
+    user = deployer("DeleteTheRevocationsPolicy")
+    output, status = user.deploy(STACK, **lines | {"Kind": "temporary"})
+    assert status == 0, output
+    role = role_with_the_policy_of_a_revocation(world)
+    before, failed = user.run("--delete", "--yes")
+    world.client("iam").delete_role_policy(RoleName=role, PolicyName="AWSRevokeOlderSessions")
+    output, status = user.run("--delete", "--yes")
+    assert failed == 2 and f"delete-role-policy --role-name {role}" in before, before
+    # Without such a policy, nobody needs the permission.
+    assert status == 0, output

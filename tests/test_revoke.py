@@ -3,8 +3,10 @@
 import time
 
 import pytest
-from support.events import FORCED, scheduled_run
+from support.events import FORCED, rotation_step, scheduled_run
+from support.faults import Hold
 from support.kinds import KINDS, ROLE_BASED, USER_BASED
+from support.local_rotation import ROTATION_STEPS
 from support.reports import failed_error, outcome
 from support.revoked_run import ENDS_SESSIONS, REVOKE, new_role
 from support.rotated_twice import RotatedTwice
@@ -111,6 +113,30 @@ def test_a_service_token_is_replaced_and_the_old_ones_are_refused(world):
     assert evidence["service"] == "braintrust" and evidence["answer"].startswith("401")
     assert key.tokens() == {key.value()["service_token_id"]}
     assert key.function.invoke(scheduled_run()).ok
+
+
+@pytest.mark.parametrize("steps", [1, len(ROTATION_STEPS)])
+def test_a_rotation_that_begins_during_the_revocation_keeps_its_service_token(world, steps):
+    key = ServiceTokenSecret(world)
+    rotating = key.new_function(key.ai_secret)
+
+    def step(name):
+        return rotating.invoke(rotation_step(name, key.secret, key.token)).ok
+
+    def begin():
+        key.begin()
+        assert all([step(name) for name in ROTATION_STEPS[:steps]])
+
+    key.intercept_calls()
+    is_replaced = lambda: key.value()["service_token_id"] != key.first  # noqa: E731
+    key.interceptor.fail(lambda request: request.call == "GET /v1/service_token" and is_replaced(), Hold(begin))
+    result = key.function.invoke(API_KEY_ALONE)
+    assert result.ok == (steps == 1), result.body
+    assert all([step(name) for name in ROTATION_STEPS[steps:]])
+    assert key.value()["service_token_id"] in key.tokens()
+    world.client("secretsmanager").cancel_rotate_secret(SecretId=key.secret)
+    result = key.function.invoke(API_KEY_ALONE)
+    assert outcome(result) == "revoked" and key.tokens() == {key.value()["service_token_id"]}, result.body
 
 
 def test_an_api_key_that_is_not_a_service_token_is_refused(world):

@@ -147,6 +147,11 @@ def test_only_a_finished_rotation_by_secrets_manager_is_a_success():
     assert [run.succeeded for run in runs(line(target("step_done"), step="finishSecret"))] == [True]
 
 
+@pytest.mark.parametrize("outcome", ["rotated", "resumed", "revoked", "replaced", "uses_assume_role"])
+def test_a_run_after_which_braintrust_has_credentials_that_work_is_a_success(outcome):
+    assert [run.succeeded for run in runs(line(target(outcome)))] == [True]
+
+
 @pytest.mark.parametrize("outcome", ["not_due", "repaired", "left_to_secrets_manager", "rolled_back"])
 def test_a_run_that_did_not_rotate_is_neither_a_success_nor_a_failure(outcome):
     assert runs(line(target(outcome))) == []

@@ -13,7 +13,8 @@ DAYS = 14
 MINUTE = timedelta(minutes=1)
 # A report has the time when its run started, in whole seconds, and the metrics have the time when it ended.
 IMPRECISION = timedelta(seconds=2)
-SUCCEEDED, FAILED = ("rotated", "resumed"), ("failed", "deferred")
+# As the metrics count them.
+SUCCEEDED, FAILED = ("rotated", "resumed", "revoked", "replaced", "uses_assume_role"), ("failed", "deferred")
 
 
 class Datapoints(NamedTuple):

@@ -51,6 +51,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Far more than a refusal, which is a line of text.
 const MAX_REFUSAL_MEGABYTES: usize = 1;
 const AGAIN: &str = "The next scheduled run tries again";
+const IN_ITS_PLACE: &str = "Something else answers in Bedrock's place. Check the network path and the endpoint";
 const NOT_RECOGNIZED: &str = "Bedrock doesn't recognize the credentials. The next scheduled run tries again or creates \
                               others. If this continues, check that their account may use this region";
 
@@ -190,6 +191,12 @@ impl Bedrock {
         };
         match self.exchange(call, credentials).await? {
             Answered::Accepted => Err(still_works("200")),
+            // A proxy may block the request, too. Only Bedrock names an error.
+            Answered::Refused(refusal) if refusal.code.is_empty() => Err(call.error(
+                ErrorClass::Unavailable,
+                format!("answered {} without an error code", refusal.status),
+                IN_ITS_PLACE,
+            )),
             Answered::Refused(refusal) => {
                 let answer = format!("{} {}", refusal.status, refusal.code).trim_end().to_owned();
                 match (refusal.evidence(call.operation, credentials.kind().is_api_key()), ended) {
@@ -286,7 +293,7 @@ impl Bedrock {
             other => Err(call.error(
                 ErrorClass::Unavailable,
                 format!("answered {other} where JSON was expected"),
-                "Something else answers in Bedrock's place. Check the network path and the endpoint",
+                IN_ITS_PLACE,
             )),
         }
     }
@@ -468,6 +475,8 @@ mod tests {
         "HTTP/1.1 403 Forbidden\r\nx-amzn-errortype: UnrecognizedClientException\r\ncontent-length: 0\r\n\r\n";
     const DENIED: &str =
         "HTTP/1.1 403 Forbidden\r\nx-amzn-errortype: AccessDeniedException\r\ncontent-length: 0\r\n\r\n";
+    const BLOCKED: &str = "HTTP/1.1 403 Forbidden\r\ncontent-type: text/html\r\ncontent-length: 2\r\n\r\nno";
+    const BLOCKED_WITH_401: &str = "HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n";
     const PORTAL: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 2\r\n\r\nhi";
 
     /// A local server that answers one request after another, and returns their heads.
@@ -569,6 +578,15 @@ mod tests {
     async fn an_answer_that_is_not_json_proves_nothing() {
         let (proven, _) = prove(&[PORTAL, DENIED], 1).await;
         assert_eq!(proven.unwrap_err().class, ErrorClass::Permission);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_by_something_in_bedrocks_place_is_no_evidence_that_credentials_are_dead() {
+        let (url, server) = serve(&[BLOCKED, BLOCKED_WITH_401, DENIED, BLOCKED, DENIED, DENIED]);
+        let (credentials, target, deadline) = (credentials(), target(), Deadline::after(MAX_WAIT));
+        let evidence = bedrock(Some(url)).prove_dead(&credentials, &target, Ended::Session, deadline).await.unwrap();
+        assert_eq!(evidence.answer, "403 AccessDeniedException");
+        assert_eq!(server.join().unwrap().len(), 6);
     }
 
     fn outcome(model: &ModelId, found: Result<Accepted, ErrorClass>) -> Outcome<'_> {

@@ -85,8 +85,11 @@ pub fn parse(text: &SecretString) -> VersionValue {
     json.and_then(credentials).map_or(VersionValue::Foreign, VersionValue::Credentials)
 }
 
-/// `None` if the value doesn't have exactly the secret parts of its kind.
+/// `None` if the value doesn't have exactly the secret parts of its kind, or if its ID can't be one of AWS.
 fn credentials(json: Json) -> Option<Credentials> {
+    if !is_credential_id(&json.credential_id) {
+        return None;
+    }
     let session_token = json.aws_session_token.filter(|token| !token.expose_secret().is_empty());
     let secret = match (json.kind, json.aws_secret_access_key, session_token, json.api_key) {
         (Kind::Temporary, Some(secret_access_key), Some(session_token), None) => {
@@ -98,6 +101,13 @@ fn credentials(json: Json) -> Option<Credentials> {
         (Kind::Temporary | Kind::ShortTermApiKey | Kind::AccessKey | Kind::LongTermApiKey, ..) => return None,
     };
     Some(Credentials { id: json.credential_id, created_at: json.minted_at, expires_at: json.expires_at, secret })
+}
+
+/// Whether IAM could have issued this ID.
+///
+/// Security: the ID becomes part of commands that somebody copies, and whoever may write the secret chooses it.
+fn is_credential_id(id: &str) -> bool {
+    matches!(id.len(), 1..=128) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 #[cfg(test)]
@@ -166,6 +176,23 @@ mod tests {
             let mut value = json!({"kind": kind, "credential_id": "ID", "minted_at": "2026-01-15T12:00:00Z"});
             value.as_object_mut().unwrap().extend(parts.as_object().unwrap().clone());
             assert!(matches!(parse(&SecretString::from(value.to_string())), VersionValue::Foreign), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_credential_id_that_aws_would_not_issue_is_foreign() {
+        let is_foreign = |id: &str| {
+            let value = json!({"kind": "access_key", "credential_id": id, "minted_at": "2026-01-15T12:00:00Z",
+                "aws_secret_access_key": "key"});
+            matches!(parse(&SecretString::from(value.to_string())), VersionValue::Foreign)
+        };
+        let longest = "A".repeat(128);
+        for id in ["AKIAIOSFODNN7EXAMPLE", "ACCA_1", &longest] {
+            assert!(!is_foreign(id), "{id}");
+        }
+        let too_long = "A".repeat(129);
+        for id in ["", "AKIA1; curl x|sh", "AKIA1\n", "$(id)", "--user-name", "ÄKIA", &too_long] {
+            assert!(is_foreign(id), "{id:?}");
         }
     }
 

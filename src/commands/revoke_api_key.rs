@@ -9,6 +9,7 @@ use secrecy::SecretString;
 
 use crate::aws::secrets_manager::{StagedSecret, Stages, TimedLabel};
 use crate::braintrust::client::Braintrust;
+use crate::braintrust::service_tokens::ServiceToken;
 use crate::config::{DataPlane, Destination};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorClass, Service};
@@ -142,7 +143,10 @@ impl Revocation<'_> {
         let delete = async |api: &Braintrust<'_>, creation: &Creation<'_>| {
             for token in api.list_service_tokens().await? {
                 let is_revoked = revoked.iter().any(|revoked| revoked.service_token_id == token.id);
-                if token.id != current.service_token_id && (is_revoked || creation.is_ours(&token)) {
+                if token.id == current.service_token_id || !(is_revoked || creation.is_ours(&token)) {
+                    continue;
+                }
+                if !self.is_of_another_rotation(&token, &stages, creation).await? {
                     api.delete_service_token(token.id).await?;
                     let (id, now) = (token.id.to_string(), self.services.now());
                     self.progress.revocation(|revocation| revocation.entry(&id).ended(now));
@@ -161,6 +165,23 @@ impl Revocation<'_> {
             self.secret.remove_label(TimedLabel::Revoking, at, version).await?;
         }
         Ok(Outcome::Revoked)
+    }
+
+    /// Whether a rotation that began after the successor became current has created the token. Its version was pending
+    /// before that, so it is now, or it has become current.
+    async fn is_of_another_rotation(
+        &self,
+        token: &ServiceToken,
+        before: &Stages,
+        creation: &Creation<'_>,
+    ) -> Result<bool, Error> {
+        let stages = self.secret.describe().await?;
+        if stages.current() != before.current() {
+            let problem = "another run has made another service token current, so the others were not deleted";
+            return Err(Error::rotation_conflict(problem, "Repeat the command: it replaces and deletes them"));
+        }
+        let pending = stages.pending().filter(|version| !stages.is_revoked(version));
+        Ok(pending.is_some_and(|version| creation.is_of_version(token, version)))
     }
 
     /// Calls Braintrust with a deleted token until it refuses it.

@@ -85,6 +85,11 @@ impl Creation<'_> {
         token.name.starts_with(&self.token_name(""))
     }
 
+    /// Whether the token was created for this version of the secret.
+    pub fn is_of_version(&self, token: &ServiceToken, version: &str) -> bool {
+        token.name == self.token_name(version)
+    }
+
     /// Creates a token and stages it at once. A token that is known not to be staged is deleted. If that fails too, the
     /// next attempt recognizes it by its name.
     pub async fn create(&self, progress: &Progress) -> Result<(), Error> {

@@ -17,6 +17,8 @@ def install():
     for resource_type, complete in _COMPLETED.items():
         handlers = provisioners._RESOURCE_HANDLERS[resource_type]
         provisioners._RESOURCE_HANDLERS[resource_type] = handlers | {"create": _completing(handlers["create"], complete)}
+    roles = provisioners._RESOURCE_HANDLERS["AWS::IAM::Role"]
+    roles["delete"] = _refusing_unknown_policies(roles["delete"])
 
 
 def _completing(create, complete):
@@ -33,6 +35,18 @@ def _role(name, properties):
         answer = iam._put_role_permissions_boundary({"RoleName": [name], "PermissionsBoundary": [boundary]})
         if answer[0] != 200:
             raise ValueError(f"the permissions boundary of the role {name}: {answer[2]!r}")
+
+
+def _refusing_unknown_policies(delete):
+    """As in AWS, a role can't be deleted while it has inline policies that the template doesn't have."""
+
+    def delete_role(name, properties):
+        inline = iam._roles.get(name, {}).get("InlinePolicies", {})
+        if unknown := set(inline) - {policy["PolicyName"] for policy in properties.get("Policies", [])}:
+            raise ValueError(f"Cannot delete entity, must delete policies first: {unknown}")
+        return delete(name, properties)
+
+    return delete_role
 
 
 def _topic(arn, properties):

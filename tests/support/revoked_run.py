@@ -1,5 +1,6 @@
 """A revocation of one target, by a function whose calls can be disturbed, and what must be true of it afterwards."""
 
+import json
 import time
 import uuid
 
@@ -19,6 +20,14 @@ def new_role(world: World) -> str:
     """The ARN of a role that only this test uses, because its sessions are ended."""
     allowed = ["bedrock:ListFoundationModels", "bedrock:CallWithBearerToken"]
     return world.cloud.new_role(name=f"revoked-{uuid.uuid4().hex[:12]}", allow=allowed)
+
+
+def end_earlier_sessions(world: World, role: str):
+    """Writes the policy by which a revocation ends a role's sessions."""
+    date = {"DateLessThan": {"aws:TokenIssueTime": "2026-01-15T12:00:00Z"}}
+    statement = {"Effect": "Deny", "Action": "*", "Resource": "*", "Condition": date}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    world.client("iam").put_role_policy(RoleName=role, PolicyName="AWSRevokeOlderSessions", PolicyDocument=policy)
 
 
 class RevokedRun(StoppedRotation):
