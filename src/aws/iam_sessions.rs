@@ -35,32 +35,14 @@ impl CutOff {
         Timestamp::from_second(issued_at.as_second()).ok().map(Self)
     }
 
+    pub fn time(self) -> Timestamp {
+        self.0
+    }
+
     /// When the last of the sessions before the cut-off expires, if nobody ends them.
     pub fn ends_by_itself_at(self, role: &AssumeRole) -> Timestamp {
         let duration = Duration::from_secs(role.duration_seconds.into());
         self.0.saturating_add(duration).unwrap_or(Timestamp::MAX)
-    }
-
-    fn policy(self) -> String {
-        json!({
-            "Version": "2012-10-17",
-            "Statement": [{
-                "Effect": "Deny",
-                "Action": ["*"],
-                "Resource": ["*"],
-                "Condition": {"DateLessThan": {ISSUE_TIME: format!("{:.0}", self.0)}},
-            }],
-        })
-        .to_string()
-    }
-
-    /// The command with which an administrator of the role's account ends the sessions.
-    pub fn command(self, role: &RoleArn) -> String {
-        format!(
-            "aws iam put-role-policy --role-name {} --policy-name {POLICY_NAME} --policy-document '{}'",
-            role.name(),
-            self.policy()
-        )
     }
 
     /// The cut-off of a policy as IAM returns it: JSON, encoded like a URL.
@@ -70,6 +52,25 @@ impl CutOff {
         let time = policy.pointer("/Statement/0/Condition/DateLessThan")?.get(ISSUE_TIME)?;
         time.as_str()?.parse().ok().map(Self)
     }
+}
+
+fn policy(before: Timestamp) -> String {
+    json!({
+        "Version": "2012-10-17",
+        "Statement": [{
+            "Effect": "Deny",
+            "Action": ["*"],
+            "Resource": ["*"],
+            "Condition": {"DateLessThan": {ISSUE_TIME: format!("{before:.0}")}},
+        }],
+    })
+    .to_string()
+}
+
+/// The command with which an administrator of the role's account ends the sessions that were issued before this time.
+pub fn command(role_name: &str, before: Timestamp) -> String {
+    let policy = policy(before);
+    format!("aws iam put-role-policy --role-name {role_name} --policy-name {POLICY_NAME} --policy-document '{policy}'")
 }
 
 impl Iam {
@@ -99,7 +100,7 @@ impl Iam {
             return Ok(later);
         }
         let request = self.client().put_role_policy().role_name(role.name()).policy_name(POLICY_NAME);
-        let request = request.policy_document(cut_off.policy()).send();
+        let request = request.policy_document(policy(cut_off.0)).send();
         let put = requests.send(Service::Iam, PUT, deadline, request).await;
         put.map_err(|error| explain(error, role)).map(|_| cut_off)
     }
@@ -143,7 +144,7 @@ mod tests {
     fn the_cut_off_is_when_sts_issued_the_successor_whatever_the_functions_clock_says() {
         let cut_off = cut_off("2026-01-15T13:00:05Z");
         assert_eq!(cut_off, CutOff(at("2026-01-15T12:00:05Z")));
-        let policy: Value = serde_json::from_str(&cut_off.policy()).unwrap();
+        let policy: Value = serde_json::from_str(&policy(cut_off.0)).unwrap();
         let condition = &policy["Statement"][0]["Condition"];
         // Not earlier than itself, so the successor isn't denied.
         assert_eq!(condition, &json!({"DateLessThan": {"aws:TokenIssueTime": "2026-01-15T12:00:05Z"}}));
@@ -152,7 +153,7 @@ mod tests {
 
     #[test]
     fn the_command_names_the_role_without_its_path() {
-        let command = cut_off("2026-01-15T13:00:05Z").command(&role());
+        let command = command(role().name(), at("2026-01-15T12:00:05Z"));
         assert!(
             command.starts_with("aws iam put-role-policy --role-name bedrock --policy-name AWSRevokeOlderSessions ")
         );
@@ -161,7 +162,7 @@ mod tests {
     async fn end(existing: Option<&str>) -> (CutOff, Vec<String>) {
         let missing = (404, "<ErrorResponse><Error><Code>NoSuchEntity</Code></Error></ErrorResponse>".to_owned());
         let first = existing.map_or(missing, |time| {
-            let encoded = CutOff(at(time)).policy().replace('"', "%22").replace('{', "%7B");
+            let encoded = policy(at(time)).replace('"', "%22").replace('{', "%7B");
             let body = format!(
                 "<GetRolePolicyResponse><GetRolePolicyResult><RoleName>bedrock</RoleName><PolicyName>x</PolicyName>\
                  <PolicyDocument>{encoded}</PolicyDocument></GetRolePolicyResult></GetRolePolicyResponse>"
