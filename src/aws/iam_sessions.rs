@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
@@ -20,6 +20,8 @@ use crate::error::{Error, ErrorClass, Service};
 /// The name that the IAM console uses. Its policy is replaced, not added to.
 const POLICY_NAME: &str = "AWSRevokeOlderSessions";
 const ISSUE_TIME: &str = "aws:TokenIssueTime";
+/// Between the function's clock and STS's, with the time that the call takes.
+const MAX_DIFFERENCE: SignedDuration = SignedDuration::from_mins(5);
 
 /// The time before which sessions are ended: the time at which the successor's session was issued.
 ///
@@ -29,20 +31,18 @@ const ISSUE_TIME: &str = "aws:TokenIssueTime";
 pub struct CutOff(Timestamp);
 
 impl CutOff {
-    /// The session of `successor` was issued exactly its duration before it expires. `None` if that isn't known.
-    pub fn before(successor: &Credentials, role: &AssumeRole) -> Option<Self> {
+    /// The session of `successor` was issued exactly its duration before it expires. `None` if that isn't about when it
+    /// was created: `duration_seconds` may have changed since, and whoever may write a staged secret may write any time.
+    /// A policy with a date in the future would end every session until then.
+    pub fn before(successor: &Credentials, role: &AssumeRole, now: Timestamp) -> Option<Self> {
         let issued_at = successor.expires_at?.checked_sub(Duration::from_secs(role.duration_seconds.into())).ok()?;
-        Timestamp::from_second(issued_at.as_second()).ok().map(Self)
+        let is_about = |time: Timestamp| issued_at.duration_since(time).abs() <= MAX_DIFFERENCE;
+        let is_certain = is_about(successor.created_at) && (issued_at <= now || is_about(now));
+        Timestamp::from_second(issued_at.as_second()).ok().filter(|_| is_certain).map(Self)
     }
 
     pub fn time(self) -> Timestamp {
         self.0
-    }
-
-    /// When the last of the sessions before the cut-off expires, if nobody ends them.
-    pub fn ends_by_itself_at(self, role: &AssumeRole) -> Timestamp {
-        let duration = Duration::from_secs(role.duration_seconds.into());
-        self.0.saturating_add(duration).unwrap_or(Timestamp::MAX)
     }
 
     /// The cut-off of a policy as IAM returns it: JSON, encoded like a URL.
@@ -129,11 +129,29 @@ mod tests {
         time.parse().unwrap()
     }
 
-    fn cut_off(expires_at: &str) -> CutOff {
+    /// Of a successor that was created at twelve.
+    fn cut_off_at(expires_at: &str, now: &str) -> Option<CutOff> {
         let Source::RoleBased(source) = for_test::role_based("prod").source else { panic!("it has no role") };
-        let (created_at, secret) = (Timestamp::UNIX_EPOCH, Secret::for_test(Kind::Temporary));
+        let (created_at, secret) = (at("2026-01-15T12:00:00Z"), Secret::for_test(Kind::Temporary));
         let successor = Credentials { id: "ASIANEW".to_owned(), created_at, expires_at: Some(at(expires_at)), secret };
-        CutOff::before(&successor, &source.role).unwrap()
+        CutOff::before(&successor, &source.role, at(now))
+    }
+
+    fn cut_off(expires_at: &str) -> CutOff {
+        cut_off_at(expires_at, "2026-01-15T12:00:06Z").unwrap()
+    }
+
+    #[test]
+    fn there_is_no_cut_off_if_the_successor_was_created_at_another_time_or_in_the_future() {
+        for (expires_at, now, is_certain) in [
+            ("2026-01-15T13:05:00Z", "2026-01-15T12:06:00Z", true),
+            ("2026-01-15T12:55:00Z", "2026-01-15T12:00:00Z", true),
+            ("2026-01-15T13:05:01Z", "2026-01-15T12:06:00Z", false),
+            ("2026-01-15T12:15:00Z", "2026-01-15T12:06:00Z", false),
+            ("2026-01-15T13:00:05Z", "2026-01-15T11:50:00Z", false),
+        ] {
+            assert_eq!(cut_off_at(expires_at, now).is_some(), is_certain, "{expires_at} at {now}");
+        }
     }
 
     fn role() -> RoleArn {
@@ -152,8 +170,9 @@ mod tests {
     }
 
     #[test]
-    fn the_command_names_the_role_without_its_path() {
-        let command = command(role().name(), at("2026-01-15T12:00:05Z"));
+    fn the_command_names_the_role_without_its_path_and_a_whole_second_that_is_not_later() {
+        let command = command(role().name(), at("2026-01-15T12:00:05.9Z"));
+        assert!(command.contains(r#""2026-01-15T12:00:05Z""#), "{command}");
         assert!(
             command.starts_with("aws iam put-role-policy --role-name bedrock --policy-name AWSRevokeOlderSessions ")
         );

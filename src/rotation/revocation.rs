@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::policy;
 use super::snapshot::{Snapshot, Version};
@@ -27,6 +27,11 @@ use crate::revocation::{Remaining, Revoked, RevokedState};
 /// A command continues an earlier one that was interrupted or failed less than this ago. After that, it starts anew,
 /// because the credentials that are current by then may be the ones that leaked.
 const CONTINUES_WITHIN: SignedDuration = SignedDuration::from_hours(1);
+/// What AWS allows if a role assumes a role.
+const MAX_SESSION: SignedDuration = SignedDuration::from_hours(1);
+const UNCERTAIN_CUT_OFF: &str = "the new session's expiry does not agree with duration_seconds and with the time at which \
+                                 the session was created, so no policy was written, which could have ended later \
+                                 sessions, too. Repeat the command: it makes another session";
 const MAX_TRIES: usize = 5;
 const BETWEEN_TRIES: Duration = Duration::from_secs(2);
 
@@ -276,24 +281,32 @@ impl TargetRun<'_> {
     /// Ends the sessions before the one of `successor` with a policy, if the target is configured so. Returns whether
     /// they were ended. If not, the report has the command that does it.
     pub async fn end_sessions(&self, source: &RoleBased, successor: &Credentials) -> Result<bool, Error> {
-        let role = &source.role.role_arn;
-        let Some(cut_off) = CutOff::before(successor, &source.role) else { return Ok(false) };
-        let result = if source.revoke_sessions {
-            self.services.iam.end_sessions(role, cut_off, self.deadline, &self.progress.requests).await.map(|_| true)
-        } else {
-            Ok(false)
+        let (role, now) = (&source.role.role_arn, self.now());
+        let cut_off = CutOff::before(successor, &source.role, now);
+        let before = cut_off.map_or(successor.created_at.min(now), CutOff::time);
+        let result = match cut_off {
+            Some(cut_off) if source.revoke_sessions => self
+                .services
+                .iam
+                .end_sessions(role, cut_off, self.deadline, &self.progress.requests)
+                .await
+                .map(|_| true),
+            None if source.revoke_sessions => {
+                self.progress.warning(UNCERTAIN_CUT_OFF.to_owned());
+                Ok(false)
+            }
+            Some(_) | None => Ok(false),
         };
         if matches!(result, Ok(true)) {
-            let now = self.now();
             self.progress.revocation(|revocation| revocation.own().for_each(|revoked| revoked.ended(now)));
         } else {
-            let end = iso8601(cut_off.ends_by_itself_at(&source.role));
+            let end = iso8601(before.saturating_add(MAX_SESSION).unwrap_or(Timestamp::MAX));
             let what = format!(
                 "The earlier sessions of the role {role} work until they expire, the last one at {end}. To end all of \
                  them now, also those of other targets with this role, run this as an administrator of the account {}",
                 role.account()
             );
-            let command = iam_sessions::command(role.name(), cut_off.time());
+            let command = iam_sessions::command(role.name(), before);
             self.progress.revocation(|revocation| revocation.remaining.push(Remaining { what, command }));
         }
         result

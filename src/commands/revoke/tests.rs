@@ -480,3 +480,20 @@ async fn a_key_in_braintrust_that_no_policy_ends_is_left_with_the_command_that_d
         assert_eq!(world.state().in_braintrust(), ["ASIANEW2"]);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn no_policy_is_written_if_the_successors_duration_is_not_the_configured_one() {
+    let mut world = World::with_a_staged_role().await.with_revocable_sessions().given(|state| {
+        state.stage_until("now", "AWSCURRENT", "ASIANOW", 0, Some(1));
+        state.store("ASIANOW");
+    });
+    let Source::RoleBased(source) = &mut world.target.source else { panic!("there is no role") };
+    // The sessions of this world expire after an hour.
+    source.role.duration_seconds = 900;
+    let report = revoke(&world, &command("new")).await;
+    assert_eq!((report.outcome, world.count("PutRolePolicy")), (Outcome::Replaced, 0), "{:?}", report.error);
+    assert_eq!(revoked(&report), [("ASIANOW", RevokedState::Alive)]);
+    let [remaining] = &commands(&report)[..] else { panic!("{:?}", commands(&report)) };
+    let issued_at = crate::rotation::test_world::now().to_string();
+    assert!(remaining.contains(issued_at.trim_end_matches("0Z")), "{remaining} is not of {issued_at}");
+}
