@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorClass};
 use crate::event::Revoke;
 use crate::report::{Outcome, TargetReport};
 use crate::revocation::RevokedState;
+use crate::rotation::end_to_end::is_denial;
 use crate::rotation::policy;
 use crate::rotation::restore::Comparison;
 use crate::rotation::revocation::Phase;
@@ -80,7 +81,10 @@ async fn revoke_in_memory(run: &TargetRun<'_>, source: &RoleBased, command: &Rev
     }
     for _ in 0..MAX_SUCCESSORS {
         let issued = OnceCell::new();
-        let written = run.rotate_in_memory(source, false, &issued).await;
+        let written = match run.rotate_in_memory(source, false, &issued).await {
+            Err(error) => arrived_nevertheless(run, issued.get(), error).await,
+            written => written,
+        };
         let failed = written.as_ref().err().cloned();
         if let Some(error) = failed.as_ref().filter(|_| !command.force) {
             return Err(still_works(error.clone()));
@@ -102,6 +106,22 @@ async fn revoke_in_memory(run: &TargetRun<'_>, source: &RoleBased, command: &Rev
     let problem = "other runs kept writing older credentials, which the policy has ended";
     let remedy = "The next scheduled run writes new ones";
     Err(Error::rotation_conflict(problem, remedy))
+}
+
+/// A policy that denies the successor the model of the proof through Braintrust doesn't keep the leaked credentials
+/// alive, if all destinations hold the successor.
+async fn arrived_nevertheless(
+    run: &TargetRun<'_>,
+    successor: Option<&Credentials>,
+    error: Error,
+) -> Result<Outcome, Error> {
+    match successor {
+        Some(successor) if is_denial(&error) && shows(run, successor).await => {
+            run.progress.warning(error.to_string());
+            Ok(Outcome::Rotated)
+        }
+        Some(_) | None => Err(error),
+    }
 }
 
 /// Whether all destinations show the credentials.

@@ -497,3 +497,27 @@ async fn no_policy_is_written_if_the_successors_duration_is_not_the_configured_o
     let issued_at = crate::rotation::test_world::now().to_string();
     assert!(remaining.contains(issued_at.trim_end_matches("0Z")), "{remaining} is not of {issued_at}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_is_denied_through_braintrust_is_a_warning_once_the_successor_has_arrived() {
+    for arrives in [true, false] {
+        let world = World::with_a_role().await.with_revocable_sessions().with_the_proof().with_destinations(2);
+        let world = world.given(|state| {
+            state.store("ASIANOW");
+            state.denied_through_braintrust.insert("ASIANEW2".to_owned());
+        });
+        let world = if arrives { world } else { world.always("PATCH 2", Fault::Status(403)) };
+        let report = revoke(&world, &command("new")).await;
+        let outcome = if arrives { Outcome::Revoked } else { Outcome::Failed };
+        assert_eq!(
+            (report.outcome, world.count("PutRolePolicy")),
+            (outcome, usize::from(arrives)),
+            "{:?}",
+            report.error
+        );
+        if arrives {
+            assert_eq!(world.state().in_braintrust(), ["ASIANEW2"; 2]);
+            assert!(report.warnings.iter().any(|warning| warning.contains("denied")), "{:?}", report.warnings);
+        }
+    }
+}
