@@ -93,9 +93,12 @@ impl Revocation {
 }
 
 impl Revoked {
+    /// Credentials that are dead stay so.
     pub fn ended(&mut self, at: Timestamp) {
-        self.state = RevokedState::Ended;
-        self.ended_at = Some(iso8601(at));
+        if self.state != RevokedState::Dead {
+            self.state = RevokedState::Ended;
+            self.ended_at = Some(iso8601(at));
+        }
     }
 
     pub fn proven(&mut self, evidence: Evidence) {

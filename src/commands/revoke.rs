@@ -93,8 +93,8 @@ async fn revoke_in_memory(run: &TargetRun<'_>, source: &RoleBased, command: &Rev
         if !run.end_sessions(source, successor).await? {
             return failed.map_or(Ok(Outcome::Replaced), |error| Err(still_works(error)));
         }
-        if let Some(witness) = witness.take() {
-            run.prove_dead(&witness, Ended::Session).await?;
+        if let Some(witness) = &witness {
+            run.prove_dead(witness, Ended::Session).await?;
         }
         if let Some(error) = failed {
             return Err(without_successor(error));
@@ -102,6 +102,9 @@ async fn revoke_in_memory(run: &TargetRun<'_>, source: &RoleBased, command: &Rev
         if written? == Outcome::Rotated && run.still_works(successor).await? && shows(run, successor).await {
             return Ok(run.replaced_or_revoked());
         }
+        // The next policy ends this successor, too, and its refusal shows that the policy has arrived.
+        witness = issued.into_inner();
+        tokio::time::sleep(BETWEEN_SESSIONS).await;
     }
     let problem = "other runs kept writing older credentials, which the policy has ended";
     let remedy = "The next scheduled run writes new ones";

@@ -521,3 +521,14 @@ async fn a_model_that_is_denied_through_braintrust_is_a_warning_once_the_success
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn every_successor_that_has_to_be_replaced_is_proven_dead_too() {
+    let world = World::with_a_role().await.with_revocable_sessions().given(|state| state.store("ASIANOW"));
+    let world = world.before("PutRolePolicy", 1, |state| state.store("ASIANOW"));
+    let report = revoke(&world, &command("new")).await;
+    assert_eq!(report.outcome, Outcome::Revoked, "{:?}", report.error);
+    let dead = |id| (id, RevokedState::Dead);
+    assert_eq!(revoked(&report), [("ASIANOW", RevokedState::Ended), dead("ASIANEW1"), dead("ASIANEW2")]);
+    assert_eq!(world.state().in_braintrust(), ["ASIANEW3"]);
+}
