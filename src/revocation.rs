@@ -27,6 +27,9 @@ pub struct Revoked {
     pub ended_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Evidence>,
+    /// The function can't end it: `remaining` has the command.
+    #[serde(skip)]
+    is_left: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -64,14 +67,25 @@ impl Revocation {
         self.entry(credential_id);
     }
 
+    /// Adds an entry for credentials that only somebody else can end, and how they do it.
+    pub fn leave(&mut self, credential_id: &str, remaining: Remaining) {
+        if !std::mem::replace(&mut self.entry(credential_id).is_left, true) {
+            self.remaining.push(remaining);
+        }
+    }
+
+    /// What the function ends itself.
+    pub fn own(&mut self) -> impl Iterator<Item = &mut Revoked> {
+        self.revoked.iter_mut().filter(|revoked| !revoked.is_left)
+    }
+
     /// The entry of these credentials, which is added if there is none.
     pub fn entry(&mut self, credential_id: &str) -> &mut Revoked {
         let found = self.revoked.iter().position(|revoked| revoked.credential_id == credential_id);
         let index = found.unwrap_or(self.revoked.len());
         if found.is_none() {
-            let (ended_at, evidence) = (None, None);
-            let credential_id = credential_id.to_owned();
-            self.revoked.push(Revoked { credential_id, state: RevokedState::Alive, ended_at, evidence });
+            let (credential_id, state) = (credential_id.to_owned(), RevokedState::Alive);
+            self.revoked.push(Revoked { credential_id, state, ended_at: None, evidence: None, is_left: false });
         }
         #[expect(clippy::indexing_slicing, reason = "the entry was found or added above")]
         &mut self.revoked[index]
@@ -79,9 +93,12 @@ impl Revocation {
 }
 
 impl Revoked {
+    /// Credentials that are dead stay so.
     pub fn ended(&mut self, at: Timestamp) {
-        self.state = RevokedState::Ended;
-        self.ended_at = Some(iso8601(at));
+        if self.state != RevokedState::Dead {
+            self.state = RevokedState::Ended;
+            self.ended_at = Some(iso8601(at));
+        }
     }
 
     pub fn proven(&mut self, evidence: Evidence) {

@@ -68,6 +68,10 @@ def test_a_mistake_in_a_list_of_targets(world, row):
     first = user_based(world, "prod-us", "braintrust", "staged", "AWS Bedrock")
     if row[0] in SECOND:
         targets = json.dumps([first, user_based(world, *SECOND[row[0]])])
+    elif row[0] == "`revoke_sessions` and two targets with one role":
+        names = {"prod-us": "AWS Bedrock", "prod-eu": "another"}
+        role = {"role_arn": "arn:aws:iam::123456789012:role/bedrock", "revoke_sessions": True}
+        targets = json.dumps([world.target({"name": held}, name=name, **role) for name, held in names.items()])
     else:
         assert row[0] == "the field `region` twice"
         targets = json.dumps([first]).replace('"region":', '"region": "us-east-1", "region":')

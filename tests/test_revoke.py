@@ -88,6 +88,27 @@ def test_without_permission_the_report_has_a_command_that_ends_the_sessions(worl
     assert not world.works(leaked) and world.has_working_credentials(ai_secret)
 
 
+@pytest.mark.parametrize("rotates_before", [True, False])
+def test_a_key_of_the_kind_before_is_left_with_the_command_that_deletes_it(world, rotates_before):
+    user = world.new_staged_target("access_key", world.new_ai_secret())
+    assert outcome(world.new_function(user).invoke(scheduled_run())) == "rotated"
+    [key] = world.iam_keys(user)
+    leaked = as_held(world.staged_value(user))
+    fields = {"kind": "temporary", "role_arn": new_role(world), "revoke_sessions": True}
+    role = {field: value for field, value in user.items() if field not in ["user_name", "overlap"]} | fields
+    function = world.new_function(role)
+    if rotates_before:
+        assert outcome(function.invoke(scheduled_run())) == "rotated"
+        time.sleep(1.1)
+    with world.execution_policy(allow=ENDS_SESSIONS):
+        result = function.invoke(REVOKE)
+    assert outcome(result) == "replaced", result.body
+    assert revoked(result).pop(key) == "alive" and world.works(leaked)
+    assert not any(stage.startswith("REVOKING_") for stage in world.stages(role))
+    [remaining] = result.body["targets"][0]["revocation"]["remaining"]
+    assert remaining["command"] == f"aws iam delete-access-key --user-name USER --access-key-id {key}"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_dry_run_changes_nothing(world, kind):
     twice = RotatedTwice(world, kind)

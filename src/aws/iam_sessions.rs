@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
@@ -20,6 +20,8 @@ use crate::error::{Error, ErrorClass, Service};
 /// The name that the IAM console uses. Its policy is replaced, not added to.
 const POLICY_NAME: &str = "AWSRevokeOlderSessions";
 const ISSUE_TIME: &str = "aws:TokenIssueTime";
+/// Between the function's clock and STS's, with the time that the call takes.
+const MAX_DIFFERENCE: SignedDuration = SignedDuration::from_mins(5);
 
 /// The time before which sessions are ended: the time at which the successor's session was issued. It is made from the
 /// successor only, so that a policy can't end the credentials that Braintrust has just received. It comes from STS's
@@ -28,38 +30,18 @@ const ISSUE_TIME: &str = "aws:TokenIssueTime";
 pub struct CutOff(Timestamp);
 
 impl CutOff {
-    /// The session of `successor` was issued exactly its duration before it expires. `None` if that isn't known.
-    pub fn before(successor: &Credentials, role: &AssumeRole) -> Option<Self> {
+    /// The session of `successor` was issued exactly its duration before it expires. `None` if that isn't about when it
+    /// was created: `duration_seconds` may have changed since, and whoever may write a staged secret may write any time.
+    /// A policy with a date in the future would end every session until then.
+    pub fn before(successor: &Credentials, role: &AssumeRole, now: Timestamp) -> Option<Self> {
         let issued_at = successor.expires_at?.checked_sub(Duration::from_secs(role.duration_seconds.into())).ok()?;
-        Timestamp::from_second(issued_at.as_second()).ok().map(Self)
+        let is_about = |time: Timestamp| issued_at.duration_since(time).abs() <= MAX_DIFFERENCE;
+        let is_certain = is_about(successor.created_at) && (issued_at <= now || is_about(now));
+        Timestamp::from_second(issued_at.as_second()).ok().filter(|_| is_certain).map(Self)
     }
 
-    /// When the last session before the cut-off expires by itself.
-    pub fn ends_by_itself_at(self, role: &AssumeRole) -> Timestamp {
-        let duration = Duration::from_secs(role.duration_seconds.into());
-        self.0.saturating_add(duration).unwrap_or(Timestamp::MAX)
-    }
-
-    fn policy(self) -> String {
-        json!({
-            "Version": "2012-10-17",
-            "Statement": [{
-                "Effect": "Deny",
-                "Action": ["*"],
-                "Resource": ["*"],
-                "Condition": {"DateLessThan": {ISSUE_TIME: format!("{:.0}", self.0)}},
-            }],
-        })
-        .to_string()
-    }
-
-    /// The command with which an administrator of the role's account ends the sessions.
-    pub fn command(self, role: &RoleArn) -> String {
-        format!(
-            "aws iam put-role-policy --role-name {} --policy-name {POLICY_NAME} --policy-document '{}'",
-            role.name(),
-            self.policy()
-        )
+    pub fn time(self) -> Timestamp {
+        self.0
     }
 
     /// The cut-off of a policy as IAM returns it: JSON, encoded like a URL.
@@ -69,6 +51,25 @@ impl CutOff {
         let time = policy.pointer("/Statement/0/Condition/DateLessThan")?.get(ISSUE_TIME)?;
         time.as_str()?.parse().ok().map(Self)
     }
+}
+
+fn policy(before: Timestamp) -> String {
+    json!({
+        "Version": "2012-10-17",
+        "Statement": [{
+            "Effect": "Deny",
+            "Action": ["*"],
+            "Resource": ["*"],
+            "Condition": {"DateLessThan": {ISSUE_TIME: format!("{before:.0}")}},
+        }],
+    })
+    .to_string()
+}
+
+/// The command with which an administrator of the role's account ends the sessions that were issued before this time.
+pub fn command(role_name: &str, before: Timestamp) -> String {
+    let policy = policy(before);
+    format!("aws iam put-role-policy --role-name {role_name} --policy-name {POLICY_NAME} --policy-document '{policy}'")
 }
 
 impl Iam {
@@ -98,7 +99,7 @@ impl Iam {
             return Ok(later);
         }
         let request = self.client().put_role_policy().role_name(role.name()).policy_name(POLICY_NAME);
-        let request = request.policy_document(cut_off.policy()).send();
+        let request = request.policy_document(policy(cut_off.0)).send();
         let put = requests.send(Service::Iam, PUT, deadline, request).await;
         put.map_err(|error| explain(error, role)).map(|_| cut_off)
     }
@@ -127,11 +128,29 @@ mod tests {
         time.parse().unwrap()
     }
 
-    fn cut_off(expires_at: &str) -> CutOff {
+    /// Of a successor that was created at twelve.
+    fn cut_off_at(expires_at: &str, now: &str) -> Option<CutOff> {
         let Source::RoleBased(source) = for_test::role_based("prod").source else { panic!("it has no role") };
-        let (created_at, secret) = (Timestamp::UNIX_EPOCH, Secret::for_test(Kind::Temporary));
+        let (created_at, secret) = (at("2026-01-15T12:00:00Z"), Secret::for_test(Kind::Temporary));
         let successor = Credentials { id: "ASIANEW".to_owned(), created_at, expires_at: Some(at(expires_at)), secret };
-        CutOff::before(&successor, &source.role).unwrap()
+        CutOff::before(&successor, &source.role, at(now))
+    }
+
+    fn cut_off(expires_at: &str) -> CutOff {
+        cut_off_at(expires_at, "2026-01-15T12:00:06Z").unwrap()
+    }
+
+    #[test]
+    fn there_is_no_cut_off_if_the_successor_was_created_at_another_time_or_in_the_future() {
+        for (expires_at, now, is_certain) in [
+            ("2026-01-15T13:05:00Z", "2026-01-15T12:06:00Z", true),
+            ("2026-01-15T12:55:00Z", "2026-01-15T12:00:00Z", true),
+            ("2026-01-15T13:05:01Z", "2026-01-15T12:06:00Z", false),
+            ("2026-01-15T12:15:00Z", "2026-01-15T12:06:00Z", false),
+            ("2026-01-15T13:00:05Z", "2026-01-15T11:50:00Z", false),
+        ] {
+            assert_eq!(cut_off_at(expires_at, now).is_some(), is_certain, "{expires_at} at {now}");
+        }
     }
 
     fn role() -> RoleArn {
@@ -142,7 +161,7 @@ mod tests {
     fn the_cut_off_is_when_sts_issued_the_successor_whatever_the_functions_clock_says() {
         let cut_off = cut_off("2026-01-15T13:00:05Z");
         assert_eq!(cut_off, CutOff(at("2026-01-15T12:00:05Z")));
-        let policy: Value = serde_json::from_str(&cut_off.policy()).unwrap();
+        let policy: Value = serde_json::from_str(&policy(cut_off.0)).unwrap();
         let condition = &policy["Statement"][0]["Condition"];
         // Not earlier than itself, so the successor isn't denied.
         assert_eq!(condition, &json!({"DateLessThan": {"aws:TokenIssueTime": "2026-01-15T12:00:05Z"}}));
@@ -150,8 +169,9 @@ mod tests {
     }
 
     #[test]
-    fn the_command_names_the_role_without_its_path() {
-        let command = cut_off("2026-01-15T13:00:05Z").command(&role());
+    fn the_command_names_the_role_without_its_path_and_a_whole_second_that_is_not_later() {
+        let command = command(role().name(), at("2026-01-15T12:00:05.9Z"));
+        assert!(command.contains(r#""2026-01-15T12:00:05Z""#), "{command}");
         assert!(
             command.starts_with("aws iam put-role-policy --role-name bedrock --policy-name AWSRevokeOlderSessions ")
         );
@@ -160,7 +180,7 @@ mod tests {
     async fn end(existing: Option<&str>) -> (CutOff, Vec<String>) {
         let missing = (404, "<ErrorResponse><Error><Code>NoSuchEntity</Code></Error></ErrorResponse>".to_owned());
         let first = existing.map_or(missing, |time| {
-            let encoded = CutOff(at(time)).policy().replace('"', "%22").replace('{', "%7B");
+            let encoded = policy(at(time)).replace('"', "%22").replace('{', "%7B");
             let body = format!(
                 "<GetRolePolicyResponse><GetRolePolicyResult><RoleName>bedrock</RoleName><PolicyName>x</PolicyName>\
                  <PolicyDocument>{encoded}</PolicyDocument></GetRolePolicyResult></GetRolePolicyResponse>"

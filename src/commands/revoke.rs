@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorClass};
 use crate::event::Revoke;
 use crate::report::{Outcome, TargetReport};
 use crate::revocation::RevokedState;
+use crate::rotation::end_to_end::is_denial;
 use crate::rotation::policy;
 use crate::rotation::restore::Comparison;
 use crate::rotation::revocation::Phase;
@@ -68,7 +69,7 @@ async fn nothing_to_write(run: &TargetRun<'_>) -> Error {
 async fn revoke_in_memory(run: &TargetRun<'_>, source: &RoleBased, command: &Revoke) -> Result<Outcome, Error> {
     let readings = run.read_destinations().await;
     let shown = readings.iter().filter_map(|reading| reading.writable()?.provider.metadata.access_key.clone());
-    run.progress.revocation(|revocation| shown.for_each(|id| revocation.list(&id)));
+    shown.for_each(|id| run.list_shown(&id));
     if command.dry_run {
         run.report_readings(&readings)?;
         return Ok(would_revoke(run));
@@ -80,7 +81,10 @@ async fn revoke_in_memory(run: &TargetRun<'_>, source: &RoleBased, command: &Rev
     }
     for _ in 0..MAX_SUCCESSORS {
         let issued = OnceCell::new();
-        let written = run.rotate_in_memory(source, false, &issued).await;
+        let written = match run.rotate_in_memory(source, false, &issued).await {
+            Err(error) => arrived_nevertheless(run, issued.get(), error).await,
+            written => written,
+        };
         let failed = written.as_ref().err().cloned();
         if let Some(error) = failed.as_ref().filter(|_| !command.force) {
             return Err(still_works(error.clone()));
@@ -89,19 +93,38 @@ async fn revoke_in_memory(run: &TargetRun<'_>, source: &RoleBased, command: &Rev
         if !run.end_sessions(source, successor).await? {
             return failed.map_or(Ok(Outcome::Replaced), |error| Err(still_works(error)));
         }
-        if let Some(witness) = witness.take() {
-            run.prove_dead(&witness, Ended::Session).await?;
+        if let Some(witness) = &witness {
+            run.prove_dead(witness, Ended::Session).await?;
         }
         if let Some(error) = failed {
             return Err(without_successor(error));
         }
         if written? == Outcome::Rotated && run.still_works(successor).await? && shows(run, successor).await {
-            return Ok(Outcome::Revoked);
+            return Ok(run.replaced_or_revoked());
         }
+        // The next policy ends this successor, too, and its refusal shows that the policy has arrived.
+        witness = issued.into_inner();
+        tokio::time::sleep(BETWEEN_SESSIONS).await;
     }
     let problem = "other runs kept writing older credentials, which the policy has ended";
     let remedy = "The next scheduled run writes new ones";
     Err(Error::rotation_conflict(problem, remedy))
+}
+
+/// A policy that denies the successor the model of the proof through Braintrust doesn't keep the leaked credentials
+/// alive, if all destinations hold the successor.
+async fn arrived_nevertheless(
+    run: &TargetRun<'_>,
+    successor: Option<&Credentials>,
+    error: Error,
+) -> Result<Outcome, Error> {
+    match successor {
+        Some(successor) if is_denial(&error) && shows(run, successor).await => {
+            run.progress.warning(error.to_string());
+            Ok(Outcome::Rotated)
+        }
+        Some(_) | None => Err(error),
+    }
 }
 
 /// Whether all destinations show the credentials.
@@ -149,17 +172,16 @@ fn report_revoked(staged: &StagedRun<'_>, snapshot: &Snapshot, phase: Phase) {
     let pending = staged.revoked_pending(snapshot);
     let named =
         [versions.current.as_ref(), pending, versions.previous.as_ref()].into_iter().flatten().filter(is_revoked);
-    let mut ids: Vec<_> = named.filter_map(|version| Some(version.credentials()?.id.as_str())).collect();
-    ids.extend(policy::revoked_keys(snapshot).iter().map(|key| key.id.as_str()));
+    named.filter_map(Version::credentials).for_each(|credentials| staged.run.list_revoked(credentials));
     staged.run.progress.revocation(|revocation| {
         revocation.foreign_keys = policy::foreign_keys(snapshot);
-        ids.into_iter().for_each(|id| revocation.list(id));
+        policy::revoked_keys(snapshot).iter().for_each(|key| revocation.list(&key.id));
     });
 }
 
 fn would_revoke(run: &TargetRun<'_>) -> Outcome {
     let mark = |revoked: &mut crate::revocation::Revoked| revoked.state = RevokedState::WouldEnd;
-    run.progress.revocation(|revocation| revocation.revoked.iter_mut().for_each(mark));
+    run.progress.revocation(|revocation| revocation.own().for_each(mark));
     Outcome::WouldRevoke
 }
 
@@ -219,7 +241,7 @@ async fn end_by_force(staged: &StagedRun<'_>, command: &Revoke, error: Error) ->
             let replaced = replace(staged, command).await;
             if replaced.is_err() {
                 let revoked = staged.read_revoked(&staged.secret.describe().await?).await?;
-                staged.prove_keys_dead(source, &revoked).await?;
+                staged.prove_keys_dead(&revoked).await?;
             }
             replaced.map_err(without_successor)
         }
@@ -238,8 +260,9 @@ async fn end_by_force(staged: &StagedRun<'_>, command: &Revoke, error: Error) ->
             if !staged.run.end_sessions(source, successor).await? {
                 return Err(still_works(error));
             }
-            for (_, credentials) in staged.read_revoked(&snapshot.versions.stages).await? {
-                staged.run.prove_dead(&credentials, Ended::Session).await?;
+            let revoked = staged.read_revoked(&snapshot.versions.stages).await?;
+            for (_, credentials) in revoked.iter().filter(|(_, credentials)| staged.run.ends(credentials)) {
+                staged.run.prove_dead(credentials, Ended::Session).await?;
             }
             Err(without_successor(error))
         }
@@ -252,36 +275,32 @@ async fn end(staged: &StagedRun<'_>, command: &Revoke) -> Result<Outcome, Error>
     let versions = &snapshot.versions;
     let mut revoked = staged.read_revoked(&versions.stages).await?;
     revoked.retain(|(version, _)| versions.current_version() != Some(version));
-    staged.run.progress.revocation(|revocation| {
-        revoked.iter().for_each(|(_, credentials)| revocation.list(&credentials.id));
-    });
+    revoked.iter().for_each(|(_, credentials)| staged.run.list_revoked(credentials));
     if let Some(successor) = versions.current() {
         staged.run.progress.credentials(successor);
     }
     match (&staged.run.target.source, versions.current()) {
         (Source::UserBased(source), _) => {
             staged.end_revoked_keys(source, command.force).await?;
-            staged.prove_keys_dead(source, &revoked).await?;
+            staged.prove_keys_dead(&revoked).await?;
             mend(staged).await?;
         }
         (Source::RoleBased(source), Some(successor)) => {
             let are_ended = staged.run.end_sessions(source, successor).await?;
-            let (dead, alive): (Vec<_>, Vec<_>) =
-                revoked.iter().partition(|(_, credentials)| are_ended || staged.run.has_expired(credentials));
-            for (_, credentials) in dead {
+            let is_over = |credentials: &Credentials| {
+                (are_ended && staged.run.ends(credentials)) || staged.run.has_expired(credentials)
+            };
+            for (_, credentials) in revoked.iter().filter(|(_, credentials)| is_over(credentials)) {
                 staged.run.prove_dead(credentials, Ended::Session).await?;
             }
             if are_ended {
                 keep_successor(staged, successor).await?;
-            } else if !alive.is_empty() {
-                staged.finish_revocation().await?;
-                return Ok(Outcome::Replaced);
             }
         }
         (Source::RoleBased(_), None) => {}
     }
     staged.finish_revocation().await?;
-    Ok(Outcome::Revoked)
+    Ok(staged.run.replaced_or_revoked())
 }
 
 /// Checks that the policy has not ended the successor, too, which another command may have caused with a later date,

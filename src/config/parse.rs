@@ -340,6 +340,15 @@ fn account(source: &UserBased) -> Option<&str> {
     source.role.as_ref().map(|role| role.role_arn.account())
 }
 
+/// Whether a revocation of the target would end the sessions of another one, too.
+fn shares_revocable_role(target: &Target, targets: &[Target]) -> bool {
+    let Source::RoleBased(RoleBased { role, revoke_sessions: true, .. }) = &target.source else { return false };
+    // No account has two roles of one name, whatever their paths are.
+    let is_same = |other: &RoleArn| (other.account(), other.name()) == (role.role_arn.account(), role.role_arn.name());
+    let uses = |other: &&Target| matches!(&other.source, Source::RoleBased(other) if is_same(&other.role.role_arn));
+    targets.iter().filter(uses).count() > 1
+}
+
 /// Refuses what two targets may not share.
 fn refuse_shared(targets: &[Target], targets_secret: Option<&SecretId>) -> Result<(), Invalid> {
     const API_KEY: &str = "that secret holds a Braintrust API key, which would be overwritten";
@@ -358,6 +367,9 @@ fn refuse_shared(targets: &[Target], targets_secret: Option<&SecretId>) -> Resul
         let in_target = |invalid: Invalid| invalid.in_target(&format!("target {:?}", target.name.as_str()));
         let refuse_if = |is_shared, field: &str, problem: &str| refuse_if(is_shared, field, problem).map_err(in_target);
         refuse_if(!names.insert(&target.name), "name", "another target has it already")?;
+        let problem = "another target uses this role, and a revocation would end its sessions, too. Give each target a \
+                       role of its own";
+        refuse_if(shares_revocable_role(target, targets), "revoke_sessions", problem)?;
         if let Some(source) = target.user_based() {
             let (account, others) = (account(source), accounts.entry(&source.user_name).or_default());
             // Without a role, the user is in the function's own account, which is not known here.
@@ -589,6 +601,28 @@ mod tests {
         assert!(error.contains("user_name: another target rotates this IAM user"), "{error}");
         let error = read(&json!([user_based(), other(json!({"user_name": "another"}))])).unwrap_err();
         assert!(error.contains("secret_id: another target keeps"), "{error}");
+    }
+
+    #[test]
+    fn sessions_are_only_revoked_if_no_other_target_uses_the_role() {
+        let two = |one: Value, two: Value| {
+            let second = with(role_based(), json!({"name": "two", "ai_secrets": [{"name": "other"}]}));
+            read(&json!([with(role_based(), one), with(second, two)])).map(drop)
+        };
+        let (revokes, shares) = (|| json!({"revoke_sessions": true}), || json!({}));
+        for (one, other) in [(revokes(), shares()), (shares(), revokes()), (revokes(), revokes())] {
+            let error = two(one, other).unwrap_err();
+            assert!(error.contains("revoke_sessions: another target uses this role"), "{error}");
+        }
+        let with_a_path = json!({"role_arn": "arn:aws:iam::123456789012:role/team/bedrock"});
+        assert!(two(revokes(), with_a_path).is_err(), "no account has two roles of one name");
+        for arn in ["arn:aws:iam::123456789012:role/other", "arn:aws:iam::210987654321:role/bedrock"] {
+            assert_eq!(two(revokes(), json!({"role_arn": arn})), Ok(()), "{arn}");
+        }
+        assert_eq!(two(shares(), shares()), Ok(()));
+        let user = json!({"role_arn": "arn:aws:iam::123456789012:role/bedrock", "name": "two"});
+        let user = with(with(user_based(), user), json!({"ai_secrets": [{"name": "other"}]}));
+        assert!(read(&json!([with(role_based(), revokes()), user])).is_ok(), "its sessions are not in Braintrust");
     }
 
     #[test]

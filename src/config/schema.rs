@@ -129,7 +129,7 @@ fn keywords_of_a_target() -> Value {
             "description":
                 "Whether the action `revoke` ends the sessions of the role that were issued before, with an inline \
                  policy. The function's role must be allowed `iam:GetRolePolicy` and `iam:PutRolePolicy` on the role, \
-                 which must be in the function's account.",
+                 which must be in the function's account. No other role-based target can use the role.",
             "default": false,
         },
         "user_name": {

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::policy;
 use super::snapshot::{Snapshot, Version};
@@ -16,18 +16,23 @@ use super::staged_run::{OTHER_RUN, StagedRun};
 use super::target_run::TargetRun;
 use crate::aws::bedrock::Ended;
 use crate::aws::iam_keys::Key;
-use crate::aws::iam_sessions::CutOff;
+use crate::aws::iam_sessions::{self, CutOff};
 use crate::aws::secrets_manager::{Label, Stages, TimedLabel};
 use crate::aws::staged_value::VersionValue;
-use crate::config::{RoleBased, UserBased};
+use crate::config::{RoleBased, Source, UserBased};
 use crate::credentials::{Credentials, Kind};
 use crate::error::{Error, ErrorClass};
-use crate::report::{KeyChange, iso8601};
-use crate::revocation::{Remaining, RevokedState};
+use crate::report::{KeyChange, Outcome, iso8601};
+use crate::revocation::{Remaining, Revoked, RevokedState};
 
 /// A command continues an earlier one that was interrupted or failed less than this ago. After that, it starts anew,
 /// because the credentials that are current by then may be the ones that leaked.
 const CONTINUES_WITHIN: SignedDuration = SignedDuration::from_hours(1);
+/// What AWS allows if a role assumes a role.
+const MAX_SESSION: SignedDuration = SignedDuration::from_hours(1);
+const UNCERTAIN_CUT_OFF: &str = "the new session's expiry does not agree with duration_seconds and with the time at which \
+                                 the session was created, so no policy was written, which could have ended later \
+                                 sessions, too. Repeat the command: it makes another session";
 const MAX_TRIES: usize = 5;
 const BETWEEN_TRIES: Duration = Duration::from_secs(2);
 
@@ -184,40 +189,19 @@ impl StagedRun<'_> {
     }
 
     /// Proves that revoked keys are dead. All of them must be gone from IAM.
-    pub async fn prove_keys_dead(&self, source: &UserBased, revoked: &[(String, Credentials)]) -> Result<(), Error> {
+    pub async fn prove_keys_dead(&self, revoked: &[(String, Credentials)]) -> Result<(), Error> {
         let listed = self.run.list_keys().await?;
-        for (_, credentials) in revoked {
+        for (_, credentials) in revoked.iter().filter(|(_, credentials)| self.run.ends(credentials)) {
             let id = &credentials.id;
-            if credentials.kind() != self.run.target.kind() {
-                self.leave_other_kind(source, credentials);
-                continue;
-            }
             if listed.iter().any(|key| key.id == *id && key.active) {
                 self.run.progress.revocation(|revocation| revocation.entry(id).state = RevokedState::Alive);
                 let problem = format!("{id} was revoked, but is still active");
                 return Err(self.conflict(&problem, "Repeat the command: it continues"));
             }
-            self.run.prove_dead(credentials, Ended::Key).await?;
+            let is_key = credentials.kind() == self.run.target.kind();
+            self.run.prove_dead(credentials, if is_key { Ended::Key } else { Ended::Session }).await?;
         }
         Ok(())
-    }
-
-    /// A key of the kind that the target had before. The function may not be allowed to manage it.
-    fn leave_other_kind(&self, source: &UserBased, credentials: &Credentials) {
-        let (id, user) = (&credentials.id, &source.user_name);
-        let command = match credentials.kind() {
-            Kind::AccessKey => format!("aws iam delete-access-key --user-name {user} --access-key-id {id}"),
-            Kind::LongTermApiKey => format!(
-                "aws iam delete-service-specific-credential --user-name {user} --service-specific-credential-id {id}"
-            ),
-            // They have expired, or do so within the hour.
-            Kind::Temporary | Kind::ShortTermApiKey => return,
-        };
-        let what = format!("{id} is of the kind that this target had before. Delete it if its user still has it");
-        self.run.progress.revocation(|revocation| {
-            revocation.list(id);
-            revocation.remaining.push(Remaining { what, command });
-        });
     }
 
     /// Marks the revocation as done: a rollback refuses the previous version, and the next command starts anew.
@@ -238,27 +222,95 @@ impl StagedRun<'_> {
 }
 
 impl TargetRun<'_> {
+    /// Lists revoked credentials. What the function can't end gets the command that does it.
+    pub fn list_revoked(&self, credentials: &Credentials) {
+        if self.ends(credentials) {
+            self.progress.revocation(|revocation| revocation.list(&credentials.id));
+        } else {
+            self.leave(&credentials.id, credentials.kind());
+        }
+    }
+
+    /// The same for the access key IDs that Braintrust shows. No policy on a role ends the key of an IAM user.
+    pub fn list_shown(&self, id: &str) {
+        if id.starts_with("ASIA") {
+            self.progress.revocation(|revocation| revocation.list(id));
+        } else {
+            self.leave(id, Kind::AccessKey);
+        }
+    }
+
+    /// Whether a revocation of the target ends the credentials, or they have expired. Others are of a kind that the target
+    /// had before, and the function may not be allowed to manage them.
+    pub fn ends(&self, credentials: &Credentials) -> bool {
+        let is_own = match (&self.target.source, credentials.kind()) {
+            (Source::RoleBased(_), kind) => matches!(kind, Kind::Temporary | Kind::ShortTermApiKey),
+            (Source::UserBased(_), kind) => kind == self.target.kind(),
+        };
+        is_own || self.has_expired(credentials)
+    }
+
+    fn leave(&self, id: &str, kind: Kind) {
+        let user = self.target.user_based().map_or("USER", |source| source.user_name.as_str());
+        // The ID may come from Braintrust, and the command will be copied.
+        let is_id = id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let in_command = if is_id { id } else { "ACCESS_KEY_ID" };
+        let (owner, command) = match kind {
+            Kind::AccessKey => {
+                ("IAM user", format!("aws iam delete-access-key --user-name {user} --access-key-id {in_command}"))
+            }
+            Kind::LongTermApiKey => (
+                "IAM user",
+                format!(
+                    "aws iam delete-service-specific-credential --user-name {user} \
+                     --service-specific-credential-id {in_command}"
+                ),
+            ),
+            Kind::Temporary | Kind::ShortTermApiKey => ("role", iam_sessions::command("ROLE", self.now())),
+        };
+        let what = format!(
+            "{id} is not of this target's kind, so the function can't end it. Run this as an administrator of its \
+             account, with the name of its own {owner}"
+        );
+        self.progress.revocation(|revocation| revocation.leave(id, Remaining { what, command }));
+    }
+
+    /// The outcome if the successor has arrived, and what the function could end was ended.
+    pub fn replaced_or_revoked(&self) -> Outcome {
+        let is_alive = |revoked: &Revoked| revoked.state == RevokedState::Alive;
+        let is_any_alive = self.progress.revocation(|revocation| revocation.revoked.iter().any(is_alive));
+        if is_any_alive { Outcome::Replaced } else { Outcome::Revoked }
+    }
+
     /// Ends the sessions before the one of `successor` with a policy, if the target is configured so. Returns whether
     /// they were ended. If not, the report has the command that does it.
     pub async fn end_sessions(&self, source: &RoleBased, successor: &Credentials) -> Result<bool, Error> {
-        let role = &source.role.role_arn;
-        let Some(cut_off) = CutOff::before(successor, &source.role) else { return Ok(false) };
-        let result = if source.revoke_sessions {
-            self.services.iam.end_sessions(role, cut_off, self.deadline, &self.progress.requests).await.map(|_| true)
-        } else {
-            Ok(false)
+        let (role, now) = (&source.role.role_arn, self.now());
+        let cut_off = CutOff::before(successor, &source.role, now);
+        let before = cut_off.map_or(successor.created_at.min(now), CutOff::time);
+        let result = match cut_off {
+            Some(cut_off) if source.revoke_sessions => self
+                .services
+                .iam
+                .end_sessions(role, cut_off, self.deadline, &self.progress.requests)
+                .await
+                .map(|_| true),
+            None if source.revoke_sessions => {
+                self.progress.warning(UNCERTAIN_CUT_OFF.to_owned());
+                Ok(false)
+            }
+            Some(_) | None => Ok(false),
         };
         if matches!(result, Ok(true)) {
-            let now = self.now();
-            self.progress.revocation(|revocation| revocation.revoked.iter_mut().for_each(|revoked| revoked.ended(now)));
+            self.progress.revocation(|revocation| revocation.own().for_each(|revoked| revoked.ended(now)));
         } else {
-            let end = iso8601(cut_off.ends_by_itself_at(&source.role));
+            let end = iso8601(before.saturating_add(MAX_SESSION).unwrap_or(Timestamp::MAX));
             let what = format!(
-                "The earlier sessions of the role {role} work until they expire, the last one at {end}. To end them \
-                 now, run this as an administrator of the account {}",
+                "The earlier sessions of the role {role} work until they expire, the last one at {end}. To end all of \
+                 them now, also those of other targets with this role, run this as an administrator of the account {}",
                 role.account()
             );
-            let command = cut_off.command(role);
+            let command = iam_sessions::command(role.name(), before);
             self.progress.revocation(|revocation| revocation.remaining.push(Remaining { what, command }));
         }
         result

@@ -1,6 +1,7 @@
 //! Revocations in a [`World`], alone and beside other runs: what they leave behind.
 
 use super::*;
+use crate::credentials::Kind;
 use crate::error::{ErrorClass, Service};
 use crate::report::KeyChange;
 use crate::revocation::Revoked;
@@ -398,4 +399,136 @@ async fn the_successor_is_issued_in_a_later_second_than_the_sessions_that_the_po
         assert_eq!(revoke(&world, &command("new")).await.outcome, Outcome::Revoked);
         assert!(issued_at.lock().unwrap().unwrap() > Duration::from_secs(1));
     }
+}
+
+/// ASIANOW is current. Before that, the target had another kind, and AKIAOLD still works.
+async fn with_a_key_of_the_kind_before() -> World {
+    World::with_a_staged_role().await.given(|state| {
+        state.kind = Kind::AccessKey;
+        state.stage_key("old", "AWSCURRENT", "AKIAOLD", -900);
+        state.kind = Kind::Temporary;
+        state.stage_until("now", "AWSCURRENT", "ASIANOW", 0, Some(1));
+        state.store("ASIANOW");
+    })
+}
+
+fn commands(report: &TargetReport) -> Vec<&str> {
+    report.revocation.iter().flat_map(|it| &it.remaining).map(|it| it.command.as_str()).collect()
+}
+
+const DELETE_OLD: &str = "aws iam delete-access-key --user-name USER --access-key-id AKIAOLD";
+
+#[tokio::test(start_paused = true)]
+async fn a_key_of_the_kind_before_is_left_with_the_command_that_deletes_it() {
+    let world = with_a_key_of_the_kind_before().await.with_revocable_sessions();
+    let report = revoke(&world, &Revoke { dry_run: true, ..command("dry") }).await;
+    let would_end = [("ASIANOW", RevokedState::WouldEnd), ("AKIAOLD", RevokedState::Alive)];
+    assert_eq!((revoked(&report), commands(&report)), (would_end.to_vec(), vec![DELETE_OLD]));
+    let report = revoke(&world, &command("new")).await;
+    assert_eq!(report.outcome, Outcome::Replaced, "{:?}", report.error);
+    assert_eq!(revoked(&report), [("ASIANOW", RevokedState::Dead), ("AKIAOLD", RevokedState::Alive)]);
+    assert_eq!(commands(&report), [DELETE_OLD]);
+    assert_eq!(world.state().version_labelled("REVOKING_"), None);
+
+    let world = with_a_key_of_the_kind_before().await;
+    let report = revoke(&world, &command("new")).await;
+    assert_eq!((report.outcome, commands(&report).len()), (Outcome::Replaced, 2), "{:?}", report.error);
+
+    let world = with_a_key_of_the_kind_before().await.with_revocable_sessions().always("PATCH", Fault::Status(403));
+    let report = revoke(&world, &Revoke { force: true, ..command("new") }).await;
+    assert!(report.error.as_ref().unwrap().remedy.contains("were ended"), "{:?}", report.error);
+    assert_eq!(revoked(&report), [("ASIANOW", RevokedState::Dead), ("AKIAOLD", RevokedState::Alive)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_iam_users_target_leaves_what_works_of_the_kind_before_and_proves_that_the_rest_has_expired() {
+    for (kind, id, expires, is_left) in [
+        (Kind::LongTermApiKey, "ACCAOLD", None, true),
+        (Kind::Temporary, "ASIAOLD", Some(1), true),
+        (Kind::Temporary, "ASIAOLD", Some(-1), false),
+    ] {
+        let world = World::with_access_keys().await.given(|state| {
+            state.kind = kind;
+            state.stage_until("old", "AWSCURRENT", id, -2, expires);
+            state.kind = Kind::AccessKey;
+            state.stage_key("now", "AWSCURRENT", "AKIANOW", -1);
+            state.store("AKIANOW");
+            if !is_left {
+                state.unknown_to_bedrock.insert(id.to_owned());
+            }
+        });
+        let report = revoke(&world, &command("new")).await;
+        let (outcome, old) = match is_left {
+            true => (Outcome::Replaced, RevokedState::Alive),
+            false => (Outcome::Revoked, RevokedState::Dead),
+        };
+        assert_eq!(report.outcome, outcome, "{kind:?}: {:?}", report.error);
+        assert_eq!(revoked(&report), [("AKIANOW", RevokedState::Dead), (id, old)], "{kind:?}");
+        assert_eq!(commands(&report).len(), usize::from(is_left), "{kind:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_in_braintrust_that_no_policy_ends_is_left_with_the_command_that_deletes_it() {
+    for (held, id) in [("AKIAHAND", "AKIAHAND"), ("AKIA1; curl x|sh", "ACCESS_KEY_ID")] {
+        let world = World::with_a_role().await.with_revocable_sessions().given(|state| state.store(held));
+        let report = revoke(&world, &command("new")).await;
+        assert_eq!(report.outcome, Outcome::Replaced, "{:?}", report.error);
+        assert_eq!(revoked(&report), [(held, RevokedState::Alive), ("ASIANEW1", RevokedState::Dead)]);
+        let expected = format!("aws iam delete-access-key --user-name USER --access-key-id {id}");
+        assert_eq!(commands(&report), [expected]);
+        assert_eq!(world.state().in_braintrust(), ["ASIANEW2"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_policy_is_written_if_the_successors_duration_is_not_the_configured_one() {
+    let mut world = World::with_a_staged_role().await.with_revocable_sessions().given(|state| {
+        state.stage_until("now", "AWSCURRENT", "ASIANOW", 0, Some(1));
+        state.store("ASIANOW");
+    });
+    let Source::RoleBased(source) = &mut world.target.source else { panic!("there is no role") };
+    // The sessions of this world expire after an hour.
+    source.role.duration_seconds = 900;
+    let report = revoke(&world, &command("new")).await;
+    assert_eq!((report.outcome, world.count("PutRolePolicy")), (Outcome::Replaced, 0), "{:?}", report.error);
+    assert_eq!(revoked(&report), [("ASIANOW", RevokedState::Alive)]);
+    let [remaining] = &commands(&report)[..] else { panic!("{:?}", commands(&report)) };
+    let issued_at = crate::rotation::test_world::now().to_string();
+    assert!(remaining.contains(issued_at.trim_end_matches("0Z")), "{remaining} is not of {issued_at}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_is_denied_through_braintrust_is_a_warning_once_the_successor_has_arrived() {
+    for arrives in [true, false] {
+        let world = World::with_a_role().await.with_revocable_sessions().with_the_proof().with_destinations(2);
+        let world = world.given(|state| {
+            state.store("ASIANOW");
+            state.denied_through_braintrust.insert("ASIANEW2".to_owned());
+        });
+        let world = if arrives { world } else { world.always("PATCH 2", Fault::Status(403)) };
+        let report = revoke(&world, &command("new")).await;
+        let outcome = if arrives { Outcome::Revoked } else { Outcome::Failed };
+        assert_eq!(
+            (report.outcome, world.count("PutRolePolicy")),
+            (outcome, usize::from(arrives)),
+            "{:?}",
+            report.error
+        );
+        if arrives {
+            assert_eq!(world.state().in_braintrust(), ["ASIANEW2"; 2]);
+            assert!(report.warnings.iter().any(|warning| warning.contains("denied")), "{:?}", report.warnings);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_successor_that_has_to_be_replaced_is_proven_dead_too() {
+    let world = World::with_a_role().await.with_revocable_sessions().given(|state| state.store("ASIANOW"));
+    let world = world.before("PutRolePolicy", 1, |state| state.store("ASIANOW"));
+    let report = revoke(&world, &command("new")).await;
+    assert_eq!(report.outcome, Outcome::Revoked, "{:?}", report.error);
+    let dead = |id| (id, RevokedState::Dead);
+    assert_eq!(revoked(&report), [("ASIANOW", RevokedState::Ended), dead("ASIANEW1"), dead("ASIANEW2")]);
+    assert_eq!(world.state().in_braintrust(), ["ASIANEW3"]);
 }

@@ -29,7 +29,8 @@ pub struct State {
     /// Bedrock denies these if Braintrust uses them.
     pub denied_through_braintrust: BTreeSet<String>,
     pub created: u32,
-    kind: Kind,
+    /// Of the credentials that are staged or stored next.
+    pub kind: Kind,
     names: (TargetName, Region),
     changes_of_ai_secrets: i64,
 }
