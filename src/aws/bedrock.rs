@@ -174,17 +174,21 @@ impl Bedrock {
             }
             Ok(answer)
         };
-        let last_failure = RefCell::new(None);
+        let still_accepted = RefCell::new(None);
         let may_succeed = |error: &Error| {
-            last_failure.replace(Some(error.clone()));
-            error.is_retryable() || error.class == ErrorClass::VerificationFailed
+            let is_accepted = error.class == ErrorClass::VerificationFailed;
+            if is_accepted {
+                still_accepted.replace(Some(error.clone()));
+            }
+            is_accepted || error.is_retryable()
         };
         let wait = deadline.at_most(MAX_WAIT_FOR_REFUSAL);
         let name = call.operation.name();
         let answer = wait.retry_while(Service::Bedrock, name, UNTIL_RECOGNIZED, may_succeed, attempt).await;
-        // If the limit interrupts an attempt, the failure before it says more.
+        // If the limit interrupts an attempt, the answer before it says more.
         let is_interrupted = |error: &Error| error.class == ErrorClass::Timeout;
-        let answer = answer.map_err(|error| last_failure.take().filter(|_| is_interrupted(&error)).unwrap_or(error))?;
+        let answer =
+            answer.map_err(|error| still_accepted.take().filter(|_| is_interrupted(&error)).unwrap_or(error))?;
         Ok(revocation::Evidence { service: Service::Bedrock, call: name, answer, at: iso8601((self.clock)()) })
     }
 
