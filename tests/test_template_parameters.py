@@ -210,6 +210,14 @@ def test_variables_of_the_network_are_left_out_if_their_parameters_are_empty(wor
             {"Targets": "[{}]", "AiSecretId": None, "RoleArns": SOME_ROLE, "SessionTags": "team=ml"},
             "With Targets.* AllowSessionTags",
         ),
+        ({"AllowSessionRevocation": "true", "BedrockRoleArn": SOME_ROLE}, "AllowSessionRevocation.* this stack creates"),
+        (
+            {
+                "AllowSessionRevocation": "true",
+                "PermissionsBoundaryArn": "arn:aws:iam::000000000000:policy/developer-boundary",
+            },
+            "AllowSessionRevocation.* PermissionsBoundaryArn",
+        ),
         ({"VpcSubnetIds": "subnet-01234567"}, "VpcSubnetIds and VpcSecurityGroupIds"),
         ({"VpcSecurityGroupIds": "sg-01234567"}, "VpcSubnetIds and VpcSecurityGroupIds"),
     ],
