@@ -31,8 +31,8 @@ pub struct CutOff(Timestamp);
 
 impl CutOff {
     /// The session of `successor` was issued exactly its duration before it expires. `None` if that isn't about when it
-    /// was created: `duration_seconds` may have changed since, and whoever may write a staged secret may write any time.
-    /// A policy with a date in the future would end every session until then.
+    /// was created: `duration_seconds` may have changed since, and whoever may write a staged secret may write any
+    /// time. A policy with a date in the future would end every session until then.
     pub fn before(successor: &Credentials, role: &AssumeRole, now: Timestamp) -> Option<Self> {
         let issued_at = successor.expires_at?.checked_sub(Duration::from_secs(role.duration_seconds.into())).ok()?;
         let is_about = |time: Timestamp| issued_at.duration_since(time).abs() <= MAX_DIFFERENCE;

@@ -79,7 +79,8 @@ async fn revoke_in_memory(run: &TargetRun<'_>, source: &RoleBased, command: &Rev
         witness = Some(run.issue(source).await?);
         tokio::time::sleep(BETWEEN_SESSIONS).await;
     }
-    for _ in 0..MAX_SUCCESSORS {
+    for number in 0..MAX_SUCCESSORS {
+        let unwritten = if number == 0 { still_works } else { without_successor };
         let issued = OnceCell::new();
         let written = match run.rotate_in_memory(source, false, &issued).await {
             Err(error) => arrived_nevertheless(run, issued.get(), error).await,
@@ -87,9 +88,9 @@ async fn revoke_in_memory(run: &TargetRun<'_>, source: &RoleBased, command: &Rev
         };
         let failed = written.as_ref().err().cloned();
         if let Some(error) = failed.as_ref().filter(|_| !command.force) {
-            return Err(still_works(error.clone()));
+            return Err(unwritten(error.clone()));
         }
-        let Some(successor) = issued.get() else { return written.map_err(still_works) };
+        let Some(successor) = issued.get() else { return written.map_err(unwritten) };
         if !run.end_sessions(source, successor).await? {
             return failed.map_or(Ok(Outcome::Replaced), |error| Err(still_works(error)));
         }
@@ -275,7 +276,12 @@ async fn end(staged: &StagedRun<'_>, command: &Revoke) -> Result<Outcome, Error>
     let versions = &snapshot.versions;
     let mut revoked = staged.read_revoked(&versions.stages).await?;
     revoked.retain(|(version, _)| versions.current_version() != Some(version));
-    revoked.iter().for_each(|(_, credentials)| staged.run.list_revoked(credentials));
+    for (_, credentials) in &revoked {
+        staged.run.list_revoked(credentials);
+        if !staged.run.ends(credentials) {
+            staged.run.look_at_left(credentials).await;
+        }
+    }
     if let Some(successor) = versions.current() {
         staged.run.progress.credentials(successor);
     }

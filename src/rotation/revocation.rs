@@ -30,9 +30,11 @@ use crate::revocation::{Remaining, Revoked, RevokedState};
 const CONTINUES_WITHIN: SignedDuration = SignedDuration::from_hours(1);
 /// What AWS allows if a role assumes a role.
 const MAX_SESSION: SignedDuration = SignedDuration::from_hours(1);
-const UNCERTAIN_CUT_OFF: &str = "the new session's expiry does not agree with duration_seconds and with the time at which \
-                                 the session was created, so no policy was written, which could have ended later \
-                                 sessions, too. Repeat the command: it makes another session";
+/// How long Bedrock is asked whether somebody else has ended what the function can't.
+const MAX_LOOK: Duration = Duration::from_secs(5);
+const UNCERTAIN_CUT_OFF: &str = "the new session's expiry does not agree with duration_seconds and with the time at \
+                                 which the session was created, so no policy was written, which could have ended \
+                                 later sessions, too. Repeat the command: it makes another session";
 const MAX_TRIES: usize = 5;
 const BETWEEN_TRIES: Duration = Duration::from_secs(2);
 
@@ -240,8 +242,8 @@ impl TargetRun<'_> {
         }
     }
 
-    /// Whether a revocation of the target ends the credentials, or they have expired. Others are of a kind that the target
-    /// had before, and the function may not be allowed to manage them.
+    /// Whether a revocation of the target ends the credentials, or they have expired. Others are of a kind that the
+    /// target had before, and the function may not be allowed to manage them.
     pub fn ends(&self, credentials: &Credentials) -> bool {
         let is_own = match (&self.target.source, credentials.kind()) {
             (Source::RoleBased(_), kind) => matches!(kind, Kind::Temporary | Kind::ShortTermApiKey),
@@ -273,6 +275,18 @@ impl TargetRun<'_> {
              account, with the name of its own {owner}"
         );
         self.progress.revocation(|revocation| revocation.leave(id, Remaining { what, command }));
+    }
+
+    /// Takes back what the report says of credentials that the function can't end, if somebody else has ended them.
+    pub async fn look_at_left(&self, credentials: &Credentials) {
+        let (deadline, id) = (self.deadline.at_most(MAX_LOOK), &credentials.id);
+        let proof = self.services.bedrock.prove_dead(credentials, self.target, Ended::Key, deadline).await;
+        if let Ok(evidence) = proof {
+            self.progress.revocation(|revocation| {
+                revocation.entry(id).proven(evidence);
+                revocation.remaining.retain(|remaining| !remaining.what.starts_with(id));
+            });
+        }
     }
 
     /// The outcome if the successor has arrived, and what the function could end was ended.

@@ -430,6 +430,11 @@ async fn a_key_of_the_kind_before_is_left_with_the_command_that_deletes_it() {
     assert_eq!(commands(&report), [DELETE_OLD]);
     assert_eq!(world.state().version_labelled("REVOKING_"), None);
 
+    let world = with_a_key_of_the_kind_before().await.with_revocable_sessions().given(|state| state.keys.clear());
+    let report = revoke(&world, &command("new")).await;
+    assert_eq!((report.outcome, commands(&report).len()), (Outcome::Revoked, 0), "a deleted key: {:?}", report.error);
+    assert_eq!(revoked(&report), [("ASIANOW", RevokedState::Dead), ("AKIAOLD", RevokedState::Dead)]);
+
     let world = with_a_key_of_the_kind_before().await;
     let report = revoke(&world, &command("new")).await;
     assert_eq!((report.outcome, commands(&report).len()), (Outcome::Replaced, 2), "{:?}", report.error);
@@ -444,6 +449,7 @@ async fn a_key_of_the_kind_before_is_left_with_the_command_that_deletes_it() {
 async fn an_iam_users_target_leaves_what_works_of_the_kind_before_and_proves_that_the_rest_has_expired() {
     for (kind, id, expires, is_left) in [
         (Kind::LongTermApiKey, "ACCAOLD", None, true),
+        (Kind::LongTermApiKey, "ACCAOLD", None, false),
         (Kind::Temporary, "ASIAOLD", Some(1), true),
         (Kind::Temporary, "ASIAOLD", Some(-1), false),
     ] {
@@ -453,7 +459,9 @@ async fn an_iam_users_target_leaves_what_works_of_the_kind_before_and_proves_tha
             state.kind = Kind::AccessKey;
             state.stage_key("now", "AWSCURRENT", "AKIANOW", -1);
             state.store("AKIANOW");
-            if !is_left {
+            if is_left {
+                state.still_accepted.insert(id.to_owned());
+            } else {
                 state.unknown_to_bedrock.insert(id.to_owned());
             }
         });
@@ -531,4 +539,9 @@ async fn every_successor_that_has_to_be_replaced_is_proven_dead_too() {
     let dead = |id| (id, RevokedState::Dead);
     assert_eq!(revoked(&report), [("ASIANOW", RevokedState::Ended), dead("ASIANEW1"), dead("ASIANEW2")]);
     assert_eq!(world.state().in_braintrust(), ["ASIANEW3"]);
+
+    let world = World::with_a_role().await.with_revocable_sessions().given(|state| state.store("ASIANOW"));
+    let world = world.before("PutRolePolicy", 1, |state| state.store("ASIANOW")).from("PATCH", 2, Fault::Status(403));
+    let error = revoke(&world, &command("new")).await.error.unwrap();
+    assert!(error.remedy.contains("were ended"), "the first policy has ended the leaked session: {error}");
 }
