@@ -349,7 +349,7 @@ def test_of_many_targets_a_doctor_shows_only_those_with_a_problem_or_a_warning()
             done("rotated", credential_id="ASIA1", expires_at=later(3600)),
             ["prod: rotated, ASIA1, expires in 60 minutes"],
         ),
-        (done("rolled_back", credential_id="AKIA1"), ["prod: rolled back, AKIA1"]),
+        (done("rolled_back", credential_id="AKIA1"), ["prod: rolled back, Braintrust now holds AKIA1"]),
         (
             done("rotated", retired=[{"credential_id": "AKIA0", "how": "deactivated"}]),
             ["prod: rotated", "  AKIA0 was deactivated."],

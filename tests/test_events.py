@@ -20,6 +20,7 @@ EXPECTED = {
     "create_secret": (["step_done"], []),
     "finish_secret": (["step_done"], ["prod"]),
     "inventory": (None, []),
+    "revoke": (["revoked"], ["prod"]),
     "rollback": (["rolled_back"], ["prod"]),
     "rotate": (["rotated", "rotated"], ["default", "prod"]),
     "rotate_dry_run": (["would_rotate"], []),

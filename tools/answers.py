@@ -342,7 +342,8 @@ def _outcome(target, page, now):
     facts = [page.paint(outcome_words(target), RED if has_failed(target) else GREEN)]
     # A failed target may name credentials that were created and are not in use.
     if not has_failed(target) and "credential_id" in target:
-        facts.append(target["credential_id"])
+        is_replaced = target["outcome"] in ("revoked", "replaced", "rolled_back")
+        facts.append(("Braintrust now holds " if is_replaced else "") + target["credential_id"])
         facts += [expiry(target["expires_at"], now)] if "expires_at" in target else []
     return page.paragraph("{}: {}".format(target["name"], ", ".join(facts)), "  ", "")
 

@@ -59,8 +59,9 @@ def confirm(names):
     question = "\nTo revoke these credentials, type {}. Anything else changes nothing: ".format(accepted)
     try:
         typed = input(question)
-    except EOFError:
+    except (EOFError, KeyboardInterrupt):
         typed = ""
+        print()
     if not is_confirmed(names, typed):
         sys.exit("Nothing was revoked.")
 

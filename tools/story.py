@@ -113,6 +113,6 @@ def try_next(outputs, page):
     tour += [("make mend", "mends it: make doctor finds nothing more")]
     width = max(len(command) for command, _ in tour)
     lines = [page.paint("Try next", BOLD), *(f"  {command:<{width}}  # {comment}" for command, comment in tour)]
-    more = "The local stack runs for another hour, also for make status, make inventory, make rotate, and "
-    more += "make rollback. make stop ends it."
+    more = "The local stack runs for another hour, also for make status, make inventory, make rotate, "
+    more += "make rollback, and make revoke TARGETS=default. make stop ends it."
     return [*lines, "", *page.paragraph(more)]

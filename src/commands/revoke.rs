@@ -31,6 +31,11 @@ const BETWEEN_SESSIONS: Duration = Duration::from_millis(1_100);
 /// session that is older than the cut-off.
 const MAX_SUCCESSORS: usize = 3;
 
+const SESSIONS_STAY: &str = "the credentials would be replaced, but the function isn't allowed to end the sessions of the \
+                             role (the parameter AllowSessionRevocation, or the target's revoke_sessions), so they \
+                             would work until they expire. The report of the revocation has the command that ends them \
+                             at once";
+
 pub async fn run(run: TargetRun<'_>, command: &Revoke) -> TargetReport {
     if !run.deadline.allows_a_start() {
         return TargetReport::of(run.target);
@@ -181,6 +186,10 @@ fn report_revoked(staged: &StagedRun<'_>, snapshot: &Snapshot, phase: Phase) {
 }
 
 fn would_revoke(run: &TargetRun<'_>) -> Outcome {
+    if matches!(&run.target.source, Source::RoleBased(source) if !source.revoke_sessions) {
+        run.progress.warning(SESSIONS_STAY.to_owned());
+        return Outcome::WouldRevoke;
+    }
     let mark = |revoked: &mut crate::revocation::Revoked| revoked.state = RevokedState::WouldEnd;
     run.progress.revocation(|revocation| revocation.own().for_each(mark));
     Outcome::WouldRevoke

@@ -193,6 +193,7 @@ mod tests {
             (Current::default(), holds(None), State::NeverRotated),
             (Current::default(), holds(Some(false)), State::NeverRotated),
             (current(old, None, None), holds(Some(true)), State::Ok),
+            (Current { is_revoked: true, ..current(old, None, None) }, holds(Some(true)), State::Overdue),
             (current(old, Some(end), Some(yesterday)), holds(None), State::Ok),
             (current(old, None, None), holds(Some(false)), State::OutOfStep),
             (current(old, ended, Some(before)), holds(Some(false)), State::OutOfStep),

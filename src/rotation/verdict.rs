@@ -17,7 +17,8 @@ pub enum State {
     /// The credentials are current, and Braintrust holds them.
     Ok,
     NeverRotated,
-    /// The rotation was due more than a day ago, or role-based credentials have used most of their lifetime.
+    /// The rotation was due more than a day ago, role-based credentials have used most of their lifetime, or revoked
+    /// credentials have no successor yet.
     Overdue,
     Expired,
     /// Braintrust holds something other than the staged secret.
@@ -57,6 +58,8 @@ pub struct Current {
     /// When the next rotation is due. `None` if that is at the next scheduled run, or if Secrets Manager doesn't say.
     pub due: Option<Timestamp>,
     pub rotation_under_way: bool,
+    /// Whether a revocation is to replace and end them, or has ended them.
+    pub is_revoked: bool,
 }
 
 /// A rotation that is later than this is overdue. Less than that may be a single scheduled run that failed, or Secrets
@@ -86,7 +89,9 @@ impl Current {
         let credential_id = current.map(|current| current.id.clone());
         let (lifetime, rotation_under_way) = (current.map(Credentials::lifetime), versions.pending.is_some());
         let since = versions.current_version().and_then(|version| stages.time_of(TimedLabel::Promoted, version));
-        Self { credential_id, lifetime, since, rotated_by, due, rotation_under_way }
+        let is_revoked = versions.is_current_revoked();
+        let due = due.filter(|_| !is_revoked);
+        Self { credential_id, lifetime, since, rotated_by, due, rotation_under_way, is_revoked }
     }
 
     /// Without a staged secret, only what Braintrust shows is known. Of several destinations, the one that changed
@@ -136,6 +141,9 @@ pub fn judge(
         // Without a staged secret, there is nothing to judge by if it isn't known when the ai_secret last changed.
         return if target.secret_id().is_some() { State::NeverRotated } else { State::Unknown };
     };
+    if current.is_revoked {
+        return State::Overdue;
+    }
     if held.any(|holds_current| holds_current == Some(false)) {
         State::OutOfStep
     } else if lifetime.expires_at.is_some_and(|end| end <= now) {

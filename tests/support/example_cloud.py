@@ -43,8 +43,8 @@ class ExampleCloud:
 
     def prepare(self, event: dict, invoke) -> dict:
         """Does with `invoke` what must precede the event, and returns the event with this cloud's own secret."""
-        if event.get("action") == "rollback" and "targets" in event:
-            for _ in range(2):
+        if event.get("action") in ("rollback", "revoke"):
+            for _ in range(2 if event["action"] == "rollback" else 1):
                 invoke({"action": "rotate", "targets": event["targets"], "force": True})
         if "Step" not in event or event["Step"] not in ROTATION_STEPS:
             return event

@@ -264,14 +264,17 @@ async fn force_ends_the_sessions_although_braintrust_refuses_the_successor() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dry_run_changes_nothing_and_says_what_it_would_end() {
-    for (world, ids) in [
-        (rotated().await, vec!["AKIANOW", "AKIAOLD"]),
-        (World::with_a_role().await.given(|state| state.store("ASIANOW")), vec!["ASIANOW"]),
+    let with_a_role = async || World::with_a_role().await.given(|state| state.store("ASIANOW"));
+    for (world, state, ids) in [
+        (rotated().await, RevokedState::WouldEnd, vec!["AKIANOW", "AKIAOLD"]),
+        (with_a_role().await.with_revocable_sessions(), RevokedState::WouldEnd, vec!["ASIANOW"]),
+        (with_a_role().await, RevokedState::Alive, vec!["ASIANOW"]),
     ] {
         let report = revoke(&world, &Revoke { dry_run: true, ..command("new") }).await;
         assert_eq!((report.outcome, world.changes_and_labels()), (Outcome::WouldRevoke, Vec::new()));
-        let expected: Vec<_> = ids.into_iter().map(|id| (id, RevokedState::WouldEnd)).collect();
+        let expected: Vec<_> = ids.into_iter().map(|id| (id, state)).collect();
         assert_eq!(revoked(&report), expected);
+        assert_eq!(report.warnings.len(), usize::from(state == RevokedState::Alive), "{:?}", report.warnings);
     }
 }
 
