@@ -78,7 +78,9 @@ def arns(statements):
 )
 def test_the_deployers_policy_gets_the_path_by_the_command_of_the_page(edited, patterns, stack):
     found = {arn for arn in arns(edited(*patterns)) if re.search(":(role|policy)/", arn)}
-    assert found == {f"arn:*:iam::*:{kind}/service/bedrock/{stack}-*" for kind in ("role", "policy")}
+    names = [f"role/service/bedrock/{stack}-*", f"policy/service/bedrock/{stack}-*"]
+    names.append(f"role/service/bedrock/{stack}-BedrockRole-*")
+    assert found == {f"arn:*:iam::*:{name}" for name in names}
 
 
 def test_the_deployers_policy_gets_another_stack_name_but_keeps_the_bucket(edited):
