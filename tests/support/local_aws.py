@@ -134,8 +134,6 @@ class LocalAws(RecordingServer):
             return self._bedrock(request)
         if service == "sts" and _is_chained_too_long(request):
             return _CHAINED_TOO_LONG
-        if request.call == "sts:AssumeRole" and (refused := session_trust.refusal(self._upstream, request)):
-            return refused
         if request.call == "iam:SimulatePrincipalPolicy":
             return self._upstream.forward(request, _context_of(form(request)))
         if request.call == "iam:PutRolePolicy":
@@ -145,6 +143,10 @@ class LocalAws(RecordingServer):
         own = {"iam": self._iam, "secretsmanager": self.secrets_manager}.get(service)
         answer = own.answer(request) if own else None
         answer = answer or self._upstream.forward(request)
+        # A role that refuses the caller altogether says so first.
+        if request.call == "sts:AssumeRole" and answer.status == 200:
+            if refused := session_trust.refusal(self._upstream, request):
+                return refused
         if request.call in _HANDS_OUT_CREDENTIALS and answer.status == 200:
             duration = timedelta(seconds=int(form(request).get("DurationSeconds", "3600")))
             self.issued.read(answer, duration)
