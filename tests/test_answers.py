@@ -399,6 +399,7 @@ def test_a_dry_run_says_that_nothing_has_changed():
     "seconds, text",
     [
         (1, "1 second"),
+        (1.7, "1 second"),
         (119, "119 seconds"),
         (120, "2 minutes"),
         (3599, "60 minutes"),

@@ -37,6 +37,11 @@ def test_the_evidence_names_the_answer_that_refused_the_credentials():
     assert "2026-01-10T00:00:00Z" in text
 
 
+def test_the_end_of_a_dry_run_says_that_nothing_has_changed():
+    text = rendered(answer() | {"dry_run": True})
+    assert text.endswith("\nThis was a dry run: nothing has changed.") and text.count("dry run") == 1
+
+
 def test_what_is_left_to_do_is_a_command_on_a_line_of_its_own():
     text = rendered(answer("replaced", remaining=[{"what": "End the sessions", "command": COMMAND}]))
     assert COMMAND in text.splitlines()

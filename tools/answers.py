@@ -36,7 +36,7 @@ def duration(seconds):
     for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{round(seconds / size)} {unit}"
-    return "1 second" if seconds == 1 else f"{int(seconds)} seconds"
+    return "1 second" if int(seconds) == 1 else f"{int(seconds)} seconds"
 
 
 def when(time, now):
@@ -325,9 +325,11 @@ def report(answer, page, now, command):
     lines = []
     for target in answer["targets"]:
         lines += _outcome(target, page, now) + _after(target, page, command)
-    if answer.get("dry_run"):
-        lines.append("This was a dry run: nothing has changed.")
-    return lines
+    return lines + dry_run(answer)
+
+
+def dry_run(answer):
+    return ["This was a dry run: nothing has changed."] if answer.get("dry_run") else []
 
 
 def has_failed(target):

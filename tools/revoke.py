@@ -16,10 +16,10 @@ SENTENCES = {
 
 def render(answer, page, now, command):
     """The report, and below each target what became of the credentials and what is left to do."""
-    page, lines = page.at_most(answers.WIDEST), answers.report(answer, page, now, command)
+    page, lines = page.at_most(answers.WIDEST), answers.report(answer | {"dry_run": False}, page, now, command)
     for target in answer["targets"]:
         lines += _evidence(target, target.get("revocation", {}), page)
-    return lines
+    return lines + answers.dry_run(answer)
 
 
 def _evidence(target, revocation, page):

@@ -50,7 +50,12 @@ struct Revocation<'a> {
 
 impl Revocation<'_> {
     async fn run(&self) -> Result<Outcome, Error> {
-        let (stages, now) = (self.secret.describe().await?, self.services.now());
+        let remedy = "Set the parameter RotateApiKey, which allows that, if the secret holds a service token. Replace a \
+                      user API key (sk-…) in Braintrust's settings, and revoke the Bedrock credentials without \
+                      API_KEY=true (make revoke) or \"api_key\" in the event";
+        let described = self.secret.describe().await;
+        let stages = described.map_err(|error| error.with_remedy_for(ErrorClass::Permission, remedy))?;
+        let now = self.services.now();
         let current = service_token::current(&self.secret, &stages).await?;
         let is_current_revoked = stages.current().is_some_and(|version| stages.is_revoked(version));
         let is_replaced = !is_current_revoked && self.is_under_way(&stages, now);

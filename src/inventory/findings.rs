@@ -114,8 +114,9 @@ impl Finding {
                  complete credentials into it"
             }
             Self::StaleToken => {
-                "It has a permanent access key and the session token of an earlier one, so AWS refuses it. A PATCH can \
-                 only empty the token, so replace the provider with a new one"
+                "It has a permanent access key and the session token of an earlier one, so AWS refuses it. If \
+                 a target of a role-based kind writes it, rotate that target. Otherwise, replace the provider with a \
+                 new one, because Braintrust's API can only empty the token"
             }
             Self::Expired => {
                 "Its temporary credentials have expired. If a target writes it, run make doctor; otherwise let a \
