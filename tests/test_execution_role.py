@@ -22,10 +22,8 @@ from support.local_iam import ACCOUNT
 
 # Permissions that Lambda itself uses on behalf of the function.
 OF_LAMBDA = {"WriteItsOwnLogs", "KeepWhatFailed"}
-
-
-# The local AWS looks for this one in the trust policy of the role alone: see tests/test_bedrock_role.py.
-OF_TRUST = {"sts:SetSourceIdentity"}
+# The local AWS looks for these in the trust policy of the role alone: see tests/test_bedrock_role.py.
+OF_TRUST = {"sts:SetSourceIdentity", "sts:TagSession"}
 # Permissions that no rotation needs.
 OF_CHECK = {"TellWhatIsAllowed"}
 
