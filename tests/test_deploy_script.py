@@ -451,6 +451,8 @@ def test_a_name_cannot_control_the_terminal(installer, world, answers):
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_signal_leaves_no_file_with_the_key(with_key, world, stack, lines, tmp_path, name):
+    # A process inherits an ignored signal, such as SIGHUP of `nohup make test`.
+    signal.signal(getattr(signal, name), signal.SIG_DFL)
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     with_key.variables["TMPDIR"] = str(temporary)
@@ -468,7 +470,7 @@ def test_a_signal_leaves_no_file_with_the_key(with_key, world, stack, lines, tmp
             assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(getattr(signal, name))
-        output, _ = process.communicate(timeout=20)
+        output, _ = process.communicate(timeout=90)
     finally:
         process.kill()
     assert process.returncode == 1 and "Interrupted. Nothing was deployed" in output

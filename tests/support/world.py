@@ -228,8 +228,10 @@ class World:
         statements = [{"Effect": e, "Action": list(actions), "Resource": "*"} for e, actions in statements if actions]
         policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
         iam.put_role_policy(RoleName="rotator-execution", PolicyName=name, PolicyDocument=policy)
-        yield
-        iam.delete_role_policy(RoleName="rotator-execution", PolicyName=name)
+        try:
+            yield
+        finally:
+            iam.delete_role_policy(RoleName="rotator-execution", PolicyName=name)
 
     def create_key_by_hand(self, kind, user):
         """Creates a key that the function doesn't know."""
