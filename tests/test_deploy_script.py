@@ -493,7 +493,12 @@ def test_a_signal_leaves_no_file_with_the_key(with_key, world, stack, lines, tmp
             return any(world.api_key in file.read_text() for file in temporary.rglob("request.json"))
         return False
 
-    process = with_key.start(stack, **lines())
+    # A process inherits an ignored signal, such as SIGHUP of `nohup make test`, and deploy.py then keeps ignoring it.
+    inherited = signal.signal(getattr(signal, name), signal.SIG_DFL)
+    try:
+        process = with_key.start(stack, **lines())
+    finally:
+        signal.signal(getattr(signal, name), inherited)
     try:
         while not has_key():
             assert process.poll() is None

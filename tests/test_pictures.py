@@ -181,7 +181,8 @@ def test_the_tour_leaves_out_the_details_of_checks_that_did_not_fail():
 
 def test_a_command_of_the_tour_that_fails_stops_it(monkeypatch):
     monkeypatch.setattr(tour, "TOUR", [("no-such-goal", True)])
-    with pytest.raises(SystemExit, match=r"(?s)make no-such-goal had the exit status 2 in the tour.*There is no goal no-such-goal"):
+    words = r"(?s)make no-such-goal had the exit status 2 in the tour.*There is no goal no-such-goal"
+    with pytest.raises(SystemExit, match=words):
         tour.draw(None)
 
 
