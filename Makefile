@@ -19,6 +19,7 @@ YES :=
 LOCAL :=
 TARGETS :=
 PROJECT :=
+END_TO_END :=
 WHAT :=
 ARGS :=
 ORIGIN_OF_STACK := $(origin STACK)
@@ -32,7 +33,7 @@ quote = '$(subst ','\'',$1)'
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 PROBLEM := $(shell $(PYTHON) tools/variables.py '$(MAKECMDGOALS)' '$(filter-out MAKEFLAGS -*-%,$(GIVEN))' \
   '$(ORIGIN_OF_STACK)' \
-  $(foreach name,KIND TRIGGER ARCH FORCE JSON DRY_RUN REACTIVATE API_KEY YES LOCAL,$(call quote,$(name)=$($(name)))) 2>&1)
+  $(foreach name,KIND TRIGGER ARCH END_TO_END FORCE JSON DRY_RUN REACTIVATE API_KEY YES LOCAL,$(call quote,$(name)=$($(name)))) 2>&1)
 ifeq ($(PROBLEM),)
 PROBLEM := $(shell $(PYTHON) tools/prerequisites.py '$(MAKECMDGOALS)')
 endif
@@ -61,8 +62,8 @@ help:
 
 ##@ Try it, without an AWS account. KIND is temporary, access_key, short_term_api_key or long_term_api_key.
 run: ## Deploy to a local AWS, rotate KIND (temporary) by TRIGGER (schedule or rotation), also into a PROJECT's provider
-	@$(PYTHON) tools/try_it.py $(KIND) $(TRIGGER) $(call quote,$(PROJECT))
-break: $(LOCAL_AWS) ## Break WHAT (trust, bedrock or ai_secret) in what `make run` left running
+	@$(PYTHON) tools/try_it.py $(KIND) $(TRIGGER) $(call quote,$(PROJECT)) $(if $(END_TO_END),end_to_end)
+break: $(LOCAL_AWS) ## Break WHAT (trust, bedrock, ai_secret or assume_role) in what `make run` left running
 	$(WITH_LOCAL_AWS) tools/operate.py break $(call quote,$(WHAT))
 mend: $(LOCAL_AWS) ## Mend what `make break` broke
 	$(WITH_LOCAL_AWS) tools/operate.py mend
@@ -75,22 +76,23 @@ deploy: $(if $(LOCAL),$(TOOLS) .tools/awscli/installed,release) ## Deploy to you
 release: $(BUILT) ## Write dist/: the function's zip file, a plain template, deploy.py, an SBOM and checksums
 	$(WITH_TOOLS) tools/release.py $(ARCH)
 
-##@ Operate it: the deployed STACK, or else what `make run` left running
+##@ Operate it: the deployed STACK, or else what `make run` left running. JSON=true prints the function's answer.
 status: $(LOCAL_AWS) ## Show TARGETS (a,b; default: all)
-	$(WITH_LOCAL_AWS) tools/operate.py status $(call quote,$(STACK)) $(call quote,$(TARGETS))
+	$(WITH_LOCAL_AWS) tools/operate.py status $(call quote,$(STACK)) $(call quote,$(TARGETS)) $(if $(JSON),json)
 doctor: $(LOCAL_AWS) ## Check everything that a rotation of TARGETS needs
-	$(WITH_LOCAL_AWS) tools/operate.py doctor $(call quote,$(STACK)) $(call quote,$(TARGETS))
-inventory: $(LOCAL_AWS) ## Show every Bedrock credential in Braintrust, and what is wrong; JSON=true prints JSON
+	$(WITH_LOCAL_AWS) tools/operate.py doctor $(call quote,$(STACK)) $(call quote,$(TARGETS)) $(if $(JSON),json)
+inventory: $(LOCAL_AWS) ## Show every Bedrock credential in Braintrust, and what is wrong
 	$(WITH_LOCAL_AWS) tools/operate.py inventory $(call quote,$(STACK)) $(if $(JSON),json)
 rotate: $(LOCAL_AWS) ## Rotate TARGETS now; with FORCE=true, also those that are not due; DRY_RUN=true only tells
 	$(WITH_LOCAL_AWS) tools/operate.py rotate $(call quote,$(STACK)) $(call quote,$(TARGETS)) \
-	  $(if $(FORCE),force) $(if $(DRY_RUN),dry_run)
+	  $(if $(FORCE),force) $(if $(DRY_RUN),dry_run) $(if $(JSON),json)
 rollback: $(LOCAL_AWS) ## Restore the previous credentials of TARGETS; also DRY_RUN=true, REACTIVATE=true
 	$(WITH_LOCAL_AWS) tools/operate.py rollback $(call quote,$(STACK)) $(call quote,$(TARGETS)) \
-	  $(if $(DRY_RUN),dry_run) $(if $(REACTIVATE),reactivate)
+	  $(if $(DRY_RUN),dry_run) $(if $(REACTIVATE),reactivate) $(if $(JSON),json)
 revoke: $(LOCAL_AWS) ## End leaked credentials of TARGETS; asks first, unless YES=true; also DRY_RUN, FORCE, API_KEY=true
 	$(WITH_LOCAL_AWS) tools/operate.py revoke $(call quote,$(STACK)) $(call quote,$(TARGETS)) \
-	  $(if $(DRY_RUN),dry_run) $(if $(FORCE),force) $(if $(API_KEY),api_key) $(if $(YES),yes)
+	  $(if $(DRY_RUN),dry_run) $(if $(FORCE),force) $(if $(API_KEY),api_key) $(if $(YES),yes) \
+	  $(if $(JSON),json)
 
 ##@ Change it
 test: $(if $(T),,lint) $(BUILT) $(LOCAL_AWS) .tools/awscli/installed ## Run the lints and all tests; with T='a or b', only those

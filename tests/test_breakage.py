@@ -66,6 +66,19 @@ def test_everything_that_breaks_is_found_and_mended(world, function, kind):
     assert world.works(world.braintrust.credentials(broken.local["ai_secret"]))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_ai_secret_that_was_moved_to_assume_role_can_be_moved_back(world, function, kind):
+    moved = function(kind)
+    breakage.break_local_stack(moved, "assume_role", PAGE)
+    answer, _ = moved.invoke(action="status")
+    assert answer["targets"][0]["state"] == "uses_assume_role"
+    assert moved.problems() == []
+    assert breakage.mend_local_stack(moved, PAGE)
+    answer, _ = moved.invoke(action="status")
+    assert answer["targets"][0]["state"] == "ok"
+    assert world.works(world.braintrust.credentials(moved.local["ai_secret"]))
+
+
 def test_several_breakages_and_repeated_ones_are_mended_at_once(function, capsys):
     broken = function("temporary")
     for what in ("ai_secret", "trust", "trust", "bedrock", "bedrock"):

@@ -45,11 +45,11 @@ def operate(tool):
 
 
 @pytest.fixture
-def running(tool, operate):
-    """What `make run` prints."""
+def running(tool, operate, request):
+    """What `make run` prints. A parameter is a further argument."""
     output, status = operate("status", "", "")
     assert status == 1 and "make run" in output
-    output, status = tool("run.py", "temporary", "schedule", "")
+    output, status = tool("run.py", "temporary", "schedule", "", *getattr(request, "param", []))
     assert status == 0, output
     yield output
     assert operate("stop") == ("Stopped.\n", 0)
@@ -103,6 +103,44 @@ def test_operators_see_a_healthy_function_a_changed_ai_secret_and_a_rollback(run
     assert status == 1 and "make rollback TARGETS=default" in output, output
     output, status = operate("rotate", "", "nobody")
     assert status == 1 and "default" in output, output
+
+
+@pytest.mark.parametrize("running", [["end_to_end"]], indirect=True)
+def test_what_the_documents_try_locally_can_be_tried(running, operate):
+    assert "had Braintrust call a model with them" in running
+    # docs/end-to-end.md
+    operate("break", "bedrock")
+    report, status = operate("rotate", "", "", "force", "json")
+    assert status == 1 and json.loads(report)["targets"][0]["error"]["class"] == "permission", report
+    operate("mend")
+    # docs/audit.md
+    report, status = operate("rotate", "", "", "force", "json")
+    [target] = json.loads(report)["targets"]
+    assert status == 0 and target["ai_secrets"][0]["end_to_end"] == {"result": "proven"}, report
+    assert target["aws_requests"][0]["call"] == "sts:AssumeRole" and target["aws_requests"][0]["request_id"]
+    # docs/assume-role.md
+    output, status = operate("break", "assume_role")
+    assert status == 0 and "make status" in output
+    report, status = operate("rotate", "", "", "json")
+    assert status == 0 and json.loads(report)["targets"][0]["outcome"] == "uses_assume_role", report
+    assert json.loads(operate("status", "", "", "json")[0])["targets"][0]["state"] == "uses_assume_role"
+    operate("mend")
+    assert json.loads(operate("status", "", "", "json")[0])["targets"][0]["state"] == "ok"
+    # docs/revoke.md
+    output, status = operate("revoke", "", "default", "json")
+    assert status == 1 and "YES=true" in output
+    report, status = operate("revoke", "", "default", "dry_run", "json")
+    assert status == 0 and json.loads(report)["targets"][0]["outcome"] == "would_revoke", report
+    report, status = operate("revoke", "", "default", "yes", "json")
+    # Without AllowSessionRevocation, the old session works until it expires.
+    [target] = json.loads(report)["targets"]
+    assert status == 1 and target["outcome"] == "replaced" and target["revocation"]["remaining"], report
+
+
+def test_no_target_is_not_all_targets(running, operate):
+    for action in (["status"], ["revoke"], ["rotate"]):
+        output, status = operate(*action, "", ",", "api_key")
+        assert status == 1 and "TARGETS=, names no target" in output, output
 
 
 def test_the_status_shows_when_and_how_a_target_failed_and_that_it_succeeded_again(running, operate):
@@ -175,6 +213,8 @@ def _operate_with_policy(local, denied):
         ("doctor STACK=s", "doctor 's' ''"),
         ("inventory STACK=s", "inventory 's'"),
         ("inventory JSON=true", "inventory '' json"),
+        ("status JSON=true", "status '' '' json"),
+        ("revoke TARGETS=a YES=true JSON=true", "revoke '' 'a' yes json"),
         ("rotate TARGETS=a FORCE=true DRY_RUN=true", "rotate '' 'a' force dry_run"),
         ("rotate", "rotate '' ''"),
         ("rollback TARGETS=a REACTIVATE=true", "rollback '' 'a' reactivate"),

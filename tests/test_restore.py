@@ -202,8 +202,8 @@ def test_a_lost_response_is_no_reason_to_restore_credentials(world):
     assert outcome(function.invoke(scheduled_run())) == "rotated"
     current = world.staged_value(target)["credential_id"]
     world.age_credentials(target)
-    # setSecret reads once, and all answers to testSecret are lost.
-    world.braintrust.fail("GET /v1/ai_secret/{id}", Reply(500), times=5, skip=1)
+    # The run reads once before it creates a key, setSecret reads once, and all answers to testSecret are lost.
+    world.braintrust.fail("GET /v1/ai_secret/{id}", Reply(500), times=5, skip=2)
     assert not function.invoke(scheduled_run()).ok
     assert world.braintrust.credentials(ai_secret)["access_key"] not in ("ASIAOLD", current)
     assert world.has_working_credentials(ai_secret)

@@ -16,7 +16,10 @@ WHAT_BROKE = {
     "trust": "The trust policy of {who} now refuses everybody, so the next rotation fails.",
     "bedrock": "The policy for Bedrock is detached from {who}, so Bedrock refuses its credentials.",
     "ai_secret": "Braintrust's ai_secret now holds an access key that somebody else entered, so evaluations fail.",
+    "assume_role": "Braintrust's ai_secret is now set to assume a role itself, so there is nothing to rotate.",
 }
+# Nothing is wrong after that, so the doctor finds nothing.
+MOVED = {"metadata": {"auth_type": "assume_role", "role_arn": "arn:aws:iam::000000000000:role/braintrust"}}
 # By the run's outcome.
 WHAT_A_RUN_DID = {
     "rotated": "A run of the function then made new credentials, {}, and wrote them into the ai_secret.",
@@ -34,7 +37,7 @@ def breakable(outputs):
 
 def break_local_stack(function, what, page):
     """Breaks one thing, and remembers how it was. Returns True."""
-    known = breakable(function.local["outputs"])
+    known = [*breakable(function.local["outputs"]), "assume_role"]
     if what == "trust" and what not in known:
         sys.exit(
             "WHAT=trust is for the kinds that assume a role. For this kind, WHAT must be {}.".format(" or ".join(known))
@@ -43,10 +46,13 @@ def break_local_stack(function, what, page):
         sys.exit("WHAT must be {}. For example: make break WHAT={}".format(" or ".join(known), known[0]))
     broken, who = function.local.get("broken", {}), _Principal(function)
     if what not in broken:
-        broken[what] = who.take_away(what) if what != "ai_secret" else _overwrite(function.local)
+        broken[what] = _break(function.local, who, what)
         local_stack.remember(broken=broken)
     print(*page.paragraph(WHAT_BROKE[what].format(who=who.text)), "", sep="\n")
-    print("  make doctor  # finds that, and says how to fix it\n  make mend    # mends it")
+    if what == "assume_role":
+        print("  make status  # shows it\n  make mend    # moves the ai_secret back")
+    else:
+        print("  make doctor  # finds that, and says how to fix it\n  make mend    # mends it")
     return True
 
 
@@ -61,11 +67,33 @@ def mend_local_stack(function, page):
     for what in ("trust", "bedrock"):
         if what in broken:
             print(*page.paragraph(who.give_back(what, broken[what])), sep="\n")
+    if "assume_role" in broken:
+        _write(function.local, _working_credentials(function))
     if not _rotate(function, page):
         return False
     local_stack.remember(broken={})
     print("\n  make doctor  # finds no more problems")
     return True
+
+
+def _break(local, who, what):
+    """Returns what was there, if it is needed to mend that."""
+    if what in ("trust", "bedrock"):
+        return who.take_away(what)
+    _write(local, SOMEBODY_ELSES if what == "ai_secret" else MOVED)
+    return None
+
+
+def _working_credentials(function):
+    """Those that are current, as somebody enters them who moves the ai_secret back: see docs/assume-role.md."""
+    secret = function.local["outputs"]["StagedSecretArn"]
+    value = json.loads(function.client("secretsmanager").get_secret_value(SecretId=secret)["SecretString"])
+    if "api_key" in value:
+        return {"secret": value["api_key"], "metadata": {"auth_type": "api_key"}}
+    metadata = {"auth_type": "iam_credentials", "access_key": value["aws_access_key_id"]}
+    if "aws_session_token" in value:
+        metadata["session_token"] = value["aws_session_token"]
+    return {"secret": value["aws_secret_access_key"], "metadata": metadata}
 
 
 def _rotate(function, page):
@@ -123,13 +151,15 @@ class _Principal:
         self.iam.update_assume_role_policy(**self.name, PolicyDocument=json.dumps(document))
 
 
-def _overwrite(local):
-    collection, body = "ai_secret", SOMEBODY_ELSES
+def _write(local, body):
+    """PATCHes the ai_secret, or the provider of a project."""
+    collection = "ai_secret"
     if local["project"]:
         collection = "env_var"
-        body = {"name": "AWS Bedrock", "value": body["secret"], "metadata": body["metadata"]}
+        body = {"name": "AWS Bedrock", "metadata": body["metadata"]} | (
+            {"value": body["secret"]} if "secret" in body else {}
+        )
     url = f"{local['braintrust_url']}/v1/{collection}/{local['ai_secret']}"
     request = urllib.request.Request(url, json.dumps(body).encode(), method="PATCH")
     request.add_header("Authorization", f"Bearer {local['braintrust_api_key']}")
     urllib.request.urlopen(request).close()
-    return "overwritten"

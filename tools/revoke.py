@@ -80,4 +80,9 @@ def run(invoke, show, names, fields):
         confirm(names)
     answer, failed = invoke(fields)
     show(answer)
+    return is_done(answer, failed)
+
+
+def is_done(answer, failed):
+    """Whether the credentials are dead, or a dry run says that they would be."""
     return not failed and not any(target["outcome"] == "replaced" for target in answer["targets"])

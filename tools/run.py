@@ -1,11 +1,12 @@
 """Deploys the template to a local AWS, rotates, and tells how that changed what Braintrust holds.
 
-    run.py KIND TRIGGER PROJECT
+    run.py KIND TRIGGER PROJECT [end_to_end]
 
 With the trigger `schedule`, the function is invoked for two scheduled runs, the second of which finds it warm. With
 `rotation`, Secrets Manager invokes it for the four rotation steps. If PROJECT is not empty, the credentials go into the
-own provider of a project with that name instead of the organization's ai_secret. The local stack runs for another hour,
-so that `make status`, `make doctor`, `make rotate`, `make rollback`, `make break` and `make mend` can use it.
+own provider of a project with that name instead of the organization's ai_secret. With `end_to_end`, rotations are also
+proven through Braintrust. The local stack runs for another hour, so that `make status`, `make doctor` and the others can
+use it.
 """
 
 import signals
@@ -21,6 +22,7 @@ from terminal import GREEN, Progress  # noqa: E402
 
 sys.path.insert(0, str(ROOT / "tests"))
 import story  # noqa: E402
+from local_rotation import MODEL  # noqa: E402
 from support.deployment import deploy_directly  # noqa: E402
 from support.local_cloud import LocalCloud  # noqa: E402
 from support.paths import MINISTACK  # noqa: E402
@@ -33,7 +35,7 @@ OLD |= {"session_token": "IQoJb3JpZ2luOfASessionThatExpiredLongAgo"}
 OLD_SECRET = "0ldS3cretAccessKeyThatNoLongerWorks00000"
 
 
-def rotate(stack, kind, trigger, project):
+def rotate(stack, kind, trigger, project, end_to_end):
     ai_secret = stack.braintrust.add_ai_secret("AWS Bedrock", metadata=dict(OLD), secret=OLD_SECRET)
     parameters = {
         "BraintrustApiKey": stack.braintrust_api_key,
@@ -41,6 +43,7 @@ def rotate(stack, kind, trigger, project):
         "AiSecretId": ai_secret,
         "Kind": kind,
         "StageCredentials": "true",
+        **({"EndToEndModelId": MODEL} if end_to_end else {}),
     }
     where = ""
     if project:
@@ -58,12 +61,12 @@ def rotate(stack, kind, trigger, project):
 
 
 def work(done):
-    kind, trigger, project = sys.argv[1:]
+    kind, trigger, project, *end_to_end = sys.argv[1:]
     start = Progress("start the local AWS and Braintrust")
     start.say()
     with LocalCloud(MINISTACK) as stack:
         start.end("ok", GREEN)
-        rotated = rotate(stack, kind, trigger, project)
+        rotated = rotate(stack, kind, trigger, project, bool(end_to_end))
         root = stack.ministack.root
         local_stack.save(
             **rotated,

@@ -93,6 +93,8 @@ def _act(call):
             return "proved that Bedrock accepts the new credentials"
         case "PATCH /v1/ai_secret/{id}" | "PATCH /v1/env_var/{id}":
             return "wrote them into Braintrust in one request, whose answer shows that they arrived"
+        case "POST /v1/proxy/chat/completions":
+            return "had Braintrust call a model with them"
         case "secretsmanager:UpdateSecretVersionStage" if b'"AWSCURRENT"' in call.body:
             return "made them AWSCURRENT in the secret that keeps a copy"
     return None

@@ -1,6 +1,6 @@
 """Compiles the function and installs the local AWS side by side, and then tries it with run.py.
 
-    try_it.py KIND TRIGGER PROJECT
+    try_it.py KIND TRIGGER PROJECT [end_to_end]
 
 The function is the debug build, because a release build takes minutes longer. Only this machine's own Python and cargo
 are needed.
@@ -22,7 +22,7 @@ from step import Step, run_side_by_side  # noqa: E402
 
 BOOTSTRAP = ROOT / "target/debug/bootstrap"
 # What the development dependencies turn on, so that `cargo test` can reuse what this compiles.
-FEATURES = ["--features", "serde_json/alloc,tokio/test-util"]
+FEATURES = ["--features", "base64/default,serde_json/alloc,tokio/macros,tokio/test-util"]
 COMPILE = ["cargo", "build", "--locked", "--bin", "bootstrap", *FEATURES]
 INSTALL = [sys.executable, ROOT / "tools/install_python.py", "ministack"]
 

@@ -15,16 +15,16 @@ import sys
 
 ALWAYS = ["PYTHON"]
 OF_GOAL = {
-    "run": ["KIND", "TRIGGER", "PROJECT"],
+    "run": ["KIND", "TRIGGER", "PROJECT", "END_TO_END"],
     "invoke": ["EVENT"],
     "test": ["T"],
     "build": ["ARCH"],
-    "status": ["STACK", "TARGETS"],
-    "doctor": ["STACK", "TARGETS"],
+    "status": ["STACK", "TARGETS", "JSON"],
+    "doctor": ["STACK", "TARGETS", "JSON"],
     "inventory": ["STACK", "JSON"],
-    "rotate": ["STACK", "TARGETS", "FORCE", "DRY_RUN"],
-    "rollback": ["STACK", "TARGETS", "DRY_RUN", "REACTIVATE"],
-    "revoke": ["STACK", "TARGETS", "DRY_RUN", "FORCE", "API_KEY", "YES"],
+    "rotate": ["STACK", "TARGETS", "FORCE", "DRY_RUN", "JSON"],
+    "rollback": ["STACK", "TARGETS", "DRY_RUN", "REACTIVATE", "JSON"],
+    "revoke": ["STACK", "TARGETS", "DRY_RUN", "FORCE", "API_KEY", "YES", "JSON"],
     "break": ["WHAT"],
     "deploy": ["ARGS", "ARCH", "LOCAL"],
     "fuzz": ["FUZZ_SECONDS"],
@@ -35,6 +35,7 @@ VALUES = {
     "KIND": ["temporary", "access_key", "short_term_api_key", "long_term_api_key"],
     "TRIGGER": ["schedule", "rotation"],
     "ARCH": ["x86_64", "arm64"],
+    "END_TO_END": ["true"],
     "FORCE": ["true"],
     "JSON": ["true"],
     "DRY_RUN": ["true"],
@@ -43,7 +44,7 @@ VALUES = {
     "YES": ["true"],
     "LOCAL": ["true"],
 }
-MAY_BE_EMPTY = ["FORCE", "JSON", "DRY_RUN", "REACTIVATE", "API_KEY", "YES", "LOCAL"]
+MAY_BE_EMPTY = ["END_TO_END", "FORCE", "JSON", "DRY_RUN", "REACTIVATE", "API_KEY", "YES", "LOCAL"]
 
 
 MAKEFILE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "Makefile")

@@ -266,7 +266,11 @@ fn check_room(run: &TargetRun<'_>, source: &UserBased, versions: Versions, keys:
     match (room, policy::Overlap::of(&snapshot, source)) {
         // The schedule waits until the overlap is over.
         (Err(error), policy::Overlap::Running { .. }) => Line::noted(what, LineResult::Warning, error.remedy),
-        (room, _) => Line::tried(what, room.err().as_ref()),
+        (Ok(room), _) => match room.first() {
+            Some((_, key)) => Line::tried(format!("{what}: the next rotation deletes {} first", key.id), None),
+            None => Line::tried(what, None),
+        },
+        (Err(error), _) => Line::tried(what, Some(&error)),
     }
 }
 

@@ -76,16 +76,17 @@ async fn revoke_in_memory(run: &TargetRun<'_>, source: &RoleBased, command: &Rev
     let shown = readings.iter().filter_map(|reading| reading.writable()?.provider.metadata.access_key.clone());
     shown.for_each(|id| run.list_shown(&id));
     if command.dry_run {
-        run.report_readings(&readings)?;
+        run.report_readings(&readings).map_err(|error| nothing_ended(run, error))?;
         return Ok(would_revoke(run));
     }
     let mut witness = None;
     if source.revoke_sessions {
-        witness = Some(run.issue(source).await?);
+        witness = Some(run.issue(source).await.map_err(|error| nothing_ended(run, error))?);
         tokio::time::sleep(BETWEEN_SESSIONS).await;
     }
     for number in 0..MAX_SUCCESSORS {
-        let unwritten = if number == 0 { still_works } else { without_successor };
+        let unwritten =
+            |error| if number == 0 { nothing_ended(run, error) } else { without_successor(error) };
         let issued = OnceCell::new();
         let written = match run.rotate_in_memory(source, false, &issued).await {
             Err(error) => arrived_nevertheless(run, issued.get(), error).await,
@@ -150,7 +151,7 @@ async fn revoke_staged(staged: &StagedRun<'_>, command: &Revoke) -> Result<Outco
     staged.run.progress.credentials(current);
     report_revoked(staged, &snapshot, phase);
     if command.dry_run {
-        staged.may_set().await?;
+        staged.may_set().await.map_err(|error| nothing_ended(&staged.run, error))?;
         return Ok(would_revoke(&staged.run));
     }
     if phase != Phase::End {
@@ -164,7 +165,7 @@ async fn revoke_staged(staged: &StagedRun<'_>, command: &Revoke) -> Result<Outco
         && let Err(error) = replace(staged, command).await
     {
         if !command.force {
-            return Err(still_works(error));
+            return Err(nothing_ended(&staged.run, error));
         }
         end_by_force(staged, command, error).await?;
     }
@@ -263,7 +264,8 @@ async fn end_by_force(staged: &StagedRun<'_>, command: &Revoke, error: Error) ->
             let successor = match pending {
                 Some(pending) => pending,
                 None => {
-                    issued = staged.run.issue(source).await?;
+                    let result = staged.run.issue(source).await;
+                    issued = result.map_err(|error| nothing_ended(&staged.run, error))?;
                     &issued
                 }
             };
@@ -334,6 +336,16 @@ async fn mend(staged: &StagedRun<'_>) -> Result<(), Error> {
         Comparison::OutOfStep => staged.restore_current().await,
         Comparison::InStep | Comparison::UsesAssumeRole => Ok(()),
     }
+}
+
+/// The error of a revocation that has ended nothing and has no successor. For a role, the report gets the command that
+/// ends its sessions without one.
+fn nothing_ended(run: &TargetRun<'_>, error: Error) -> Error {
+    match &run.target.source {
+        Source::RoleBased(source) => run.leave_all_sessions(source),
+        Source::UserBased(_) => {}
+    }
+    still_works(error)
 }
 
 /// The error of a revocation that has ended nothing.

@@ -318,16 +318,26 @@ impl TargetRun<'_> {
         if matches!(result, Ok(true)) {
             self.progress.revocation(|revocation| revocation.own().for_each(|revoked| revoked.ended(now)));
         } else {
-            let end = iso8601(before.saturating_add(MAX_SESSION).unwrap_or(Timestamp::MAX));
-            let what = format!(
-                "The earlier sessions of the role {role} work until they expire, the last one at {end}. To end all of \
-                 them now, also those of other targets with this role, run this as an administrator of the account {}",
-                role.account()
-            );
-            let command = iam_sessions::command(role.name(), before);
-            self.progress.revocation(|revocation| revocation.remaining.push(Remaining { what, command }));
+            self.leave_sessions(source, before, "earlier");
         }
         result
+    }
+
+    /// Lists the command for a revocation that has failed before it had a successor. It ends every session of the role.
+    pub fn leave_all_sessions(&self, source: &RoleBased) {
+        self.leave_sessions(source, self.now(), "present");
+    }
+
+    fn leave_sessions(&self, source: &RoleBased, before: Timestamp, which: &str) {
+        let role = &source.role.role_arn;
+        let end = iso8601(before.saturating_add(MAX_SESSION).unwrap_or(Timestamp::MAX));
+        let what = format!(
+            "The {which} sessions of the role {role} work until they expire, the last one at {end}. To end all of them \
+             now, also those of other targets with this role, run this as an administrator of the account {}",
+            role.account()
+        );
+        let command = iam_sessions::command(role.name(), before);
+        self.progress.revocation(|revocation| revocation.remaining.push(Remaining { what, command }));
     }
 
     /// Proves that Bedrock refuses credentials that were ended, and adds that to the evidence.

@@ -6,7 +6,7 @@ from .template import Template
 WIDTH, COLUMNS, ROW, BOX_WIDTH, BOX_HEIGHT = 800, (16, 290, 564), 66, 220, 50
 TOP = 44
 FUNCTION = "RotatorFunction"
-# The column and the row of each resource. The function is beside seven rows, and alarms follow one after another.
+# The column and the row of each resource. The function is beside eight rows, and alarms follow one after another.
 PLACES = {
     "RotationSchedule": (0, 1),
     "RotationPermission": (0, 2),
@@ -16,14 +16,15 @@ PLACES = {
     "LogGroup": (0, 6),
     "BraintrustApiKeySecret": (2, 1),
     "StagedSecret": (2, 2),
-    "BedrockRole": (2, 3),
-    "BedrockPolicy": (2, 4),
-    "IamUser": (2, 5),
-    "AsynchronousInvocations": (2, 6),
-    "FailedRunsRule": (1, 7),
-    "FailureQueue": (2, 7),
+    "BedrockBoundary": (2, 3),
+    "BedrockRole": (2, 4),
+    "BedrockPolicy": (2, 5),
+    "IamUser": (2, 6),
+    "AsynchronousInvocations": (2, 7),
+    "FailedRunsRule": (1, 8),
+    "FailureQueue": (2, 8),
 }
-ROWS, FUNCTION_ROWS = 8, 7
+ROWS, FUNCTION_ROWS = 9, 8
 # Policies that are named in the boxes of the resources to which they belong.
 INSIDE = {"FailureQueuePolicy": "FailureQueue", "AlarmTopicPolicy": "AlarmTopic"}
 BELOW_ALARMS = {"AlarmTopic": 0, "AlarmSubscription": 1, "Dashboard": 2}
@@ -38,6 +39,7 @@ ARROWS = [
     (FUNCTION, "BraintrustApiKeySecret", "reads"),
     (FUNCTION, "StagedSecret", "writes"),
     (FUNCTION, "BedrockRole", "assumes"),
+    ("BedrockBoundary", "BedrockRole", ""),
     ("BedrockPolicy", "BedrockRole", ""),
     ("BedrockPolicy", "IamUser", ""),
     (FUNCTION, "IamUser", "rotates"),

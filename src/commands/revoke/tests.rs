@@ -263,6 +263,28 @@ async fn force_ends_the_sessions_although_braintrust_refuses_the_successor() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_command_that_gets_no_new_session_has_the_command_that_ends_the_sessions_of_the_role() {
+    for (force, dry_run) in [(false, false), (true, false), (false, true)] {
+        for world in [World::with_a_role().await, World::with_a_staged_role().await] {
+            let world = world.with_revocable_sessions().given(|state| {
+                state.stage_until("now", "AWSCURRENT", "ASIANOW", 0, Some(1));
+                state.store("ASIANOW");
+            });
+            let world = match dry_run {
+                true => world.always("GET", Fault::Status(500)),
+                false => world.always("AssumeRole", Fault::Code("AccessDenied")),
+            };
+            let report = revoke(&world, &Revoke { force, dry_run, ..command("new") }).await;
+            let (error, revocation) = (report.error.as_ref().unwrap(), report.revocation.as_ref().unwrap());
+            assert!(error.remedy.contains("still work"), "{error}");
+            assert_eq!((revocation.remaining.len(), world.count("PutRolePolicy")), (1, 0), "{:?}", revocation.remaining);
+            let now = format!("{:.0}", crate::rotation::test_world::now());
+            assert!(revocation.remaining[0].command.contains(now.split(':').next().unwrap()));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dry_run_changes_nothing_and_says_what_it_would_end() {
     let with_a_role = async || World::with_a_role().await.given(|state| state.store("ASIANOW"));
     for (world, state, ids) in [
