@@ -85,8 +85,7 @@ async fn revoke_in_memory(run: &TargetRun<'_>, source: &RoleBased, command: &Rev
         tokio::time::sleep(BETWEEN_SESSIONS).await;
     }
     for number in 0..MAX_SUCCESSORS {
-        let unwritten =
-            |error| if number == 0 { nothing_ended(run, error) } else { without_successor(error) };
+        let unwritten = |error| if number == 0 { nothing_ended(run, error) } else { without_successor(error) };
         let issued = OnceCell::new();
         let written = match run.rotate_in_memory(source, false, &issued).await {
             Err(error) => arrived_nevertheless(run, issued.get(), error).await,

@@ -277,7 +277,12 @@ async fn a_command_that_gets_no_new_session_has_the_command_that_ends_the_sessio
             let report = revoke(&world, &Revoke { force, dry_run, ..command("new") }).await;
             let (error, revocation) = (report.error.as_ref().unwrap(), report.revocation.as_ref().unwrap());
             assert!(error.remedy.contains("still work"), "{error}");
-            assert_eq!((revocation.remaining.len(), world.count("PutRolePolicy")), (1, 0), "{:?}", revocation.remaining);
+            assert_eq!(
+                (revocation.remaining.len(), world.count("PutRolePolicy")),
+                (1, 0),
+                "{:?}",
+                revocation.remaining
+            );
             let now = format!("{:.0}", crate::rotation::test_world::now());
             assert!(revocation.remaining[0].command.contains(now.split(':').next().unwrap()));
         }
