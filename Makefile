@@ -61,7 +61,7 @@ help:
 	  /^[a-z-]+:.*## / { printf "  %-16s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ##@ Try it, without an AWS account. KIND is temporary, access_key, short_term_api_key or long_term_api_key.
-run: ## Deploy to a local AWS, rotate KIND (temporary) by TRIGGER (schedule or rotation), also into a PROJECT's provider
+run: ## Deploy to a local AWS, rotate KIND (temporary) by TRIGGER (schedule or rotation); PROJECT, END_TO_END=true
 	@$(PYTHON) tools/try_it.py $(KIND) $(TRIGGER) $(call quote,$(PROJECT)) $(if $(END_TO_END),end_to_end)
 break: $(LOCAL_AWS) ## Break WHAT (trust, bedrock, ai_secret or assume_role) in what `make run` left running
 	$(WITH_LOCAL_AWS) tools/operate.py break $(call quote,$(WHAT))
@@ -76,7 +76,7 @@ deploy: $(if $(LOCAL),$(TOOLS) .tools/awscli/installed,release) ## Deploy to you
 release: $(BUILT) ## Write dist/: the function's zip file, a plain template, deploy.py, an SBOM and checksums
 	$(WITH_TOOLS) tools/release.py $(ARCH)
 
-##@ Operate it: the deployed STACK, or else what `make run` left running. JSON=true prints the function's answer.
+##@ Operate it: the deployed STACK, or else what `make run` left running. JSON=true prints the answer as JSON.
 status: $(LOCAL_AWS) ## Show TARGETS (a,b; default: all)
 	$(WITH_LOCAL_AWS) tools/operate.py status $(call quote,$(STACK)) $(call quote,$(TARGETS)) $(if $(JSON),json)
 doctor: $(LOCAL_AWS) ## Check everything that a rotation of TARGETS needs
@@ -130,7 +130,7 @@ clean: ## Stop what `make run` left running, and remove everything that was buil
 	@find tests tools bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .tools/%/installed: tools/%.lock
-	@$(PYTHON) tools/install_python.py $*
+	@$(PYTHON) tools/install_python.py $* $(if $(JSON),>&2)
 .tools/cargo/bin/%:
 	@$(PYTHON) tools/install_cargo.py $*
 

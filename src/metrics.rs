@@ -11,9 +11,9 @@ use crate::report::{Outcome, Report, TargetReport};
 /// A metric's name, unit and value.
 type Metric = (&'static str, &'static str, Value);
 
-/// The lines of a run or a rotation step, also of a manual one. A dry run has none. Every metric has the dimension of its target,
-/// and that of the whole function, which one alarm can watch. The lines are created one at a time, because each takes
-/// about 6 KB until it is written.
+/// The lines of a run, scheduled or manual, or of a rotation step. A dry run has none. Every metric has the dimension of
+/// its target, and that of the whole function, which one alarm can watch. The lines are created one at a time, because
+/// each takes about 6 KB until it is written.
 pub fn lines(namespace: &str, function: &str, now: Timestamp, report: &Report) -> impl Iterator<Item = Value> {
     let targets = report.targets.iter().filter(|_| !report.dry_run);
     targets.filter_map(move |target| {

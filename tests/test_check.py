@@ -1,5 +1,6 @@
 """The action `check`: it lists all that a rotation needs, with a remedy for what is missing, and changes nothing."""
 
+import datetime
 import json
 import re
 import time
@@ -177,6 +178,19 @@ def test_no_free_slot_during_the_overlap_is_only_a_warning(world, kind):
     assert outcome(function.invoke(scheduled_run())) == "rotated"
     line = of(check(function), "another")
     assert line["result"] == "warning" and "overlap" in line["note"]
+
+
+@pytest.mark.parametrize("kind", USER_BASED)
+def test_the_key_that_makes_room_after_the_overlap_is_named(world, kind):
+    target = world.new_staged_target(kind, world.new_ai_secret(), overlap="60m")
+    function = world.new_function(target)
+    assert outcome(function.invoke(scheduled_run())) == "rotated"
+    previous = world.staged_value(target)["credential_id"]
+    world.age_credentials(target)
+    assert outcome(function.invoke(scheduled_run())) == "rotated"
+    world.let_time_pass(target, datetime.timedelta(hours=2))
+    line = of(check(function), "another")
+    assert line["result"] == "ok" and previous in line["what"]
 
 
 def test_a_schedule_that_is_too_slow_is_reported(world):

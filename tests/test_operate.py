@@ -140,7 +140,7 @@ def test_what_the_documents_try_locally_can_be_tried(running, operate):
 def test_no_target_is_not_all_targets(running, operate):
     for action in (["status"], ["revoke"], ["rotate"]):
         output, status = operate(*action, "", ",", "api_key")
-        assert status == 1 and "TARGETS=, names no target" in output, output
+        assert status == 1 and 'TARGETS="," names no target' in output, output
 
 
 def test_the_status_shows_when_and_how_a_target_failed_and_that_it_succeeded_again(running, operate):

@@ -16,7 +16,7 @@ WHAT_BROKE = {
     "trust": "The trust policy of {who} now refuses everybody, so the next rotation fails.",
     "bedrock": "The policy for Bedrock is detached from {who}, so Bedrock refuses its credentials.",
     "ai_secret": "Braintrust's ai_secret now holds an access key that somebody else entered, so evaluations fail.",
-    "assume_role": "Braintrust's ai_secret is now set to assume a role itself, so there is nothing to rotate.",
+    "assume_role": "Braintrust's ai_secret is now set to assume a role, so Braintrust does that itself, and nothing has to be rotated.",
 }
 # Nothing is wrong after that, so the doctor finds nothing.
 MOVED = {"metadata": {"auth_type": "assume_role", "role_arn": "arn:aws:iam::000000000000:role/braintrust"}}
@@ -45,7 +45,7 @@ def break_local_stack(function, what, page):
     if what not in known:
         sys.exit("WHAT must be {}. For example: make break WHAT={}".format(" or ".join(known), known[0]))
     broken, who = function.local.get("broken", {}), _Principal(function)
-    if what not in broken:
+    if what not in broken or what in ("ai_secret", "assume_role"):  # these two change the same fields
         broken[what] = _break(function.local, who, what)
         local_stack.remember(broken=broken)
     print(*page.paragraph(WHAT_BROKE[what].format(who=who.text)), "", sep="\n")

@@ -8,7 +8,7 @@
 
 STACK is the name of a CloudFormation stack in the caller's AWS account. If it is empty, the function is the one that
 `make run` left running. TARGETS is empty for all targets. Each FIELD is set to true in the event: force, dry_run,
-reactivate or api_key. With yes, revoke doesn't ask for confirmation. With json, the function's answer is printed.
+reactivate or api_key. With yes, revoke doesn't ask for confirmation. With json, the function's answer is printed as JSON.
 """
 
 import json
@@ -43,13 +43,17 @@ def invoke(function, action, names, fields=()):
 def names_in(targets):
     names = [name.strip() for name in targets.split(",") if name.strip()]
     if targets and not names:
-        sys.exit(f"TARGETS={targets} names no target.")
+        sys.exit(f'TARGETS="{targets}" names no target.')
     return names
+
+
+def left_to_secrets_manager(report):
+    return [target for target in report["targets"] if target["outcome"] == "left_to_secrets_manager"]
 
 
 def add_secrets(function, report):
     """Adds the secrets that Secrets Manager rotates, which only the status names, to the targets of a report."""
-    left = [target for target in report["targets"] if target["outcome"] == "left_to_secrets_manager"]
+    left = left_to_secrets_manager(report)
     if left:
         status, _ = invoke(function, "status", [target["name"] for target in left])
         for target, state in zip(left, status["targets"], strict=True):
@@ -76,12 +80,12 @@ def operate(action, stack, targets, fields):
 def print_answer(function, action, names, fields):
     """Prints the answer as JSON. Returns whether all is well."""
     if action == "revoke" and not {"yes", "dry_run"} & set(fields):
-        sys.exit("With JSON=true, nobody is asked. Add DRY_RUN=true or YES=true.")
+        sys.exit("JSON=true doesn't ask for confirmation. Add DRY_RUN=true or YES=true.")
     answer, failed = invoke(function, action, names, [field for field in fields if field != "yes"])
     print(json.dumps(answer, indent=2))
     if action == "revoke":
         return revoke.is_done(answer, failed)
-    return answer.get("ok", not failed)
+    return answer.get("ok", not failed and not ("force" in fields and left_to_secrets_manager(answer)))
 
 
 def run_revocation(function, names, fields, command):

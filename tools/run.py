@@ -5,8 +5,8 @@
 With the trigger `schedule`, the function is invoked for two scheduled runs, the second of which finds it warm. With
 `rotation`, Secrets Manager invokes it for the four rotation steps. If PROJECT is not empty, the credentials go into the
 own provider of a project with that name instead of the organization's ai_secret. With `end_to_end`, rotations are also
-proven through Braintrust. The local stack runs for another hour, so that `make status`, `make doctor` and the others can
-use it.
+proven through Braintrust. The local stack runs for another hour, so that `make doctor` and the other commands can use
+it.
 """
 
 import signals

@@ -267,7 +267,10 @@ fn check_room(run: &TargetRun<'_>, source: &UserBased, versions: Versions, keys:
         // The schedule waits until the overlap is over.
         (Err(error), policy::Overlap::Running { .. }) => Line::noted(what, LineResult::Warning, error.remedy),
         (Ok(room), _) => match room.first() {
-            Some((_, key)) => Line::tried(format!("{what}: the next rotation deletes {} first", key.id), None),
+            Some((_, key)) => Line::tried(
+                format!("{what}: to make room, the next rotation deletes {}, if it still exists", key.id),
+                None,
+            ),
             None => Line::tried(what, None),
         },
         (Err(error), _) => Line::tried(what, Some(&error)),

@@ -11,7 +11,7 @@ use crate::aws::bedrock::Ended;
 use crate::aws::staged_value::VersionValue;
 use crate::config::{RoleBased, Source, UserBased};
 use crate::credentials::Credentials;
-use crate::error::{Error, ErrorClass};
+use crate::error::{Error, ErrorClass, Service};
 use crate::event::Revoke;
 use crate::report::{Outcome, TargetReport};
 use crate::revocation::RevokedState;
@@ -76,20 +76,24 @@ async fn revoke_in_memory(run: &TargetRun<'_>, source: &RoleBased, command: &Rev
     let shown = readings.iter().filter_map(|reading| reading.writable()?.provider.metadata.access_key.clone());
     shown.for_each(|id| run.list_shown(&id));
     if command.dry_run {
-        run.report_readings(&readings).map_err(|error| nothing_ended(run, error))?;
+        run.report_readings(&readings).map_err(|error| still_works(error, command))?;
         return Ok(would_revoke(run));
     }
     let mut witness = None;
     if source.revoke_sessions {
-        witness = Some(run.issue(source).await.map_err(|error| nothing_ended(run, error))?);
+        witness = Some(run.issue(source).await.map_err(|error| no_session(run, error, command))?);
         tokio::time::sleep(BETWEEN_SESSIONS).await;
     }
     for number in 0..MAX_SUCCESSORS {
-        let unwritten = |error| if number == 0 { nothing_ended(run, error) } else { without_successor(error) };
         let issued = OnceCell::new();
         let written = match run.rotate_in_memory(source, false, &issued).await {
             Err(error) => arrived_nevertheless(run, issued.get(), error).await,
             written => written,
+        };
+        let unwritten = |error| match (number, issued.get()) {
+            (0, None) => no_session(run, error, command),
+            (0, Some(_)) => still_works(error, command),
+            (1.., _) => without_successor(error),
         };
         let failed = written.as_ref().err().cloned();
         if let Some(error) = failed.as_ref().filter(|_| !command.force) {
@@ -97,7 +101,7 @@ async fn revoke_in_memory(run: &TargetRun<'_>, source: &RoleBased, command: &Rev
         }
         let Some(successor) = issued.get() else { return written.map_err(unwritten) };
         if !run.end_sessions(source, successor).await? {
-            return failed.map_or(Ok(Outcome::Replaced), |error| Err(still_works(error)));
+            return failed.map_or(Ok(Outcome::Replaced), |error| Err(still_works(error, command)));
         }
         if let Some(witness) = &witness {
             run.prove_dead(witness, Ended::Session).await?;
@@ -150,7 +154,10 @@ async fn revoke_staged(staged: &StagedRun<'_>, command: &Revoke) -> Result<Outco
     staged.run.progress.credentials(current);
     report_revoked(staged, &snapshot, phase);
     if command.dry_run {
-        staged.may_set().await.map_err(|error| nothing_ended(&staged.run, error))?;
+        staged.may_set().await.map_err(|error| match phase {
+            Phase::Begin | Phase::Replace => still_works(error, command),
+            Phase::End => error,
+        })?;
         return Ok(would_revoke(&staged.run));
     }
     if phase != Phase::End {
@@ -164,7 +171,12 @@ async fn revoke_staged(staged: &StagedRun<'_>, command: &Revoke) -> Result<Outco
         && let Err(error) = replace(staged, command).await
     {
         if !command.force {
-            return Err(nothing_ended(&staged.run, error));
+            return Err(match error.service {
+                Service::Sts => no_session(&staged.run, error, command),
+                Service::Function | Service::Iam | Service::SecretsManager | Service::Bedrock | Service::Braintrust => {
+                    still_works(error, command)
+                }
+            });
         }
         end_by_force(staged, command, error).await?;
     }
@@ -264,12 +276,12 @@ async fn end_by_force(staged: &StagedRun<'_>, command: &Revoke, error: Error) ->
                 Some(pending) => pending,
                 None => {
                     let result = staged.run.issue(source).await;
-                    issued = result.map_err(|error| nothing_ended(&staged.run, error))?;
+                    issued = result.map_err(|error| no_session(&staged.run, error, command))?;
                     &issued
                 }
             };
             if !staged.run.end_sessions(source, successor).await? {
-                return Err(still_works(error));
+                return Err(still_works(error, command));
             }
             let revoked = staged.read_revoked(&snapshot.versions.stages).await?;
             for (_, credentials) in revoked.iter().filter(|(_, credentials)| staged.run.ends(credentials)) {
@@ -337,23 +349,26 @@ async fn mend(staged: &StagedRun<'_>) -> Result<(), Error> {
     }
 }
 
-/// The error of a revocation that has ended nothing and has no successor. For a role, the report gets the command that
-/// ends its sessions without one.
-fn nothing_ended(run: &TargetRun<'_>, error: Error) -> Error {
+/// The error of a revocation that has ended nothing, because it got no new session. For a role, the report also gets the
+/// command with which an administrator ends all its sessions.
+fn no_session(run: &TargetRun<'_>, error: Error, command: &Revoke) -> Error {
     match &run.target.source {
         Source::RoleBased(source) => run.leave_all_sessions(source),
         Source::UserBased(_) => {}
     }
-    still_works(error)
+    still_works(error, command)
 }
 
 /// The error of a revocation that has ended nothing.
-fn still_works(error: Error) -> Error {
-    let remedy = format!(
-        "The leaked credentials still work. Repeat the command. To end them even if Braintrust then has none that \
-         work, add FORCE=true (make revoke) or \"force\":true (the event). {}",
-        error.remedy
-    );
+fn still_works(error: Error, command: &Revoke) -> Error {
+    let how = if command.force {
+        "To end them, run the command in \"remaining\""
+    } else {
+        "Repeat the command. To end them even if Braintrust then has none that work, add FORCE=true (make revoke) or \
+         \"force\":true (the event)"
+    };
+    let still = "The leaked credentials still work, unless an earlier command has ended them";
+    let remedy = format!("{still}. {how}. {}", error.remedy);
     error.with_remedy(remedy)
 }
 

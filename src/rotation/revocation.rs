@@ -318,25 +318,37 @@ impl TargetRun<'_> {
         if matches!(result, Ok(true)) {
             self.progress.revocation(|revocation| revocation.own().for_each(|revoked| revoked.ended(now)));
         } else {
-            self.leave_sessions(source, before, "earlier");
+            self.leave_earlier_sessions(source, before);
         }
         result
     }
 
-    /// Lists the command for a revocation that has failed before it had a successor. It ends every session of the role.
+    /// Lists the command that ends every session of the role, for a revocation that failed before it had a successor.
     pub fn leave_all_sessions(&self, source: &RoleBased) {
-        self.leave_sessions(source, self.now(), "present");
+        let (role, now) = (&source.role.role_arn, self.now());
+        let what = format!(
+            "To end every session of the role {role} now, including the one in Braintrust and those of other targets \
+             with this role, run this as an administrator of the account {}. Braintrust then has no credentials that \
+             work until the next rotation. Otherwise, the sessions work until they expire, the last one at {}",
+            role.account(),
+            last_end(now)
+        );
+        self.leave_sessions(source, now, what);
     }
 
-    fn leave_sessions(&self, source: &RoleBased, before: Timestamp, which: &str) {
+    fn leave_earlier_sessions(&self, source: &RoleBased, before: Timestamp) {
         let role = &source.role.role_arn;
-        let end = iso8601(before.saturating_add(MAX_SESSION).unwrap_or(Timestamp::MAX));
         let what = format!(
-            "The {which} sessions of the role {role} work until they expire, the last one at {end}. To end all of them \
+            "The earlier sessions of the role {role} work until they expire, the last one at {}. To end all of them \
              now, also those of other targets with this role, run this as an administrator of the account {}",
+            last_end(before),
             role.account()
         );
-        let command = iam_sessions::command(role.name(), before);
+        self.leave_sessions(source, before, what);
+    }
+
+    fn leave_sessions(&self, source: &RoleBased, before: Timestamp, what: String) {
+        let command = iam_sessions::command(source.role.role_arn.name(), before);
         self.progress.revocation(|revocation| revocation.remaining.push(Remaining { what, command }));
     }
 
@@ -360,4 +372,9 @@ impl TargetRun<'_> {
             Err(error) => Err(error),
         }
     }
+}
+
+/// When the last session that was issued before this time expires.
+fn last_end(before: Timestamp) -> String {
+    iso8601(before.saturating_add(MAX_SESSION).unwrap_or(Timestamp::MAX))
 }

@@ -263,30 +263,44 @@ async fn force_ends_the_sessions_although_braintrust_refuses_the_successor() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_command_that_gets_no_new_session_has_the_command_that_ends_the_sessions_of_the_role() {
-    for (force, dry_run) in [(false, false), (true, false), (false, true)] {
+async fn a_command_that_gets_no_new_session_has_the_command_that_ends_all_sessions_of_the_role() {
+    for force in [false, true] {
         for world in [World::with_a_role().await, World::with_a_staged_role().await] {
-            let world = world.with_revocable_sessions().given(|state| {
+            let world = world.with_revocable_sessions().always("AssumeRole", Fault::Code("AccessDenied"));
+            let world = world.given(|state| {
                 state.stage_until("now", "AWSCURRENT", "ASIANOW", 0, Some(1));
                 state.store("ASIANOW");
             });
-            let world = match dry_run {
-                true => world.always("GET", Fault::Status(500)),
-                false => world.always("AssumeRole", Fault::Code("AccessDenied")),
-            };
-            let report = revoke(&world, &Revoke { force, dry_run, ..command("new") }).await;
+            let report = revoke(&world, &Revoke { force, ..command("new") }).await;
             let (error, revocation) = (report.error.as_ref().unwrap(), report.revocation.as_ref().unwrap());
-            assert!(error.remedy.contains("still work"), "{error}");
-            assert_eq!(
-                (revocation.remaining.len(), world.count("PutRolePolicy")),
-                (1, 0),
-                "{:?}",
-                revocation.remaining
-            );
-            let now = format!("{:.0}", crate::rotation::test_world::now());
-            assert!(revocation.remaining[0].command.contains(now.split(':').next().unwrap()));
+            assert!(error.remedy.contains("still work") && error.remedy.contains("FORCE") != force, "{error}");
+            assert_eq!((revocation.remaining.len(), world.count("PutRolePolicy")), (1, 0));
+            let hour = world.services.now().strftime("%Y-%m-%dT%H:").to_string();
+            assert!(revocation.remaining[0].command.contains(&hour), "{}", revocation.remaining[0].command);
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_with_a_new_session_that_braintrust_refuses_gives_no_command_that_would_end_it() {
+    for world in [World::with_a_role().await, World::with_a_staged_role().await] {
+        let world = world.with_revocable_sessions().always("PATCH", Fault::Status(403)).given(|state| {
+            state.stage_until("now", "AWSCURRENT", "ASIANOW", 0, Some(1));
+            state.store("ASIANOW");
+        });
+        let report = revoke(&world, &command("new")).await;
+        assert!(report.error.as_ref().unwrap().remedy.contains("FORCE=true"));
+        assert!(report.revocation.unwrap().remaining.is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_after_the_successor_has_become_current_does_not_say_that_the_old_credentials_work() {
+    let world = rotated().await.once("DeleteAccessKey AKIANOW", Fault::Status(403));
+    revoke(&world, &command("first")).await;
+    let world = world.always("GET", Fault::Status(403));
+    let report = revoke(&world, &Revoke { dry_run: true, ..command("second") }).await;
+    assert!(!report.error.as_ref().unwrap().remedy.contains("still work"), "{:?}", report.error);
 }
 
 #[tokio::test(start_paused = true)]
