@@ -21,7 +21,7 @@ use crate::aws::secrets_manager::{Label, Stages, TimedLabel};
 use crate::aws::staged_value::VersionValue;
 use crate::config::{RoleBased, Source, UserBased};
 use crate::credentials::{Credentials, Kind};
-use crate::error::{Error, ErrorClass};
+use crate::error::{Error, ErrorClass, Service};
 use crate::report::{KeyChange, Outcome, iso8601};
 use crate::revocation::{Remaining, Revoked, RevokedState};
 
@@ -142,20 +142,26 @@ impl StagedRun<'_> {
         }))
     }
 
+    /// Whether the label for the key's end is set, and no other run restores the key. Another run may have moved the label
+    /// at the same time.
+    async fn announces_end(&self, key: &Key, snapshot: &Snapshot) -> Result<bool, Error> {
+        match self.announce(Label::Deleting, key, &snapshot.versions).await {
+            Err(error) if error.class == ErrorClass::Conflict && error.service == Service::SecretsManager => Ok(false),
+            announced => announced,
+        }
+    }
+
     /// Ends one key. If another run is restoring it, waits for that run to notice that it is revoked.
     async fn end_key(&self, key: &Key, source: &UserBased, force: bool) -> Result<(), Error> {
         let mut tries = 0;
         loop {
             let snapshot = self.snapshot().await?;
-            if force
-                || (self.announce(Label::Deleting, key, &snapshot.versions).await?
-                    && !self.is_being_written(key).await?)
-            {
+            if force || (self.announces_end(key, &snapshot).await? && !self.is_being_written(key).await?) {
                 break;
             }
             tries += 1;
             if tries == MAX_TRIES || !self.run.deadline.allows(BETWEEN_TRIES) {
-                let problem = format!("another run is restoring {}, so it was not ended", key.id);
+                let problem = format!("another run is restoring or ending {}, so it was not ended", key.id);
                 let remedy = "Repeat the command. With \"force\":true, it ends the key anyway";
                 return Err(self.conflict(&problem, remedy));
             }

@@ -402,6 +402,14 @@ async fn an_ended_key_that_another_run_writes_is_replaced_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_label_that_another_run_moves_at_the_same_time_does_not_fail_a_revocation_whose_successor_is_current() {
+    let world =
+        rotated().await.before("UpdateSecretVersionStage DELETING", 2, |state| state.move_stage("DELETING", None));
+    let report = revoke(&world, &command("new")).await;
+    assert_ended(&world, &report, "DELETING was moved");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_run_whose_session_a_revocation_ends_writes_another_one() {
     let world = World::with_a_role().await.with_revocable_sessions().given(|state| state.store("ASIANOW"));
     let world = world.before("PATCH", 1, |state| state.denied_before = Some(2));
