@@ -21,7 +21,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorClass, Service};
 
 const GET_SECRET_VALUE: &str = "GetSecretValue";
-const MOVE_STAGE: &str = "UpdateSecretVersionStage";
+pub const MOVE_STAGE: &str = "UpdateSecretVersionStage";
 const CURRENT: &str = "AWSCURRENT";
 const PENDING: &str = "AWSPENDING";
 const PREVIOUS: &str = "AWSPREVIOUS";

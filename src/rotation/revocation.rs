@@ -17,11 +17,11 @@ use super::target_run::TargetRun;
 use crate::aws::bedrock::Ended;
 use crate::aws::iam_keys::Key;
 use crate::aws::iam_sessions::{self, CutOff};
-use crate::aws::secrets_manager::{Label, Stages, TimedLabel};
+use crate::aws::secrets_manager::{Label, MOVE_STAGE, Stages, TimedLabel};
 use crate::aws::staged_value::VersionValue;
 use crate::config::{RoleBased, Source, UserBased};
 use crate::credentials::{Credentials, Kind};
-use crate::error::{Error, ErrorClass, Service};
+use crate::error::{Error, ErrorClass};
 use crate::report::{KeyChange, Outcome, iso8601};
 use crate::revocation::{Remaining, Revoked, RevokedState};
 
@@ -146,7 +146,7 @@ impl StagedRun<'_> {
     /// at the same time.
     async fn announces_end(&self, key: &Key, snapshot: &Snapshot) -> Result<bool, Error> {
         match self.announce(Label::Deleting, key, &snapshot.versions).await {
-            Err(error) if error.class == ErrorClass::Conflict && error.service == Service::SecretsManager => Ok(false),
+            Err(error) if error.class == ErrorClass::Conflict && error.call == MOVE_STAGE => Ok(false),
             announced => announced,
         }
     }
