@@ -16,7 +16,8 @@ WHAT_BROKE = {
     "trust": "The trust policy of {who} now refuses everybody, so the next rotation fails.",
     "bedrock": "The policy for Bedrock is detached from {who}, so Bedrock refuses its credentials.",
     "ai_secret": "Braintrust's ai_secret now holds an access key that somebody else entered, so evaluations fail.",
-    "assume_role": "Braintrust's ai_secret is now set to assume a role, so Braintrust does that itself, and nothing has to be rotated.",
+    "assume_role": "Braintrust's ai_secret is now set to assume a role, so Braintrust does that itself, and nothing "
+    "has to be rotated.",
 }
 # Nothing is wrong after that, so the doctor finds nothing.
 MOVED = {"metadata": {"auth_type": "assume_role", "role_arn": "arn:aws:iam::000000000000:role/braintrust"}}

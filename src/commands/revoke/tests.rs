@@ -245,13 +245,20 @@ async fn a_policy_that_may_not_be_written_fails_the_command_with_the_one_to_run(
     assert!(report.revocation.unwrap().remaining[0].command.contains("aws:TokenIssueTime"));
 }
 
-#[tokio::test(start_paused = true)]
-async fn force_ends_the_sessions_although_braintrust_refuses_the_successor() {
-    for world in [World::with_a_role().await, World::with_a_staged_role().await] {
-        let world = world.with_revocable_sessions().always("PATCH", Fault::Status(403)).given(|state| {
+/// ASIANOW is in Braintrust: of a target without a staged secret, and of one with it.
+async fn with_revocable_sessions() -> [World; 2] {
+    [World::with_a_role().await, World::with_a_staged_role().await].map(|world| {
+        world.with_revocable_sessions().given(|state| {
             state.stage_until("now", "AWSCURRENT", "ASIANOW", 0, Some(1));
             state.store("ASIANOW");
-        });
+        })
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn force_ends_the_sessions_although_braintrust_refuses_the_successor() {
+    for world in with_revocable_sessions().await {
+        let world = world.always("PATCH", Fault::Status(403));
         let report = revoke(&world, &command("first")).await;
         assert!(report.error.unwrap().remedy.contains("still work"));
         assert_eq!(world.count("PutRolePolicy"), 0);
@@ -265,12 +272,8 @@ async fn force_ends_the_sessions_although_braintrust_refuses_the_successor() {
 #[tokio::test(start_paused = true)]
 async fn a_command_that_gets_no_new_session_has_the_command_that_ends_all_sessions_of_the_role() {
     for force in [false, true] {
-        for world in [World::with_a_role().await, World::with_a_staged_role().await] {
-            let world = world.with_revocable_sessions().always("AssumeRole", Fault::Code("AccessDenied"));
-            let world = world.given(|state| {
-                state.stage_until("now", "AWSCURRENT", "ASIANOW", 0, Some(1));
-                state.store("ASIANOW");
-            });
+        for world in with_revocable_sessions().await {
+            let world = world.always("AssumeRole", Fault::Code("AccessDenied"));
             let report = revoke(&world, &Revoke { force, ..command("new") }).await;
             let (error, revocation) = (report.error.as_ref().unwrap(), report.revocation.as_ref().unwrap());
             assert!(error.remedy.contains("still work") && error.remedy.contains("FORCE") != force, "{error}");
@@ -283,11 +286,8 @@ async fn a_command_that_gets_no_new_session_has_the_command_that_ends_all_sessio
 
 #[tokio::test(start_paused = true)]
 async fn a_command_with_a_new_session_that_braintrust_refuses_gives_no_command_that_would_end_it() {
-    for world in [World::with_a_role().await, World::with_a_staged_role().await] {
-        let world = world.with_revocable_sessions().always("PATCH", Fault::Status(403)).given(|state| {
-            state.stage_until("now", "AWSCURRENT", "ASIANOW", 0, Some(1));
-            state.store("ASIANOW");
-        });
+    for world in with_revocable_sessions().await {
+        let world = world.always("PATCH", Fault::Status(403));
         let report = revoke(&world, &command("new")).await;
         assert!(report.error.as_ref().unwrap().remedy.contains("FORCE=true"));
         assert!(report.revocation.unwrap().remaining.is_empty());
