@@ -160,3 +160,132 @@ fn element<'a>(xml: &'a str, name: &str) -> &'a str {
     let after = xml.split_once(&format!("<{name}>")).map_or("", |(_, after)| after);
     after.split_once('<').map_or("", |(text, _)| text)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+    use std::thread::JoinHandle;
+    use std::time::Duration;
+
+    use super::*;
+
+    const KEY: &str = "fleet/targets (EU).json";
+    const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    const FOUND: &str = "HTTP/1.1 200 OK\r\netag: \"v2\"\r\ncontent-length: 2\r\n\r\n[]";
+    const UNCHANGED: &str = "HTTP/1.1 304 Not Modified\r\netag: \"v1\"\r\n\r\n";
+
+    /// A local server that answers one request after another, and returns their heads.
+    fn serve(responses: Vec<String>) -> (Url, JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let server = std::thread::spawn(move || {
+            let mut heads = Vec::new();
+            for response in responses {
+                let (mut stream, _) = listener.accept().unwrap();
+                let lines = BufReader::new(&stream).lines().map(Result::unwrap).take_while(|line| !line.is_empty());
+                heads.push(lines.collect::<Vec<_>>().join("\n"));
+                stream.write_all(response.replacen("\r\n", "\r\nconnection: close\r\n", 1).as_bytes()).unwrap();
+            }
+            heads
+        });
+        (url, server)
+    }
+
+    fn s3(endpoint: Option<Url>, config: SdkConfig) -> S3 {
+        S3 { http: http::client(None, None).unwrap(), config, endpoint, clock: || Timestamp::UNIX_EPOCH }
+    }
+
+    fn uri(bucket: &str, key: &str) -> S3Uri {
+        format!("s3://{bucket}/{key}").try_into().unwrap()
+    }
+
+    async fn get(responses: &[&str], etag: Option<&str>) -> (Result<Option<Object>, Error>, Vec<String>) {
+        let (url, server) = serve(responses.iter().map(|&response| response.to_owned()).collect());
+        let config = sdk::config_for_test(http::client(None, None).unwrap(), "http://unused");
+        let deadline = Deadline::after(Duration::from_secs(60));
+        let object = s3(Some(url), config).get(&uri("acme-rotator", KEY), etag, deadline).await;
+        (object, server.join().unwrap())
+    }
+
+    fn refused(status: u16, code: &str, message: &str) -> String {
+        let xml = format!("<?xml version=\"1.0\"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>");
+        let head = format!("HTTP/1.1 {status} Refused\r\nx-amz-request-id: 7T88HFP23DFETSEW");
+        format!("{head}\r\ncontent-length: {}\r\n\r\n{xml}", xml.len())
+    }
+
+    /// `tests/test_s3_endpoints.py` compares the file with the rules of AWS's own SDK.
+    #[tokio::test]
+    async fn the_endpoints_are_those_of_the_sdks_rules() {
+        let json = include_str!("../../tests/vectors/s3_endpoints.json");
+        let rows: Vec<(String, bool, bool, String, String)> = serde_json::from_str(json).unwrap();
+        assert!(rows.len() >= 12, "{}", rows.len());
+        for (region, fips, dual_stack, bucket, expected) in rows {
+            let config = SdkConfig::builder().use_fips(fips).use_dual_stack(dual_stack).build();
+            let url = s3(None, config).url(&uri(&bucket, "a/b.json"), &region).await.unwrap();
+            assert_eq!(url.as_str(), format!("{expected}/a/b.json"));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_request_is_signed_as_s3_requires_it() {
+        let (object, heads) = get(&[FOUND], None).await;
+        let object = object.unwrap().unwrap();
+        assert_eq!((object.bytes.as_slice(), object.etag.as_deref()), (&b"[]"[..], Some("\"v2\"")));
+        let head = heads[0].to_ascii_lowercase();
+        assert!(heads[0].starts_with("GET /acme-rotator/fleet/targets%20%28EU%29.json HTTP/1.1"), "{head}");
+        assert!(head.contains(&format!("x-amz-content-sha256: {EMPTY_SHA256}")), "{head}");
+        assert!(head.contains("credential=akiatest/19700101/us-east-1/s3/aws4_request"), "{head}");
+        assert!(!head.contains("if-none-match"), "{head}");
+    }
+
+    #[tokio::test]
+    async fn an_object_with_the_same_etag_is_not_sent_again() {
+        let (object, heads) = get(&[UNCHANGED], Some("\"v1\"")).await;
+        assert!(object.unwrap().is_none());
+        assert!(heads[0].to_ascii_lowercase().contains("if-none-match: \"v1\""), "{heads:?}");
+        let (object, _) = get(&[FOUND], Some("\"v1\"")).await;
+        assert!(object.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn an_error_names_the_object_and_its_cause() {
+        for (status, code, class, words) in [
+            (403, "AccessDenied", ErrorClass::Permission, "arn:aws:s3:::acme-rotator/fleet/targets (EU).json"),
+            (404, "NoSuchKey", ErrorClass::NotFound, "Upload the list of targets"),
+            (404, "NoSuchBucket", ErrorClass::NotFound, "TargetsBucket"),
+            (301, "PermanentRedirect", ErrorClass::Configuration, "in another region"),
+            (400, "AuthorizationHeaderMalformed", ErrorClass::Configuration, "in another region"),
+            (403, "InvalidObjectState", ErrorClass::Configuration, "archived"),
+            (400, "KMS.DisabledException", ErrorClass::Configuration, "KMS key"),
+        ] {
+            let error = get(&[&refused(status, code, "a message")], None).await.0.err().unwrap();
+            assert_eq!((error.service, error.class), (Service::S3, class), "{error}");
+            assert_eq!(error.problem, format!("answered {code} for s3://acme-rotator/{KEY}"));
+            assert!(error.remedy.contains(words), "{error}");
+            assert_eq!(error.aws.unwrap().request_id.as_deref(), Some("7T88HFP23DFETSEW"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_passing_error_is_retried_with_a_new_signature_and_a_refusal_is_not() {
+        for passing in [
+            refused(503, "SlowDown", "Please reduce your request rate."),
+            refused(500, "InternalError", ""),
+            refused(403, "RequestTimeTooSkewed", "The difference between the request time and the server's is too large."),
+        ] {
+            let (object, heads) = get(&[&passing, FOUND], None).await;
+            assert!(object.unwrap().is_some_and(|object| object.bytes == b"[]"), "{heads:?}");
+        }
+        let (object, _) = get(&[&refused(403, "AccessDenied", "Access Denied")], None).await;
+        assert!(object.is_err_and(|error| !error.is_retryable()));
+    }
+
+    #[tokio::test]
+    async fn an_object_that_is_too_large_is_refused_before_it_is_read() {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", (MAX_MEGABYTES << 20) + 1);
+        let error = get(&[&head], None).await.0.err().unwrap();
+        assert_eq!(error.class, ErrorClass::Configuration);
+        assert!(error.problem.ends_with("targets (EU).json is larger than 16 MB"), "{error}");
+    }
+}

@@ -423,6 +423,25 @@ mod tests {
     }
 
     #[test]
+    fn an_s3_uri_has_a_bucket_and_a_key_that_a_url_can_have() {
+        for (accepted, parts) in [
+            ("s3://acme-rotator/targets.json", ("acme-rotator", "targets.json")),
+            (" s3://acme.rotator/fleet/eu/a b+ü.json\n", ("acme.rotator", "fleet/eu/a b+ü.json")),
+        ] {
+            assert_eq!(S3Uri::try_from(accepted.to_owned()).unwrap().parts(), parts);
+        }
+        let long = format!("s3://acme/{}", "k".repeat(1_025));
+        for refused in [
+            "acme/targets.json", "https://acme.s3.amazonaws.com/targets.json", "s3://acme", "s3://acme/", "s3:///key",
+            "s3://Acme/key", "s3://ac/key", "s3://acme/a/../key", "s3://acme/./key", "s3://acme/a\nb", &long,
+            "s3://arn:aws:s3:us-east-1:123456789012:accesspoint/key",
+        ] {
+            let problem = S3Uri::try_from(refused.to_owned()).unwrap_err();
+            assert!(problem.contains("expected s3:// with a bucket and a key"), "{problem}");
+        }
+    }
+
+    #[test]
     fn white_space_around_a_value_is_dropped() {
         for around in [" x", "x\n", "\t x \r\n"] {
             let text = |value: &str| around.replace('x', value);
