@@ -641,7 +641,7 @@ def mistakes_in(value, schema, path=()):
     types = schema.get("type", list(TYPES))
     types = [types] if isinstance(types, str) else types
     if not any(is_of_type(value, one) for one in types):
-        accepted = " or ".join(TYPES[one] for one in types)
+        accepted = " or ".join(TYPES[one] for one in types if one != "null")
         yield path, "isn't accepted here" if types == ["null"] else f"must be {accepted}"
         return
     if "const" in schema and value != schema["const"]:
@@ -708,7 +708,7 @@ def mistakes_in_object(fields, schema, path):
             continue
         for _, problem in mistakes_in(name, schema.get("propertyNames", {})):
             yield (*path, name), f"has a name that {problem}"
-        yield from mistakes_in(value, known.get(name, others or {}), (*path, name))
+        yield from mistakes_in(value, known.get(name, others if isinstance(others, dict) else {}), (*path, name))
 
 
 def mistakes_in_combination(value, schema, path):
@@ -718,19 +718,19 @@ def mistakes_in_combination(value, schema, path):
         forms = schema.get(keyword, ())
         fitting = sum(not any(mistakes_in(value, form, path)) for form in forms)
         if forms and not (fitting == 1 or (fitting and keyword == "anyOf")):
-            yield path, describe_forms(forms)
+            yield path, describe_forms(forms, ", and only one of them" if keyword == "oneOf" else "")
     if "not" in schema and not any(mistakes_in(value, schema["not"], path)):
         yield path, "is missing" if value is None else "has a value that isn't accepted here"
     if "if" in schema and not any(mistakes_in(value, schema["if"], path)):
         yield from mistakes_in(value, schema["then"], path)
 
 
-def describe_forms(forms):
+def describe_forms(forms, how_many):
     accepted = [json.dumps(form["const"]) for form in forms if "const" in form]
     fields = [name for form in forms for name in form.get("required", ())]
     if accepted:
         return f"must be one of {', '.join(accepted)}"
-    return f"needs {' or '.join(fields)}, and only one of them" if fields else "has none of the accepted forms"
+    return f"needs {' or '.join(fields)}{how_many}" if fields else "has none of the accepted forms"
 
 
 # The AWS CLI
