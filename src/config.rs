@@ -123,7 +123,8 @@ impl Config {
             braintrust_ca_bundle: ca_bundle("BRAINTRUST_CA_BUNDLE")?,
             proxy: https_proxy(&set)?,
             bedrock_endpoint: endpoint("AWS_ENDPOINT_URL_BEDROCK")?.or_else(|| general_endpoint.clone()),
-            bedrock_runtime_endpoint: endpoint("AWS_ENDPOINT_URL_BEDROCK_RUNTIME")?.or_else(|| general_endpoint.clone()),
+            bedrock_runtime_endpoint: endpoint("AWS_ENDPOINT_URL_BEDROCK_RUNTIME")?
+                .or_else(|| general_endpoint.clone()),
             s3_endpoint: endpoint("AWS_ENDPOINT_URL_S3")?.or(general_endpoint),
         })
     }
@@ -216,7 +217,10 @@ mod tests {
             (vec![("TARGETS", "[]"), ("TARGETS_SECRET_ID", "x")], "TARGETS: more than one of TARGETS,"),
             (vec![("TARGETS", "[]"), ("TARGETS_S3_URI", "s3://acme/targets.json")], "TARGETS: more than one of"),
             (vec![("TARGETS_SECRET_ID", "x"), ("TARGETS_S3_URI", "s3://acme/targets.json")], "more than one of"),
-            (vec![("TARGETS_S3_URI", "acme/targets.json")], "TARGETS_S3_URI: found \"acme/targets.json\"; expected s3://"),
+            (
+                vec![("TARGETS_S3_URI", "acme/targets.json")],
+                "TARGETS_S3_URI: found \"acme/targets.json\"; expected s3://",
+            ),
             (
                 vec![("TARGETS", "[]"), ("BRAINTRUST_API_URL", "http://braintrust.example")],
                 "http:// to a host that is not loopback",

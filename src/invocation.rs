@@ -253,7 +253,8 @@ struct Began {
 /// The named targets in the configured order, or all.
 fn select<'a>(targets: &'a [Target], names: &[String]) -> Result<Vec<&'a Target>, Error> {
     let mut configured = targets.iter().map(|target| target.name.as_str());
-    let (named, all): (HashSet<_>, HashSet<_>) = (names.iter().map(String::as_str).collect(), configured.clone().collect());
+    let (named, all): (HashSet<_>, HashSet<_>) =
+        (names.iter().map(String::as_str).collect(), configured.clone().collect());
     if let Some(unknown) = names.iter().find(|name| !all.contains(name.as_str())) {
         let problem = format!("no target has the name {:?}", shortened(unknown));
         let shown: Vec<_> = configured.by_ref().take(MAX_NAMES_SHOWN).collect();

@@ -75,7 +75,8 @@ impl S3 {
         if let Some(etag) = etag {
             request.headers_mut().insert(IF_NONE_MATCH, HeaderValue::try_from(etag)?);
         }
-        let signer = self.config.credentials_provider().ok_or("there are no credentials")?.provide_credentials().await?;
+        let signer =
+            self.config.credentials_provider().ok_or("there are no credentials")?.provide_credentials().await?;
         // S3 differs from other services: it signs the path as the URL has it, and a header with the body's hash.
         let mut settings = SigningSettings::default();
         settings.percent_encoding_mode = PercentEncodingMode::Single;
@@ -272,7 +273,11 @@ mod tests {
         for passing in [
             refused(503, "SlowDown", "Please reduce your request rate."),
             refused(500, "InternalError", ""),
-            refused(403, "RequestTimeTooSkewed", "The difference between the request time and the server's is too large."),
+            refused(
+                403,
+                "RequestTimeTooSkewed",
+                "The difference between the request time and the server's is too large.",
+            ),
         ] {
             let (object, heads) = get(&[&passing, FOUND], None).await;
             assert!(object.unwrap().is_some_and(|object| object.bytes == b"[]"), "{heads:?}");

@@ -432,8 +432,17 @@ mod tests {
         }
         let long = format!("s3://acme/{}", "k".repeat(1_025));
         for refused in [
-            "acme/targets.json", "https://acme.s3.amazonaws.com/targets.json", "s3://acme", "s3://acme/", "s3:///key",
-            "s3://Acme/key", "s3://ac/key", "s3://acme/a/../key", "s3://acme/./key", "s3://acme/a\nb", &long,
+            "acme/targets.json",
+            "https://acme.s3.amazonaws.com/targets.json",
+            "s3://acme",
+            "s3://acme/",
+            "s3:///key",
+            "s3://Acme/key",
+            "s3://ac/key",
+            "s3://acme/a/../key",
+            "s3://acme/./key",
+            "s3://acme/a\nb",
+            &long,
             "s3://arn:aws:s3:us-east-1:123456789012:accesspoint/key",
         ] {
             let problem = S3Uri::try_from(refused.to_owned()).unwrap_err();
