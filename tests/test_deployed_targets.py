@@ -99,7 +99,9 @@ def test_300_targets_may_be_in_s3_and_their_roles_and_secrets_are_allowed_by_pat
     given = {"TargetsBucket": listed.bucket, "TargetsKey": listed.key, "RoleArns": f"arn:aws:iam::*:role/{fleet}-*"}
     key = world.client("kms").create_key()["KeyMetadata"]["Arn"]
     given |= {"StagedSecretArns": of_secrets, "ApiKeySecretArns": of_secrets, "TargetsKmsKeyArn": key, "KmsKeyArn": key}
-    outputs = deployed(None, **without_target(**given))
+    outputs = deployed(None, **without_target(**given), MemorySize="256")
+    function = world.client("lambda").get_function_configuration(FunctionName=outputs["FunctionName"])
+    assert function["MemorySize"] == 256
     variables = variables_of(world, outputs)
     assert (variables["TARGETS_S3_URI"], "TARGETS" in variables) == (listed.uri, False)
     whole = execution_policy(world, outputs)

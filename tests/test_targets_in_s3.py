@@ -185,7 +185,7 @@ def test_without_permission_the_start_fails_with_what_to_allow(world):
 
 def test_a_list_of_megabytes_is_read(world, fleet):
     ai_secret = world.new_ai_secret()
-    others = [{"id": f"00000000-0000-4000-8000-{n:012}"} for n in range(20_000)]
+    others = [{"id": f"00000000-0000-4000-8000-{n:012}"} for n in range(30_000)]
     targets = [world.target(id, name=f"other-{n}") for n, id in enumerate(others)] + [world.target(ai_secret)]
     assert len(json.dumps(targets)) > 4 * MEGABYTE
     fleet.put(targets)
