@@ -1735,9 +1735,10 @@ class Deployment:
     def _targets_in(self, bucket, key):
         """The list that is there, or None if there is none or if it can't be read."""
         file = self.aws.folder / "targets.json"
-        request = {"Bucket": bucket, "Key": key, "ExpectedBucketOwner": self.aws.account}
+        # The AWS CLI demands these as options if it writes a file.
+        options = [f"--bucket={bucket}", f"--key={key}", f"--expected-bucket-owner={self.aws.account}", str(file)]
         try:
-            self.aws.call("s3api", "get-object", request, options=[str(file)])
+            self.aws.call("s3api", "get-object", options=options)
             return json.loads(file.read_bytes())
         except (AwsError, OSError, ValueError):
             return None
