@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
+use tokio::time::Instant;
 
 use crate::aws::s3::S3;
 use crate::aws::secrets_manager::SecretsManager;
@@ -13,15 +14,20 @@ use crate::error::Error;
 /// For the list of a warm function, whose targets can also be rotated with the list that it has.
 const MAX_WAIT: Duration = Duration::from_secs(8);
 
+/// The first invocation follows a cold start at once, unless the environment was started in advance.
+const NEW_AFTER_START: Duration = Duration::from_secs(10);
+
 pub struct TargetList {
     config: TargetsConfig,
+    /// When the list was read at cold start. `None` from the first invocation on.
+    read_at_start: Option<Instant>,
     /// The version of the object that was read last without an error.
     etag: Option<String>,
 }
 
 impl TargetList {
     pub fn new(config: TargetsConfig) -> Self {
-        Self { config, etag: None }
+        Self { config, read_at_start: None, etag: None }
     }
 
     pub async fn read(
@@ -39,7 +45,7 @@ impl TargetList {
             }
             TargetsSource::Object(uri) => {
                 let (targets, etag) = newer(&self.config, uri, None, s3, deadline).await?.unwrap_or_default();
-                self.etag = etag;
+                (self.etag, self.read_at_start) = (etag, Some(Instant::now()));
                 Ok(targets)
             }
         }
@@ -48,6 +54,9 @@ impl TargetList {
     /// The targets if the list has changed since it was read. After an error, the next call reads the list again.
     pub async fn read_if_changed(&mut self, s3: &S3, deadline: Deadline) -> Result<Option<Vec<Target>>, Error> {
         let TargetsSource::Object(uri) = &self.config.source else { return Ok(None) };
+        if self.read_at_start.take().is_some_and(|read_at| read_at.elapsed() < NEW_AFTER_START) {
+            return Ok(None);
+        }
         let deadline = deadline.half().at_most(MAX_WAIT);
         let newer = newer(&self.config, uri, self.etag.as_deref(), s3, deadline).await?;
         Ok(newer.map(|(targets, etag)| {
