@@ -9,6 +9,8 @@ examples:
   python3 deploy.py                                             asks, deploys, rotates, and checks
   python3 deploy.py --stack rotator-eu --region eu-central-1    deploys a second stack
   python3 deploy.py --config deploy/rotator-eu.yaml             deploys what the file says, without questions (CI)
+  python3 deploy.py --config deploy/fleet.yaml --targets fleet.json   the same, with a list of targets in S3
+  python3 deploy.py --stack fleet --targets fleet.json          replaces that list, and leaves the stack as it is
   python3 deploy.py --stack rotator-eu --delete                 deletes all but the logs, after asking
 
 exit status: 0 if it is deployed and rotates; 1 if nothing was deployed; 2 if it is deployed, but something is wrong
@@ -16,6 +18,7 @@ exit status: 0 if it is deployed and rotates; 1 if nothing was deployed; 2 if it
 
 import argparse
 import difflib
+import fnmatch
 import getpass
 import hashlib
 import json
@@ -52,6 +55,8 @@ PAIRS = [
     ("AiSecretId", "BraintrustOrgName"),
     ("AlarmEmail", "AlarmTopicArn"),
     ("Targets", "TargetsSecretArn"),
+    ("Targets", "TargetsBucket"),
+    ("TargetsSecretArn", "TargetsBucket"),
 ]
 # Dollars a month, list prices of us-east-1. The rest (invocations, logs, the queue, the topic) stays below 0.05.
 PRICES = {"AWS::SecretsManager::Secret": 0.40, "AWS::CloudWatch::Alarm": 0.10, "AWS::KMS::Key": 1.00}
@@ -87,6 +92,8 @@ DOMAINS = {
     "aws-us-gov": ("amazonaws.com", "console.amazonaws-us-gov.com"),
     "aws-eusc": ("amazonaws.eu", "console.amazonaws-eusc.eu"),
 }
+# The mistakes in a list of targets that are shown at once.
+MAX_MISTAKES = 10
 HOW_TO_MAKE_A_PROVIDER = """\
   The key sees no provider for Amazon Bedrock. In Braintrust, open Settings, AI providers, and add AWS Bedrock. Any
   credentials will do, because the first rotation replaces them. Save it, and press Enter here."""
@@ -394,8 +401,8 @@ def ended(sentence):
 
 
 def targets_in(values):
-    """How many targets the function has, or None if only a secret tells."""
-    if values.get("TargetsSecretArn"):
+    """How many targets the function has, or None if only a secret or an object in S3 tells."""
+    if values.get("TargetsSecretArn") or values.get("TargetsBucket"):
         return None
     try:
         return len(json.loads(values["Targets"])) if values.get("Targets") else 1
@@ -511,6 +518,219 @@ def with_other_of_pairs_emptied(given, deployed):
 
 def can_reserve_concurrency(settings):
     return settings["AccountLimit"]["UnreservedConcurrentExecutions"] - 1 >= MUST_STAY_UNRESERVED
+
+
+# The list of targets in S3
+
+
+class TargetList:
+    """A file for --targets. Everything in it that can be checked without AWS is checked."""
+
+    def __init__(self, path, schema):
+        self.path = Path(path)
+        try:
+            self.bytes = self.path.read_bytes()
+        except OSError as error:
+            raise Stop(f"{path} can't be read: {error.strerror}.") from None
+        try:
+            self.targets = json.loads(self.bytes.decode("utf-8-sig"), object_pairs_hook=without_duplicates)
+        except (ValueError, RecursionError) as error:
+            raise Stop(f"{path} is not a JSON array of targets: {error}.") from None
+        mistakes = [self._describe(path, problem) for path, problem in mistakes_in(self.targets, schema)]
+        # The rest relies on the fields being there.
+        self._refuse(mistakes or list(self._names_that_are_taken()))
+
+    def _refuse(self, mistakes):
+        if mistakes:
+            more = [f"and {len(mistakes) - MAX_MISTAKES} more"] if len(mistakes) > MAX_MISTAKES else []
+            raise Stop("\n".join(f"{self.path}: {line}" for line in mistakes[:MAX_MISTAKES] + more))
+
+    def _describe(self, path, problem):
+        if not path:
+            return f"the array {problem}."
+        index, *fields = path
+        field = "".join(map(part_of_path, fields)).lstrip(".")
+        return f"{named(self.targets[index], index)}{f': {field}' if field else ''} {problem}."
+
+    def _names_that_are_taken(self):
+        names = [target["name"].strip() for target in self.targets]
+        for name in sorted(set(names)):
+            if names.count(name) > 1:
+                yield f"{names.count(name)} targets have the name {shown(name)}. Each needs a name of its own."
+
+    def refuse_what_is_not_allowed(self, values, where):
+        """Refuses what the stack's policy, by the values of its parameters, doesn't let the function use."""
+        mistakes = []
+        for parameter, used in self._used().items():
+            allowed = values[parameter].split(",") + [values["BraintrustApiKeySecretArn"]] * parameter.startswith("Api")
+            missing = {id: name for id, name in used.items() if not any(is_covered(id, one.strip()) for one in allowed)}
+            if missing:
+                first, name = next(iter(missing.items()))
+                of = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+                wanted = ",".join(as_patterns(parameter, missing)[:3])
+                mistakes.append(f"{name} uses {first}{of}, which {parameter} doesn't allow. Add this there: {wanted}")
+        tagging = [one["name"] for one in self.targets if one.get("session_tags") or one.get("source_identity")]
+        if tagging and values["AllowSessionTags"] != "true":
+            mistakes.append(f"{shown(tagging[0])} has session_tags or a source_identity. Write AllowSessionTags: true")
+        if mistakes:
+            raise Stop("\n".join([f"The stack doesn't allow what {self.path} has. Change {where}:", *mistakes]))
+
+    def _used(self):
+        """What the targets use, by the parameter that must allow it, each with the name of the first target."""
+        used = {"RoleArns": {}, "IamUserArns": {}, "StagedSecretArns": {}, "ApiKeySecretArns": {}}
+        for target in self.targets:
+            keys = [one.get("api_key_secret_id") for one in target["ai_secrets"]]
+            of = {
+                "RoleArns": [target.get("role_arn")],
+                # With a role, it is the role that may manage the user.
+                "IamUserArns": [] if target.get("role_arn") else [target.get("user_name")],
+                "StagedSecretArns": [target.get("secret_id")],
+                "ApiKeySecretArns": keys,
+            }
+            for parameter, ids in of.items():
+                for id in filter(None, ids):
+                    used[parameter].setdefault(id.strip(), shown(target["name"]))
+        return used
+
+    def changed_since(self, before):
+        """The names of the targets that are new or different."""
+        old = {one.get("name"): one for one in before if isinstance(one, dict)} if isinstance(before, list) else {}
+        return [target["name"].strip() for target in self.targets if old.get(target["name"]) != target]
+
+
+def without_duplicates(pairs):
+    names = [name for name, _ in pairs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"the field {shown(twice)} is given twice")
+    return dict(pairs)
+
+
+def named(target, index):
+    name = target.get("name") if isinstance(target, dict) else None
+    return f"target {shown(name)}" if isinstance(name, str) else f"target number {index + 1}"
+
+
+def part_of_path(part):
+    return f"[{part}]" if isinstance(part, int) else f".{printable(part)[:60]}"
+
+
+def is_covered(id, allowed):
+    """Whether an ARN or a name is that of a role, user, or secret in a parameter, which can be a pattern."""
+    if ":role/" in id:
+        return fnmatch.fnmatchcase(id, allowed)
+    name, pattern = id.rpartition(":secret:")[2], re.split(":secret:|:user/", allowed)[-1]
+    # Secrets Manager adds six characters to a name.
+    without_them = re.sub("-[A-Za-z0-9]{6}$", "", pattern) if ":secret:" in allowed else pattern
+    return fnmatch.fnmatchcase(name, pattern) or name == without_them
+
+
+def as_patterns(parameter, ids):
+    """The values to add to a parameter: of roles with one name in several accounts, a pattern."""
+    if parameter != "RoleArns":
+        return list(ids)
+    by_name = {}
+    for arn in ids:
+        by_name.setdefault(arn.split(":role/")[-1], []).append(arn)
+    return [arns[0] if len(arns) == 1 else re.sub(":[0-9]{12}:", ":*:", arns[0]) for arns in by_name.values()]
+
+
+def mistakes_in(value, schema, path=()):
+    """What a JSON Schema says against a value: pairs of a path and a problem. It knows the keywords of
+    targets.schema.json."""
+    types = schema.get("type", list(TYPES))
+    types = [types] if isinstance(types, str) else types
+    if not any(is_of_type(value, one) for one in types):
+        accepted = " or ".join(TYPES[one] for one in types if one != "null")
+        yield path, "isn't accepted here" if types == ["null"] else f"must be {accepted}"
+        return
+    if "const" in schema and value != schema["const"]:
+        yield path, f"must be {json.dumps(schema['const'])}"
+    if isinstance(value, str):
+        yield from ((path, problem) for problem in problems_with_text(value, schema))
+    elif isinstance(value, (int, float)) and not schema.get("minimum", value) <= value <= schema.get("maximum", value):
+        yield path, f"must be from {schema['minimum']} to {schema['maximum']}"
+    elif isinstance(value, list):
+        yield from mistakes_in_array(value, schema, path)
+    elif isinstance(value, dict):
+        yield from mistakes_in_object(value, schema, path)
+    yield from mistakes_in_combination(value, schema, path)
+
+
+# JSON's types, as a sentence has them.
+TYPES = {
+    "null": "null",
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "a text",
+    "array": "an array",
+    "object": "an object",
+}
+
+
+def is_of_type(value, type):
+    if isinstance(value, bool) or value is None:
+        return type == {True: "boolean", False: "boolean", None: "null"}[value]
+    if type == "integer":
+        return isinstance(value, (int, float)) and value == int(value)
+    return isinstance(value, {"number": (int, float), "string": str, "array": list, "object": dict}.get(type, ()))
+
+
+def problems_with_text(text, schema):
+    # JSON Schema has the regular expressions of JavaScript.
+    pattern = schema.get("pattern", "").replace(r"\p{L}\p{N}", r"\w")
+    if not re.search(pattern, text):
+        yield f"is {shown(text)}, which must match {schema['pattern']}" if text.strip() else "must not be empty"
+    if len(text) > schema.get("maxLength", len(text)):
+        yield f"must have {schema['maxLength']} characters or fewer"
+
+
+def mistakes_in_array(items, schema, path):
+    if len(items) < schema.get("minItems", 0) or len(items) > schema.get("maxItems", len(items)):
+        yield path, f"must have {schema.get('minItems', 0)} or more items, and at most {schema.get('maxItems', 'any')}"
+    if schema.get("uniqueItems") and any(items.count(item) > 1 for item in items):
+        yield path, "has an item twice"
+    for index, item in enumerate(items):
+        yield from mistakes_in(item, schema.get("items", {}), (*path, index))
+
+
+def mistakes_in_object(fields, schema, path):
+    known, others = schema.get("properties", {}), schema.get("additionalProperties", {})
+    for name in schema.get("required", ()):
+        if name not in fields:
+            yield path, f"needs the field {name}"
+    if len(fields) > schema.get("maxProperties", len(fields)):
+        yield path, f"must have {schema['maxProperties']} fields or fewer"
+    for name, value in fields.items():
+        if name not in known and others is False:
+            yield (*path, name), f"is unknown{nearest(name, list(known))}"
+            continue
+        for _, problem in mistakes_in(name, schema.get("propertyNames", {})):
+            yield (*path, name), f"has a name that {problem}"
+        yield from mistakes_in(value, known.get(name, others if isinstance(others, dict) else {}), (*path, name))
+
+
+def mistakes_in_combination(value, schema, path):
+    for part in schema.get("allOf", ()):
+        yield from mistakes_in(value, part, path)
+    for keyword in ("anyOf", "oneOf"):
+        forms = schema.get(keyword, ())
+        fitting = sum(not any(mistakes_in(value, form, path)) for form in forms)
+        if forms and not (fitting == 1 or (fitting and keyword == "anyOf")):
+            yield path, describe_forms(forms, ", and only one of them" if keyword == "oneOf" else "")
+    if "not" in schema and not any(mistakes_in(value, schema["not"], path)):
+        yield path, "is missing" if value is None else "has a value that isn't accepted here"
+    if "if" in schema and not any(mistakes_in(value, schema["if"], path)):
+        yield from mistakes_in(value, schema["then"], path)
+
+
+def describe_forms(forms, how_many):
+    accepted = [json.dumps(form["const"]) for form in forms if "const" in form]
+    fields = [name for form in forms for name in form.get("required", ())]
+    if accepted:
+        return f"must be one of {', '.join(accepted)}"
+    return f"needs {' or '.join(fields)}{how_many}" if fields else "has none of the accepted forms"
 
 
 # The AWS CLI
@@ -865,7 +1085,7 @@ class Questions:
         return key
 
     def ask_provider(self):
-        if self.before.get("Targets") or self.before.get("TargetsSecretArn"):
+        if any(self.before.get(name) for name in ("Targets", "TargetsSecretArn", "TargetsBucket")):
             print("4. The providers are those in Targets, as before.")
             return
         project = self.before.get("BraintrustProject")
@@ -984,6 +1204,7 @@ class Bundle:
                 "build one in a clone with `make release`."
             )
         self.template_file = self.folder / "cloudformation.json"
+        self.schema_file = self.folder / "targets.schema.json"
         self.zips = {
             architecture: self.folder / f"{NAME}-{architecture}.zip"
             for architecture in ARCHITECTURES
@@ -1000,9 +1221,13 @@ class Bundle:
             return
         lines = [line.split() for line in sums.read_text().splitlines() if line]
         expected = {name.lstrip("*"): digest for digest, name in lines}
-        for file in (self.template_file, *self.zips.values()):
+        for file in (self.template_file, self.schema_file, *self.zips.values()):
             if sha256(file) != expected.get(file.name):
                 raise Stop(f"{file} is damaged: its SHA-256 isn't the one in {sums}. Download the release again.")
+
+    def schema(self):
+        """The JSON Schema of a list of targets."""
+        return json.loads(self.schema_file.read_text(encoding="utf-8"))
 
     def architecture(self, wanted):
         """The wanted one, or the first that the bundle has."""
@@ -1019,7 +1244,7 @@ def bucket_name(aws):
     return f"{NAME}-{aws.account}-{aws.region}"
 
 
-def ensure_bucket(aws, name, may_create, tags):
+def ensure_bucket(aws, name, may_create, tags, parameter="CodeBucket"):
     """Creates the private bucket if it isn't there, and refuses one of another account."""
     owner = {"ExpectedBucketOwner": aws.account}
     try:
@@ -1035,11 +1260,23 @@ def ensure_bucket(aws, name, may_create, tags):
             protect_bucket(aws, name, tags)
         return
     if not may_create:
-        raise Stop(f"The bucket {name} in CodeBucket doesn't exist. Create it, or remove CodeBucket.")
+        raise Stop(f"The bucket {name} in {parameter} doesn't exist. Create it, or remove {parameter}.")
     print(f"Creating the bucket {name}")
     where = {} if aws.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": aws.region}}
     aws.call("s3api", "create-bucket", {"Bucket": name, **where})
     protect_bucket(aws, name, tags)
+
+
+def ensure_versioned(aws, name, may_change):
+    """With versions, a list of targets that was replaced by mistake can be restored."""
+    request = {"Bucket": name, "ExpectedBucketOwner": aws.account}
+    found = aws.call("s3api", "get-bucket-versioning", request) or {}
+    if found.get("Status") == "Enabled":
+        return
+    if not may_change:
+        command = f"aws s3api put-bucket-versioning --bucket {name} --versioning-configuration Status=Enabled"
+        raise Stop(f"The bucket {name} in TargetsBucket keeps no versions of its objects. First run\n  {command}")
+    aws.call("s3api", "put-bucket-versioning", {**request, "VersioningConfiguration": {"Status": "Enabled"}})
 
 
 def lacks_policy(aws, bucket):
@@ -1329,11 +1566,21 @@ def show_error(error):
     print(f"    {error['class']}: {call}: {error['problem']}\n    {error['remedy']}")
 
 
-def rotate(aws, function, is_new):
+def with_names(action, names):
+    return {"action": action, **({"targets": names} if names else {})}
+
+
+def show_targets_error(answer):
+    if "targets_error" in answer:
+        print("  The function can't use the newest list of targets, and uses the one before it:")
+        show_error(answer["targets_error"])
+
+
+def rotate(aws, function, is_new, names=()):
     """Rotates what is due and shows the outcomes. Returns whether all is well, and the report."""
     for seconds in (10, 10, 10, 0):
         try:
-            report, failed = aws.invoke(function, {"action": "rotate"})
+            report, failed = aws.invoke(function, with_names("rotate", names))
             # IAM takes some seconds to let a new role be assumed.
             if not seconds or not failed or not is_new or classes_of(report) != {"permission"}:
                 break
@@ -1347,6 +1594,7 @@ def rotate(aws, function, is_new):
     if not isinstance(report, dict) or "targets" not in report:
         print(f"  {report}")
         return False, {"targets": []}
+    show_targets_error(report)
     for target in report["targets"]:
         expires = f", expires {target['expires_at']}" if "expires_at" in target else ""
         print(f"  {target['name']}: {target['outcome']}{expires}")
@@ -1372,12 +1620,13 @@ def is_unproven(target):
     return "unproven" in results
 
 
-def doctor(aws, function, rotated):
+def doctor(aws, function, rotated, names=()):
     """Shows the checks, and returns whether all is well. `rotated` has the targets that have just been rotated."""
-    answer, failed = aws.invoke(function, {"action": "check"})
+    answer, failed = aws.invoke(function, with_names("check", names))
     if failed or not isinstance(answer, dict) or "targets" not in answer:
         print(f"  {answer}")
         return False
+    show_targets_error(answer)
     for target in answer["targets"]:
         bad = [line for line in target["lines"] if line["result"] not in ("ok", "unknown") or is_unread(line)]
         results = [line["result"] for line in target["lines"] if not is_unread(line)]
@@ -1436,8 +1685,11 @@ class Deployment:
         self.bundle = Bundle(Path(__file__).resolve().parent)
         self.template = self.bundle.template
         self.interrupted = "Interrupted. Nothing was deployed."
+        self.targets = TargetList(options.targets, self.bundle.schema()) if options.targets else None
 
     def run(self):
+        if self.targets and not self.options.config:
+            return self._replace_targets()
         if self.options.config:
             config, name = read_config(Path(self.options.config)), self.options.config
             chosen_values(self.template, config, {}, name)
@@ -1455,6 +1707,47 @@ class Deployment:
         if not region:
             raise Stop(f"The region is unknown. Write `Region: us-east-1` into {self.options.config}, or use --region.")
         sign_in(self.aws, region)
+
+    def _replace_targets(self):
+        """Uploads the list for a stack that has one in S3 already, and rotates what is new or different in it."""
+        path = Path("deploy", f"{self.options.stack}.yaml")
+        self.options.config = str(path)
+        self._sign_in(read_config(path) if path.exists() else {})
+        stack = self._open(self.options.stack)
+        deployed = stack.parameters()
+        if not deployed.get("TargetsBucket"):
+            raise Stop(
+                f"The stack {stack.name} has no list of targets in S3 yet. Write its parameters, such as RoleArns, into "
+                "a file, and give that to --config, beside --targets."
+            )
+        self.targets.refuse_what_is_not_allowed(self._effective({}, deployed), f"{path}, and deploy it with --config")
+        bucket, key = deployed["TargetsBucket"], deployed["TargetsKey"]
+        changed = self.targets.changed_since(self._targets_in(bucket, key))
+        ensure_versioned(self.aws, bucket, bucket == bucket_name(self.aws))
+        self._upload_targets(bucket, key)
+        self.interrupted = f"Interrupted. The list is in s3://{bucket}/{key}, and the function uses it from now on."
+        more = f" and {len(changed) - 10} more" if len(changed) > 10 else ""
+        print(f"New or different: {', '.join(map(printable, changed[:10])) or 'none'}{more}")
+        # One target is enough to see whether the function accepts the list.
+        ok = self._prove(stack, self._effective({}, deployed), False, changed or [self.targets.targets[0]["name"]])
+        return 0 if ok else 2
+
+    def _targets_in(self, bucket, key):
+        """The list that is there, or None if there is none or if it can't be read."""
+        file = self.aws.folder / "targets.json"
+        # The AWS CLI demands these as options if it writes a file.
+        options = [f"--bucket={bucket}", f"--key={key}", f"--expected-bucket-owner={self.aws.account}", str(file)]
+        try:
+            self.aws.call("s3api", "get-object", options=options)
+            return json.loads(file.read_bytes())
+        except (AwsError, OSError, ValueError):
+            return None
+
+    def _upload_targets(self, bucket, key):
+        print(f"Uploading {len(self.targets.targets)} targets to s3://{bucket}/{key}")
+        request = {"Bucket": bucket, "Key": key, "ExpectedBucketOwner": self.aws.account}
+        options = ["--body", str(self.targets.path.resolve()), "--content-type", "application/json"]
+        self.aws.call("s3api", "put-object", request, options=options)
 
     def _open(self, name):
         stack = Stack(self.aws, name)
@@ -1507,12 +1800,16 @@ class Deployment:
 
     def _values(self, config, name, secrets, stack):
         """The values that are given, and the config's own keys. Everything that can be checked here is checked."""
-        deployed = stack.parameters()
-        values = with_other_of_pairs_emptied(chosen_values(self.template, config, secrets, name), deployed)
+        deployed, values = stack.parameters(), chosen_values(self.template, config, secrets, name)
+        values.setdefault("CodeBucket", deployed.get("CodeBucket") or bucket_name(self.aws))
+        if self.targets:
+            has_list = bool(deployed.get("TargetsBucket"))
+            values.setdefault("TargetsBucket", deployed["TargetsBucket"] if has_list else values["CodeBucket"])
+            values.setdefault("TargetsKey", deployed["TargetsKey"] if has_list else f"{stack.name}/targets.json")
+        values = with_other_of_pairs_emptied(values, deployed)
         before = deployed.get("Architecture")
         before = before if before in self.bundle.zips else None
         values["Architecture"] = self.bundle.architecture(values.get("Architecture") or before)
-        values.setdefault("CodeBucket", deployed.get("CodeBucket") or bucket_name(self.aws))
         if "ReservedConcurrency" not in values and not deployed:
             values.update(self._reserved_concurrency())
         broken = list(self.template.broken_rules(self._effective(values, deployed)))
@@ -1520,6 +1817,8 @@ class Deployment:
             hint = f" ({variable_of('BraintrustApiKey')} in the environment sets BraintrustApiKey.)"
             lines = [f"  {text}{hint if 'BraintrustApiKey or' in text else ''}" for text in broken]
             raise Stop("\n".join([f"The parameters in {name} break the template's rules:", *lines]))
+        if self.targets:
+            self.targets.refuse_what_is_not_allowed(self._effective(values, deployed), name)
         return values, {key: config[key][0] for key in OWN_KEYS if key in config}
 
     def _reserved_concurrency(self):
@@ -1565,7 +1864,12 @@ class Deployment:
             print(wrapped("  Proof      ", describe_proof(effective["EndToEndModelId"], is_staged)))
         receiver = effective["AlarmEmail"] or effective["AlarmTopicArn"]
         print(f"  Alarms     {receiver or 'to a topic without subscribers'}")
-        print(wrapped("  Cost       ", describe_cost(types, targets_in(effective))))
+        number = targets_in(effective)
+        if self.targets:
+            number = len(self.targets.targets)
+            place = f"s3://{effective['TargetsBucket']}/{effective['TargetsKey']}"
+            print(wrapped("  Targets    ", f"{number}, of {self.targets.path}, in {place}"))
+        print(wrapped("  Cost       ", describe_cost(types, number)))
         if deployed:
             self._show_differences(values, deployed)
 
@@ -1597,6 +1901,15 @@ class Deployment:
         suffix = DOMAINS.get(self.aws.partition, DOMAINS["aws"])[0]
         url = f"https://s3.{self.aws.region}.{suffix}/{bucket}/{key}"
         deployed, is_new = stack.parameters(), not stack.is_deployed()
+        place = [values.get(name) for name in ("TargetsBucket", "TargetsKey")] if self.targets else None
+        # The function must find a list when it starts. But a list that it has already may not be newer than its policy.
+        is_read = place == [deployed.get(name) for name in ("TargetsBucket", "TargetsKey")]
+        if place:
+            is_own = place[0] == bucket_name(self.aws)
+            ensure_bucket(self.aws, place[0], is_own, tags, "TargetsBucket")
+            ensure_versioned(self.aws, place[0], is_own)
+            if not is_read:
+                self._upload_targets(*place)
         parameters = list(stack_parameters(self.template, values, deployed))
         effective = self._effective(values, deployed)
 
@@ -1607,14 +1920,16 @@ class Deployment:
         if not stack.change(self.template, url, parameters, tags, number, when_begun):
             print("Nothing to change: the stack already has these parameters and this release.")
         self.interrupted = f"Interrupted. The stack {stack.name} is deployed."
+        if place and is_read:
+            self._upload_targets(*place)
         return self._prove(stack, effective, is_new)
 
-    def _prove(self, stack, values, is_new):
+    def _prove(self, stack, values, is_new, names=()):
         outputs = stack.outputs()
         print("\nRotating")
-        rotated, report = rotate(self.aws, outputs["FunctionName"], is_new and not values["BedrockRoleArn"])
+        rotated, report = rotate(self.aws, outputs["FunctionName"], is_new and not values["BedrockRoleArn"], names)
         print("\nChecking everything that a rotation needs")
-        healthy = doctor(self.aws, outputs["FunctionName"], rotated_in(report))
+        healthy = doctor(self.aws, outputs["FunctionName"], rotated_in(report), names)
         if not rotated and "permission" in classes_of(report) and values["BedrockRoleArn"]:
             print("\n" + bedrock_role_command(values, outputs))
         print(f"\nDashboard  {dashboard_url(self.aws, outputs['DashboardName'])}")
@@ -1700,11 +2015,20 @@ class Deletion:
             print(f"  the IAM user {user}, with its access keys and API keys: whoever uses them loses access")
         if objects:
             print(f"  {len(objects)} uploaded files in the bucket {bucket}, and the bucket if no other stack uses it")
+        self._show_targets(stack, bucket, objects)
         for group in (one for one in resources if one["ResourceType"] == "AWS::Logs::LogGroup"):
             name = group.get("PhysicalResourceId", group["LogicalResourceId"])
             command = f"aws logs delete-log-group --log-group-name {name} --region {self.aws.region}"
             print(f"The log group {name} stays. This command deletes it:\n  {command}")
         print("Braintrust keeps the last credentials. Temporary ones work until they expire, within the hour.")
+
+    def _show_targets(self, stack, bucket, objects):
+        own = f"{stack.name}/targets.json"
+        if versions := sum(one["Key"] == own for one in objects):
+            print(f"  the list of targets s3://{bucket}/{own}, with its {versions} versions, among those files")
+        place = [stack.parameters().get(name) for name in ("TargetsBucket", "TargetsKey")] if stack.found else [None]
+        if place[0] and place != [bucket, own]:
+            print(f"The list of targets s3://{place[0]}/{place[1]} stays.")
 
     def _confirm(self, name):
         if self.options.yes:
@@ -1805,7 +2129,7 @@ class Deletion:
     def _uploaded(self, bucket, stack):
         """What `upload` has put there. In a bucket of your own, other files may have the same prefix."""
         names = [f"{NAME}-{architecture}.zip" for architecture in ARCHITECTURES] + ["cloudformation.json"]
-        pattern = rf"{stack}/[0-9a-f]{{16}}/({'|'.join(map(re.escape, names))})"
+        pattern = rf"{stack}/([0-9a-f]{{16}}/({'|'.join(map(re.escape, names))})|targets\.json)"
         return [one for one in self._objects(bucket, f"{stack}/") if re.fullmatch(pattern, one["Key"])]
 
     def _empty_bucket(self, bucket, stack):
@@ -1842,11 +2166,14 @@ def options_of(arguments):
     parser.add_argument("--region", help="the region (default: Region in the file, AWS_REGION, or your profile's)")
     parser.add_argument("--profile", help="the AWS CLI's profile to use")
     parser.add_argument("--config", metavar="FILE", help="deploy what this file says, without questions")
+    parser.add_argument("--targets", metavar="FILE", help="a JSON file with the list of targets, which is kept in S3")
     parser.add_argument("--delete", action="store_true", help="delete the stack, its keys, and its uploaded files")
     parser.add_argument("--yes", action="store_true", help="with --delete, don't ask")
     options = parser.parse_args(arguments)
     if options.yes and not options.delete:
         parser.error("--yes goes with --delete. To deploy without questions, give --config")
+    if options.targets and options.delete:
+        parser.error("--targets doesn't go with --delete, which deletes the list that deploy.py has uploaded")
     options.stack = options.stack or (Path(options.config).stem if options.config else NAME)
     if not re.fullmatch(STACK_NAME, options.stack):
         parser.error(

@@ -18,18 +18,18 @@ use reqwest::Url;
 use crate::error::Error;
 pub use network::{CaBundle, HttpsProxy};
 pub use target::*;
-pub use values::{LayoutChoice, ModelId, Probe, Region, RoleArn, SecretId, SessionNames, TargetName, UserName};
+pub use values::{LayoutChoice, ModelId, Probe, Region, RoleArn, S3Uri, SecretId, SessionNames, TargetName, UserName};
 
 const TARGETS: &str = "TARGETS";
 const TARGETS_SECRET_ID: &str = "TARGETS_SECRET_ID";
+const TARGETS_S3_URI: &str = "TARGETS_S3_URI";
 
 /// What the environment variables say.
 #[derive(Debug)]
 pub struct Config {
     pub schedule: Option<String>,
     pub metrics_namespace: String,
-    pub targets: TargetsSource,
-    pub defaults: Defaults,
+    pub targets: TargetsConfig,
     /// Trusted for AWS's services.
     pub aws_ca_bundle: Option<CaBundle>,
     /// Trusted for Braintrust.
@@ -39,6 +39,8 @@ pub struct Config {
     pub bedrock_endpoint: Option<Url>,
     /// Where the probe's `Converse` goes instead of the region's endpoint.
     pub bedrock_runtime_endpoint: Option<Url>,
+    /// Where S3 is called instead of at the region's endpoint.
+    pub s3_endpoint: Option<Url>,
 }
 
 /// Where the JSON array of targets is.
@@ -46,6 +48,14 @@ pub struct Config {
 pub enum TargetsSource {
     Inline(String),
     Secret(SecretId),
+    Object(S3Uri),
+}
+
+/// How the targets are read.
+#[derive(Debug)]
+pub struct TargetsConfig {
+    pub source: TargetsSource,
+    defaults: Defaults,
 }
 
 /// An environment variable that is set.
@@ -65,6 +75,7 @@ fn where_it_is_set(variable: &str) -> String {
     let parameter = match variable {
         TARGETS => "Targets",
         TARGETS_SECRET_ID => "TargetsSecretArn",
+        TARGETS_S3_URI => "TargetsBucket",
         "BRAINTRUST_API_KEY_SECRET_ID" => "BraintrustApiKeySecretArn",
         "BRAINTRUST_API_URL" => "BraintrustApiUrl",
         "BRAINTRUST_CA_BUNDLE" => "BraintrustCaBundle",
@@ -100,45 +111,64 @@ impl Config {
         Ok(Self {
             schedule: set("SCHEDULE_EXPRESSION").map(|schedule| schedule.text),
             metrics_namespace: set_or("METRICS_NAMESPACE", "BedrockBraintrustRotator").parse(metrics_namespace)?,
-            targets: targets_source(set(TARGETS), set(TARGETS_SECRET_ID))?,
-            defaults: Defaults {
-                api_url: set_or("BRAINTRUST_API_URL", "https://api.braintrust.dev")
-                    .parse(|url| values::service_url(&url))?,
-                api_key_secret_id: api_key.map(|id| id.parse(SecretId::try_from)).transpose()?,
+            targets: TargetsConfig {
+                source: targets_source(set(TARGETS), set(TARGETS_SECRET_ID), set(TARGETS_S3_URI))?,
+                defaults: Defaults {
+                    api_url: set_or("BRAINTRUST_API_URL", "https://api.braintrust.dev")
+                        .parse(|url| values::service_url(&url))?,
+                    api_key_secret_id: api_key.map(|id| id.parse(SecretId::try_from)).transpose()?,
+                },
             },
             aws_ca_bundle: ca_bundle("AWS_CA_BUNDLE")?,
             braintrust_ca_bundle: ca_bundle("BRAINTRUST_CA_BUNDLE")?,
             proxy: https_proxy(&set)?,
             bedrock_endpoint: endpoint("AWS_ENDPOINT_URL_BEDROCK")?.or_else(|| general_endpoint.clone()),
-            bedrock_runtime_endpoint: endpoint("AWS_ENDPOINT_URL_BEDROCK_RUNTIME")?.or(general_endpoint),
+            bedrock_runtime_endpoint: endpoint("AWS_ENDPOINT_URL_BEDROCK_RUNTIME")?
+                .or_else(|| general_endpoint.clone()),
+            s3_endpoint: endpoint("AWS_ENDPOINT_URL_S3")?.or(general_endpoint),
         })
     }
+}
 
-    /// Reads the JSON array of targets, from the variable or the secret. The error names the target and the field.
-    pub fn read_targets(&self, json: &str) -> Result<Vec<Target>, Error> {
-        let (variable, secret_id) = match &self.targets {
-            TargetsSource::Inline(_) => (TARGETS, None),
-            TargetsSource::Secret(id) => (TARGETS_SECRET_ID, Some(id)),
+impl TargetsConfig {
+    /// Parses the JSON array of targets. The error names the target and the field.
+    pub fn parse(&self, json: &str) -> Result<Vec<Target>, Error> {
+        let secret_id = match &self.source {
+            TargetsSource::Secret(id) => Some(id),
+            TargetsSource::Inline(_) | TargetsSource::Object(_) => None,
         };
         parse::targets(json, &self.defaults, secret_id).map_err(|invalid| {
-            // Security: it may be the wrong secret, whose content must not be repeated.
-            let problem = if secret_id.is_some() { invalid.place } else { invalid.to_string() };
-            let remedy = "Change the stack's parameter Targets, or the parameter that sets the field, or the secret in \
-                          TargetsSecretArn. docs/configuration.md describes every field of a target";
+            let (variable, problem, place) = match &self.source {
+                TargetsSource::Inline(_) => (TARGETS, invalid.to_string(), "the stack's parameter Targets"),
+                // Security: it may be the wrong secret, whose content must not be repeated.
+                TargetsSource::Secret(_) => (TARGETS_SECRET_ID, invalid.place, "the secret in TargetsSecretArn"),
+                TargetsSource::Object(uri) => (TARGETS_S3_URI, format!("{uri}: {invalid}"), "the object in S3"),
+            };
+            let remedy = format!(
+                "Change {place}, or the parameter that sets the field. docs/configuration.md describes every field of \
+                 a target"
+            );
             Error::configuration(variable, problem, remedy)
         })
     }
 }
 
-fn targets_source(json: Option<Variable>, id: Option<Variable>) -> Result<TargetsSource, Error> {
-    let problem = match (json, id) {
-        (Some(json), None) => return Ok(TargetsSource::Inline(json.text)),
-        (None, Some(id)) => return id.parse(SecretId::try_from).map(TargetsSource::Secret),
-        (None, None) => "neither TARGETS nor TARGETS_SECRET_ID is set",
-        (Some(_), Some(_)) => "both TARGETS and TARGETS_SECRET_ID are set",
+/// Exactly one of the three variables says where the targets are.
+fn targets_source(
+    json: Option<Variable>,
+    secret: Option<Variable>,
+    object: Option<Variable>,
+) -> Result<TargetsSource, Error> {
+    let problem = match (json, secret, object) {
+        (Some(json), None, None) => return Ok(TargetsSource::Inline(json.text)),
+        (None, Some(id), None) => return id.parse(SecretId::try_from).map(TargetsSource::Secret),
+        (None, None, Some(uri)) => return uri.parse(S3Uri::try_from).map(TargetsSource::Object),
+        (None, None, None) => "none of TARGETS, TARGETS_SECRET_ID and TARGETS_S3_URI is set",
+        _ => "more than one of TARGETS, TARGETS_SECRET_ID and TARGETS_S3_URI is set",
     };
-    let remedy = "Set exactly one of TARGETS (the JSON array; the parameter Targets) and TARGETS_SECRET_ID (the secret that \
-                  holds it; the parameter TargetsSecretArn)";
+    let remedy = "Set exactly one of TARGETS (the JSON array; the parameter Targets), TARGETS_SECRET_ID (the secret that \
+                  holds it; the parameter TargetsSecretArn) and TARGETS_S3_URI (the object in S3 that holds it; the \
+                  parameter TargetsBucket)";
     Err(Error::configuration(TARGETS, problem, remedy))
 }
 
@@ -182,11 +212,14 @@ mod tests {
     #[test]
     fn each_wrong_variable_is_named_with_what_was_found() {
         for (variables, expected) in [
-            (vec![], "TARGETS: neither TARGETS nor TARGETS_SECRET_ID is set"),
-            (vec![("TARGETS", " ")], "TARGETS: neither TARGETS nor TARGETS_SECRET_ID is set"),
+            (vec![], "TARGETS: none of TARGETS, TARGETS_SECRET_ID and TARGETS_S3_URI is set"),
+            (vec![("TARGETS", " ")], "TARGETS: none of TARGETS, TARGETS_SECRET_ID and TARGETS_S3_URI is set"),
+            (vec![("TARGETS", "[]"), ("TARGETS_SECRET_ID", "x")], "TARGETS: more than one of TARGETS,"),
+            (vec![("TARGETS", "[]"), ("TARGETS_S3_URI", "s3://acme/targets.json")], "TARGETS: more than one of"),
+            (vec![("TARGETS_SECRET_ID", "x"), ("TARGETS_S3_URI", "s3://acme/targets.json")], "more than one of"),
             (
-                vec![("TARGETS", "[]"), ("TARGETS_SECRET_ID", "x")],
-                "TARGETS: both TARGETS and TARGETS_SECRET_ID are set",
+                vec![("TARGETS_S3_URI", "acme/targets.json")],
+                "TARGETS_S3_URI: found \"acme/targets.json\"; expected s3://",
             ),
             (
                 vec![("TARGETS", "[]"), ("BRAINTRUST_API_URL", "http://braintrust.example")],
@@ -215,7 +248,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_that_would_receive_credentials_in_clear_text_is_refused_and_not_repeated() {
-        for name in ["", "_STS", "_IAM", "_SECRETS_MANAGER", "_BEDROCK", "_BEDROCK_RUNTIME"] {
+        for name in ["", "_STS", "_IAM", "_SECRETS_MANAGER", "_BEDROCK", "_BEDROCK_RUNTIME", "_S3"] {
             let name = format!("AWS_ENDPOINT_URL{name}");
             for (url, problem) in [
                 ("nowhere", "found what is not a URL"),
@@ -305,10 +338,19 @@ mod tests {
                 "target \"prod\": role_arn.",
             ),
         ] {
-            let error = config.read_targets(secret).unwrap_err();
+            let error = config.targets.parse(secret).unwrap_err();
             assert!(!format!("{error} {error:?}").contains("hidden"), "{error}");
             assert!(error.to_string().contains(&format!("TARGETS_SECRET_ID: {place}")), "{error}");
         }
+    }
+
+    #[test]
+    fn an_error_in_an_object_names_the_object_the_target_the_field_and_what_was_found() {
+        let uri = "s3://acme-rotator/fleet/targets.json";
+        let config = read(&[("TARGETS_S3_URI", uri), ("BRAINTRUST_API_KEY_SECRET_ID", "y")]).unwrap();
+        let error = config.targets.parse(r#"[{"name":"prod","kind":"permanent"}]"#).unwrap_err();
+        assert!(error.to_string().contains(&format!("TARGETS_S3_URI: {uri}: target \"prod\": kind: ")), "{error}");
+        assert!(error.problem.contains("permanent"), "{error}");
     }
 
     #[test]
@@ -328,5 +370,6 @@ mod tests {
         .unwrap();
         assert_eq!(config.bedrock_endpoint.unwrap().port(), Some(2));
         assert_eq!(config.bedrock_runtime_endpoint.unwrap().port(), Some(1));
+        assert_eq!(config.s3_endpoint.unwrap().port(), Some(1));
     }
 }

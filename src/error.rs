@@ -36,6 +36,7 @@ pub enum Service {
     Iam,
     Sts,
     SecretsManager,
+    S3,
     Bedrock,
     Braintrust,
 }
@@ -47,6 +48,7 @@ impl fmt::Display for Service {
             Self::Iam => "IAM",
             Self::Sts => "STS",
             Self::SecretsManager => "Secrets Manager",
+            Self::S3 => "S3",
             Self::Bedrock => "Bedrock",
             Self::Braintrust => "Braintrust",
         })

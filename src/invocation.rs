@@ -1,7 +1,7 @@
 //! One invocation: dispatches the event to its command, runs the targets side by side within the deadline, and answers.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -24,6 +24,7 @@ use crate::json::Payload;
 use crate::report::{Report, TargetReport, iso8601};
 use crate::rotation::target_run::TargetRun;
 use crate::services::Services;
+use crate::target_list::TargetList;
 use crate::{log, metrics};
 
 /// Concurrent targets in one queue: enough that the services' latencies overlap, and few enough for a data plane's rate
@@ -32,6 +33,9 @@ const MAX_CONCURRENT_PER_QUEUE: usize = 32;
 /// Concurrent targets in all queues, unless there are more queues than this. Each target has a few connections, and
 /// Lambda allows 1,024.
 const MAX_CONCURRENT: usize = 256;
+
+/// In the error about a name that no target has.
+const MAX_NAMES_SHOWN: usize = 50;
 
 /// A check looks at other providers, too, but must not fail because there are many.
 const LONGEST_INVENTORY_OF_A_CHECK: Duration = Duration::from_secs(20);
@@ -48,6 +52,7 @@ pub struct Invocation {
 pub struct Function {
     pub name: String,
     pub targets: Vec<Target>,
+    pub target_list: TargetList,
     /// The schedule's expression, if the template passed it on. For `check`.
     pub schedule: Option<String>,
     pub metrics_namespace: String,
@@ -57,13 +62,20 @@ pub struct Function {
 impl Function {
     /// Answers one event, and logs the result. A failed or deferred target fails the invocation, so that Lambda's
     /// retries, alarms and failure destination see it. By then, the other targets are done.
-    pub async fn handle(&self, invocation: Invocation) -> Result<Answer<'_>, Failure> {
-        let answer = self.answer(invocation).await;
-        let now = self.services.now();
+    pub async fn handle(&mut self, invocation: Invocation) -> Result<Answer<'_>, Failure> {
+        let began = Began { at: self.services.now(), instant: Instant::now() };
+        let deadline = Deadline::after(remaining(began.at, invocation.deadline_ms));
+        let targets_error = Box::pin(self.refresh_targets(deadline)).await.err();
+        let this = &*self;
+        let answer = this.answer(invocation, began, deadline, targets_error.as_ref()).await;
+        let now = this.services.now();
+        if let Some(error) = &targets_error {
+            log::error(error, now);
+        }
         match answer {
             Ok(Answer::Report(report)) => {
                 log::report(&report);
-                metrics::lines(&self.metrics_namespace, &self.name, now, &report).for_each(|line| log::write(&line));
+                metrics::lines(&this.metrics_namespace, &this.name, now, &report).for_each(|line| log::write(&line));
                 if report.has_failed() {
                     return Err(failure("RotationFailed", log::json(&report)));
                 }
@@ -72,9 +84,19 @@ impl Function {
             Ok(answer @ (Answer::Status(_) | Answer::Check(_) | Answer::Inventory(_))) => Ok(answer),
             Err(error) => {
                 log::error(&error, now);
-                Err(failure("EventRefused", error.to_string()))
+                // The event may name a target of the newest list.
+                let cause = targets_error.map(|error| format!(". {error}")).unwrap_or_default();
+                Err(failure("EventRefused", format!("{error}{cause}")))
             }
         }
+    }
+
+    /// Reads a list in S3 again if it has changed. After an error, the targets are those of the last good list.
+    async fn refresh_targets(&mut self, deadline: Deadline) -> Result<(), Error> {
+        if let Some(targets) = self.target_list.read_if_changed(&self.services.s3, deadline).await? {
+            self.targets = targets;
+        }
+        Ok(())
     }
 
     /// Refuses an event that isn't JSON.
@@ -86,10 +108,14 @@ impl Function {
         failure("EventRefused", error.to_string())
     }
 
-    async fn answer(&self, invocation: Invocation) -> Result<Answer<'_>, Error> {
-        let (now, start) = (self.services.now(), Instant::now());
-        let deadline = Deadline::after(remaining(now, invocation.deadline_ms));
-        let started_at = iso8601(now);
+    async fn answer(
+        &self,
+        invocation: Invocation,
+        began: Began,
+        deadline: Deadline,
+        targets_error: Option<&Error>,
+    ) -> Result<Answer<'_>, Error> {
+        let (started_at, targets_error) = (iso8601(began.at), targets_error.cloned());
         let (trigger, token, step, dry_run, targets) = match Command::parse(invocation.event, &invocation.request_id)? {
             Command::Rotate(command) => {
                 let run = async |run| rotate::run(run, &command).await;
@@ -119,8 +145,8 @@ impl Function {
             }
             Command::Status(names) => {
                 let targets = self.run_each(&names, Origin::Action, deadline, status::run).await?;
-                let ok = targets.iter().all(|target| target.state.is_ok());
-                return Ok(Answer::Status(Overview { action: "status", ok, started_at, targets }));
+                let ok = targets_error.is_none() && targets.iter().all(|target| target.state.is_ok());
+                return Ok(Answer::Status(Overview { action: "status", ok, started_at, targets_error, targets }));
             }
             Command::Inventory => {
                 let inventory = inventory::run(&self.services, &self.targets, started_at, deadline).await;
@@ -136,12 +162,13 @@ impl Function {
                 let (targets, inventory) = join(self.run_each(&names, Origin::Action, deadline, run), inventory).await;
                 let mut targets = targets?;
                 targets.iter_mut().zip(selected).for_each(|(check, target)| check.add_others(target, &inventory));
-                let ok = targets.iter().all(|target| target.ok);
-                return Ok(Answer::Check(Overview { action: "check", ok, started_at, targets }));
+                let ok = targets_error.is_none() && targets.iter().all(|target| target.ok);
+                return Ok(Answer::Check(Overview { action: "check", ok, started_at, targets_error, targets }));
             }
         };
-        let duration_ms = start.elapsed().as_millis() as u64;
-        Ok(Answer::Report(Report { trigger, token, step, dry_run, started_at, duration_ms, targets }))
+        let duration_ms = began.instant.elapsed().as_millis() as u64;
+        let report = Report { trigger, token, step, dry_run, started_at, duration_ms, targets_error, targets };
+        Ok(Answer::Report(report))
     }
 
     /// Revokes the API keys with which the destinations of the named targets are written, or of all, each once.
@@ -216,16 +243,29 @@ impl Function {
     }
 }
 
+/// When an invocation began.
+#[derive(Clone, Copy)]
+struct Began {
+    at: Timestamp,
+    instant: Instant,
+}
+
 /// The named targets in the configured order, or all.
 fn select<'a>(targets: &'a [Target], names: &[String]) -> Result<Vec<&'a Target>, Error> {
-    let configured: Vec<_> = targets.iter().map(|target| target.name.as_str()).collect();
-    if let Some(unknown) = names.iter().find(|name| !configured.contains(&name.as_str())) {
+    let mut configured = targets.iter().map(|target| target.name.as_str());
+    let (named, all): (HashSet<_>, HashSet<_>) =
+        (names.iter().map(String::as_str).collect(), configured.clone().collect());
+    if let Some(unknown) = names.iter().find(|name| !all.contains(name.as_str())) {
         let problem = format!("no target has the name {:?}", shortened(unknown));
-        let remedy = format!("The configured targets are: {}", configured.join(", "));
+        let shown: Vec<_> = configured.by_ref().take(MAX_NAMES_SHOWN).collect();
+        let more = match configured.count() {
+            0 => String::new(),
+            hidden => format!(", and {hidden} more"),
+        };
+        let remedy = format!("The configured targets are: {}{more}", shown.join(", "));
         return Err(Error::configuration("event", problem, remedy));
     }
-    let is_named = |target: &&Target| names.is_empty() || names.iter().any(|name| target.name.as_str() == name);
-    Ok(targets.iter().filter(is_named).collect())
+    Ok(targets.iter().filter(|target| named.is_empty() || named.contains(target.name.as_str())).collect())
 }
 
 #[derive(Serialize)]
@@ -244,6 +284,9 @@ pub struct Overview<T> {
     /// Whether all targets are ok.
     ok: bool,
     started_at: String,
+    /// Why the newest list of targets could not be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    targets_error: Option<Error>,
     /// In the configured order.
     targets: Vec<T>,
 }
@@ -287,5 +330,12 @@ mod tests {
     fn an_unknown_target_is_refused_with_the_names_of_the_configured_ones() {
         let error = select(&["a", "b"].map(role_based), &["c".to_owned()]).unwrap_err();
         assert!(error.problem.contains("\"c\"") && error.remedy.ends_with("a, b"), "{error}");
+    }
+
+    #[test]
+    fn the_error_about_an_unknown_target_is_short_however_many_there_are() {
+        let targets: Vec<_> = (0..10_000).map(|number| role_based(&format!("target-{number}"))).collect();
+        let error = select(&targets, &["c".to_owned()]).unwrap_err();
+        assert!(error.remedy.ends_with("target-49, and 9950 more"), "{error}");
     }
 }

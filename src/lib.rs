@@ -22,3 +22,4 @@ mod rotation;
 pub mod runtime;
 mod services;
 pub mod startup;
+mod target_list;

@@ -20,14 +20,14 @@ fn main() -> ExitCode {
 #[expect(clippy::disallowed_methods, reason = "only this function reads the environment and the clock")]
 async fn serve() -> ExitCode {
     let variable = |name: &str| std::env::var(name).ok();
-    let function = match startup::start(variable, jiff::Timestamp::now).await {
+    let mut function = match startup::start(variable, jiff::Timestamp::now).await {
         Ok(function) => function,
         Err(error) => {
             report_failed_start(&error, jiff::Timestamp::now(), variable("AWS_LAMBDA_RUNTIME_API").as_deref()).await;
             return ExitCode::FAILURE;
         }
     };
-    let Err(error) = runtime::serve(&function, variable("AWS_LAMBDA_RUNTIME_API")).await;
+    let Err(error) = runtime::serve(&mut function, variable("AWS_LAMBDA_RUNTIME_API")).await;
     startup::report_lost_runtime(error.as_ref(), jiff::Timestamp::now());
     ExitCode::FAILURE
 }

@@ -86,6 +86,7 @@ mod tests {
             dry_run: false,
             started_at: String::new(),
             duration_ms: 0,
+            targets_error: None,
             targets: vec![target],
         }
     }

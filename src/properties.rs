@@ -96,7 +96,7 @@ pub fn of_targets(json: &str) {
         "BRAINTRUST_API_KEY_SECRET_ID" => Some("braintrust".to_owned()),
         _ => None,
     };
-    let Ok(targets) = Config::read(&variable).and_then(|config| config.read_targets(json)) else { return };
+    let Ok(targets) = Config::read(&variable).and_then(|config| config.targets.parse(json)) else { return };
     assert!(!targets.is_empty());
     for (position, target) in targets.iter().enumerate() {
         assert!(!target.destinations.is_empty() && (1..=48).contains(&target.name.as_str().len()));

@@ -25,13 +25,19 @@ pub struct Report {
     pub dry_run: bool,
     pub started_at: String,
     pub duration_ms: u64,
+    /// Why the newest list of targets could not be used. The run used the last good one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub targets_error: Option<Error>,
     /// In the configured order.
     pub targets: Vec<TargetReport>,
 }
 
 impl Report {
     pub fn has_failed(&self) -> bool {
-        self.targets.iter().any(|target| matches!(target.outcome, Outcome::Failed | Outcome::Deferred))
+        // Secrets Manager would repeat a step that is done.
+        let has_old_targets = self.targets_error.is_some() && self.step.is_none();
+        let has_failed = |target: &TargetReport| matches!(target.outcome, Outcome::Failed | Outcome::Deferred);
+        has_old_targets || self.targets.iter().any(has_failed)
     }
 }
 
@@ -366,7 +372,8 @@ mod tests {
             let target = |outcome| TargetReport { outcome, ..TargetReport::default() };
             let (trigger, token, started_at) = (Origin::Schedule, String::new(), String::new());
             let targets = vec![target(Outcome::Rotated), target(outcome)];
-            Report { trigger, token, step: None, dry_run: false, started_at, duration_ms: 0, targets }.has_failed()
+            let (dry_run, duration_ms, step, targets_error) = (false, 0, None, None);
+            Report { trigger, token, step, dry_run, started_at, duration_ms, targets_error, targets }.has_failed()
         };
         for outcome in [Outcome::Failed, Outcome::Deferred] {
             assert!(has_failed(outcome), "{outcome:?}");
@@ -379,6 +386,26 @@ mod tests {
             Outcome::WouldRotate,
         ] {
             assert!(!has_failed(outcome), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_run_with_an_old_list_of_targets_has_failed_but_a_step_that_is_done_has_not() {
+        let error = || Some(Error::configuration("TARGETS_S3_URI", "problem", "remedy"));
+        for (step, targets_error, expected) in
+            [(None, error(), true), (Some(Step::Create), error(), false), (None, None, false)]
+        {
+            let report = Report {
+                trigger: Origin::Schedule,
+                token: String::new(),
+                step,
+                dry_run: false,
+                started_at: String::new(),
+                duration_ms: 0,
+                targets_error,
+                targets: Vec::new(),
+            };
+            assert_eq!(report.has_failed(), expected);
         }
     }
 }

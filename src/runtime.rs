@@ -24,7 +24,7 @@ const DEADLINE: &str = "lambda-runtime-deadline-ms";
 const INVOCATION_ID: &str = "lambda-runtime-invocation-id";
 
 /// Answers one event after another. Ends only if the Runtime API can't be reached or doesn't follow its contract.
-pub async fn serve(function: &Function, runtime_api: Option<String>) -> Result<Infallible, RuntimeError> {
+pub async fn serve(function: &mut Function, runtime_api: Option<String>) -> Result<Infallible, RuntimeError> {
     let runtime_api = runtime_api.ok_or("AWS_LAMBDA_RUNTIME_API is not set")?;
     let (http, invocations) =
         (http::client(None, None)?, format!("http://{runtime_api}/2018-06-01/runtime/invocation"));
@@ -49,7 +49,7 @@ pub async fn serve(function: &Function, runtime_api: Option<String>) -> Result<I
 }
 
 async fn answer(
-    function: &Function,
+    function: &mut Function,
     http: &Client,
     invocations: &str,
     headers: &HeaderMap,

@@ -6,6 +6,7 @@ use secrecy::SecretString;
 
 use crate::aws::bedrock::Bedrock;
 use crate::aws::iam_keys::Iam;
+use crate::aws::s3::S3;
 use crate::aws::secrets_manager::SecretsManager;
 use crate::aws::sts::Sts;
 use crate::braintrust::api_keys::ApiKeys;
@@ -19,6 +20,7 @@ pub struct Services {
     pub sts: Sts,
     pub iam: Iam,
     pub secrets_manager: SecretsManager,
+    pub s3: S3,
     pub bedrock: Bedrock,
     /// For Braintrust only, because it may trust a private CA.
     pub braintrust_http: Client,

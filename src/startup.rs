@@ -1,22 +1,23 @@
-//! The cold start: reads the configuration and makes the clients. It calls AWS only to read targets from a secret.
+//! The cold start: reads the configuration and makes the clients. It calls AWS only to read targets from a secret or from S3.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use secrecy::ExposeSecret;
 
 use crate::aws::bedrock::{Bedrock, Endpoints};
 use crate::aws::iam_keys::Iam;
+use crate::aws::s3::S3;
 use crate::aws::sdk;
 use crate::aws::secrets_manager::SecretsManager;
 use crate::aws::sts::Sts;
 use crate::braintrust::api_keys::ApiKeys;
 use crate::braintrust::rate_limit::RateLimits;
-use crate::config::{Config, TargetsSource};
+use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::invocation::Function;
 use crate::services::Services;
+use crate::target_list::TargetList;
 use crate::{http, log};
 
 /// Lambda gives a cold start ten seconds.
@@ -34,14 +35,9 @@ pub async fn start(variable: impl Fn(&str) -> Option<String>, clock: fn() -> Tim
     };
     let aws = sdk::config(http.clone(), &variable);
     let secrets_manager = SecretsManager::new(&aws);
-    let targets = match &config.targets {
-        TargetsSource::Inline(json) => config.read_targets(json)?,
-        TargetsSource::Secret(id) => {
-            let json = secrets_manager.current_text(id, Deadline::after(INIT_TIMEOUT)).await?;
-            // Security: exposed to the parser, which repeats nothing of it.
-            config.read_targets(json.expose_secret())?
-        }
-    };
+    let s3 = S3 { http: http.clone(), config: aws.clone(), endpoint: config.s3_endpoint, clock };
+    let mut target_list = TargetList::new(config.targets);
+    let targets = target_list.read(&secrets_manager, &s3, Deadline::after(INIT_TIMEOUT)).await?;
     let endpoints = Endpoints {
         control: config.bedrock_endpoint,
         runtime: config.bedrock_runtime_endpoint,
@@ -52,6 +48,7 @@ pub async fn start(variable: impl Fn(&str) -> Option<String>, clock: fn() -> Tim
         sts: Sts::new(&aws),
         iam: Iam::new(&aws),
         secrets_manager,
+        s3,
         bedrock: Bedrock { http, endpoints, clock },
         braintrust_http,
         api_keys: ApiKeys::default(),
@@ -61,6 +58,7 @@ pub async fn start(variable: impl Fn(&str) -> Option<String>, clock: fn() -> Tim
     Ok(Function {
         name: variable("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default(),
         targets,
+        target_list,
         schedule: config.schedule,
         metrics_namespace: config.metrics_namespace,
         services,

@@ -109,8 +109,9 @@ def installer(world, bundle, tmp_path):
         _delete_keys_of_users(world, stack["StackId"])
         cloudformation.delete_stack(StackName=stack["StackId"])
     for bucket in s3.list_buckets()["Buckets"]:
-        for one in s3.list_objects_v2(Bucket=bucket["Name"]).get("Contents", []):
-            s3.delete_object(Bucket=bucket["Name"], Key=one["Key"])
+        versions = s3.list_object_versions(Bucket=bucket["Name"])
+        for one in versions.get("Versions", []) + versions.get("DeleteMarkers", []):
+            s3.delete_object(Bucket=bucket["Name"], Key=one["Key"], VersionId=one["VersionId"])
         s3.delete_bucket(Bucket=bucket["Name"])
 
 

@@ -335,6 +335,28 @@ def test_a_doctor_ends_with_a_verdict(targets, verdict):
     assert " ".join(lines[lines.index("", 1) + 1 :]) == verdict
 
 
+WRONG_LIST = {
+    "class": "configuration",
+    "service": "function",
+    "call": "TARGETS_S3_URI",
+    "problem": 's3://acme-rotator/targets.json: target "prod": region: found ""',
+    "remedy": "Change the object in S3",
+}
+
+
+def test_a_list_that_cannot_be_used_is_shown_before_the_targets_with_what_to_do():
+    answer, page = {"targets": [], "targets_error": WRONG_LIST}, Page(100)
+    for lines in (
+        answers.status(answer, past(), page, NOW, COMMAND),
+        answers.doctor(answer, page),
+        answers.report(answer, page, NOW, COMMAND),
+    ):
+        text = " ".join(line.strip() for line in lines)
+        assert text.startswith("Problem: the newest list of targets can't be used")
+        assert WRONG_LIST["problem"] in text and "Change the object in S3." in text
+    assert "1 problem: the function TARGETS_S3_URI: s3://acme-rotator/targets.json" in answers.doctor(answer, page)[-2]
+
+
 def test_of_many_targets_a_doctor_shows_only_those_with_a_problem_or_a_warning():
     many = [checked(ONE, UNKNOWN, name=f"ok-{number}") for number in range(98)]
     lines = doctor_lines(Page(80), *many, checked(FAILED, name="bad"), checked(WARNING, name="warned"))

@@ -32,7 +32,7 @@ def test_an_example_is_a_valid_setting(name, value):
 def actions_of(resource):
     text = json.dumps(resource)
     return set(
-        re.findall(r'"((?:sts|iam|secretsmanager|kms|logs|sqs|events|xray|ec2|bedrock|bedrock-mantle):\w+)"', text)
+        re.findall(r'"((?:sts|iam|s3|secretsmanager|kms|logs|sqs|events|xray|ec2|bedrock|bedrock-mantle):\w+)"', text)
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 from support.deployed_alarms import AGE, ALWAYS, EXPIRY, NO_SCHEDULED_RUN, NO_SUCCESS, alarms_of, settings
 from support.deployed_function import SCHEDULED_EVENT, execution_policy, set_execution_policy, variables_of
 from support.deployment import invoke
+from support.targets_object import TargetsObject
 
 
 def without_target(**parameters):
@@ -66,7 +67,7 @@ def test_targets_may_be_in_a_secret_that_the_function_needs_permission_to_read(w
     assert "TARGETS" not in variables_of(world, outputs)
     whole = execution_policy(world, outputs)
     assert whole["ReadTheTargets"]["Resource"] == secret
-    encrypted = whole["UseTheKeyOfTheSecrets"]["Condition"]["StringEquals"]["kms:EncryptionContext:SecretARN"]
+    encrypted = whole["UseTheKeyOfTheSecrets"]["Condition"]["StringLike"]["kms:EncryptionContext:SecretARN"]
     assert encrypted == [outputs["BraintrustApiKeySecretArn"], secret]
     set_execution_policy(world, outputs, {name: s for name, s in whole.items() if name != "ReadTheTargets"})
     refused, failed = invoke(world.cloud, outputs["FunctionName"], SCHEDULED_EVENT)
@@ -77,6 +78,69 @@ def test_targets_may_be_in_a_secret_that_the_function_needs_permission_to_read(w
     report, failed = invoke(world.cloud, outputs["FunctionName"], SCHEDULED_EVENT)
     assert not failed, report
     assert [target["outcome"] for target in report["targets"]] == ["rotated"] * 30
+
+
+def test_300_targets_may_be_in_s3_and_their_roles_and_secrets_are_allowed_by_patterns(world, deployed):
+    fleet = f"fleet-{uuid.uuid4().hex[:8]}"
+    roles = [world.cloud.new_role(f"{fleet}-{n}", trust="*", external_id=f"tenant-{n}") for n in range(30)]
+    api_key = world.cloud.new_secret(world.api_key, name=f"{fleet}/api-key")
+    secrets_manager = world.client("secretsmanager")
+    secret = secrets_manager.create_secret(Name=f"{fleet}/staged")["ARN"]
+    ids = [world.new_ai_secret_of_any_name() for _ in range(300)]
+    entries = [{"id": id, "api_key_secret_id": api_key} for id in ids]
+    targets = [
+        world.target(entry, name=f"target-{n}", role_arn=roles[n % 30], external_id=f"tenant-{n % 30}")
+        for n, entry in enumerate(entries)
+    ]
+    targets[0]["secret_id"] = secret
+    listed = TargetsObject(world, key="fleet/targets.json")
+    listed.put(targets)
+    of_secrets = f"arn:aws:secretsmanager:us-east-1:000000000000:secret:{fleet}/*"
+    given = {"TargetsBucket": listed.bucket, "TargetsKey": listed.key, "RoleArns": f"arn:aws:iam::*:role/{fleet}-*"}
+    key = world.client("kms").create_key()["KeyMetadata"]["Arn"]
+    given |= {"StagedSecretArns": of_secrets, "ApiKeySecretArns": of_secrets, "TargetsKmsKeyArn": key, "KmsKeyArn": key}
+    outputs = deployed(None, **without_target(**given), MemorySize="256")
+    function = world.client("lambda").get_function_configuration(FunctionName=outputs["FunctionName"])
+    assert function["MemorySize"] == 256
+    variables = variables_of(world, outputs)
+    assert (variables["TARGETS_S3_URI"], "TARGETS" in variables) == (listed.uri, False)
+    whole = execution_policy(world, outputs)
+    assert whole["ReadTheTargetsInTheBucket"]["Resource"] == f"arn:aws:s3:::{listed.bucket}/{listed.key}"
+    account = whole["ReadTheTargetsInTheBucket"]["Condition"]["StringEquals"]["aws:ResourceAccount"]
+    assert account == "000000000000"
+    of_kms = whole["UseTheKeyOfTheTargets"]
+    assert (of_kms["Action"], of_kms["Resource"]) == ("kms:Decrypt", key)
+    assert of_kms["Condition"]["StringEquals"]["kms:ViaService"].startswith("s3.us-east-1.")
+    encrypted = whole["UseTheKeyOfTheSecrets"]["Condition"]["StringLike"]["kms:EncryptionContext:SecretARN"]
+    assert of_secrets in encrypted
+    # The first refusal comes from the start, and the others from a warm function.
+    for statement in ("ReadTheTargetsInTheBucket", "StageTheCredentials", "AssumeTheBedrockRole"):
+        set_execution_policy(world, outputs, {name: s for name, s in whole.items() if name != statement})
+        refused, failed = invoke(world.cloud, outputs["FunctionName"], '{"action":"rotate","targets":["target-0"]}')
+        assert failed and "AccessDenied" in str(refused), (statement, refused)
+    set_execution_policy(world, outputs, whole)
+    report, failed = invoke(world.cloud, outputs["FunctionName"], SCHEDULED_EVENT)
+    assert not failed, [target for target in report["targets"] if target["outcome"] != "rotated"][:3]
+    assert [target["outcome"] for target in report["targets"]] == ["rotated"] * 300
+    assert all(world.has_working_credentials(id) for id in ids[::30])
+
+
+def test_a_pattern_allows_no_other_role_and_no_other_secret(world, deployed):
+    fleet = f"fleet-{uuid.uuid4().hex[:8]}"
+    inside, outside = (world.cloud.new_role(f"{name}-{uuid.uuid4().hex[:8]}", trust="*") for name in (fleet, "other"))
+    secret = world.new_staged_secret()
+    targets = [
+        world.target(world.new_ai_secret_of_any_name(), name="inside", role_arn=inside),
+        world.target(world.new_ai_secret_of_any_name(), name="role", role_arn=outside),
+        world.target(world.new_ai_secret_of_any_name(), name="secret", role_arn=inside, secret_id=secret),
+    ]
+    of_secrets = f"arn:aws:secretsmanager:us-east-1:000000000000:secret:{fleet}/*"
+    given = {"RoleArns": f"arn:aws:iam::*:role/{fleet}-*", "StagedSecretArns": of_secrets}
+    outputs = deployed(None, **without_target(Targets=json.dumps(targets), **given))
+    report, failed = invoke(world.cloud, outputs["FunctionName"], SCHEDULED_EVENT)
+    outcomes = {target["name"]: target["outcome"] for target in report["targets"]}
+    assert failed and outcomes == {"inside": "rotated", "role": "failed", "secret": "failed"}
+    assert [target["error"]["class"] for target in report["targets"][1:]] == ["permission", "permission"]
 
 
 @pytest.mark.long
@@ -148,7 +212,7 @@ def test_targets_may_be_of_every_kind_and_have_an_api_key_of_their_own(world, de
         assert policy[name]["Resource"] == arns
     assert policy["StageTheCredentials"]["Resource"] == staged
     assert policy["ReadTheTargetsApiKeys"]["Resource"] == [other_key]
-    encrypted = policy["UseTheKeyOfTheSecrets"]["Condition"]["StringEquals"]["kms:EncryptionContext:SecretARN"]
+    encrypted = policy["UseTheKeyOfTheSecrets"]["Condition"]["StringLike"]["kms:EncryptionContext:SecretARN"]
     assert encrypted == [outputs["BraintrustApiKeySecretArn"], other_key, *staged]
     # With user-based targets, a scheduled run may find that nothing is due.
     assert {"NoRunAlarm", "ExpiryAlarm", "AgeAlarm"} <= set(alarms_of(world, outputs))

@@ -97,6 +97,18 @@ def test_a_user_with_the_policy_can_deploy_and_delete(world, deployer, lines):
     assert not [one for one in world.client("iam").list_users()["Users"] if one["UserName"].startswith(STACK)]
 
 
+def test_a_user_with_the_policy_can_deploy_a_list_of_targets_and_replace_it(world, deployer):
+    user, role = deployer(), world.cloud.new_role(trust="*")
+    targets = [world.target(world.new_ai_secret_of_any_name(), name=name, role_arn=role) for name in ("old", "new")]
+    output, status = user.deploy(STACK, targets[:1], BraintrustApiUrl=world.braintrust.url, RoleArns=role)
+    assert status == 0, output
+    output, status = user.run("--stack", STACK, *user.list_of(targets))
+    assert status == 0 and "New or different: new\n" in output, output
+    assert world.has_working_credentials(targets[1]["ai_secrets"][0]["id"])
+    output, status = user.run("--delete", "--yes")
+    assert status == 0 and user.buckets() == [], output
+
+
 # The local CloudFormation doesn't check its caller's permissions for the template's resources. The test above does.
 @pytest.mark.parametrize("sid", ["DeployTheStack", "UploadTheFunction", "MakeTheBucket"])
 def test_a_user_without_one_of_the_statements_cannot_deploy(deployer, lines, sid):

@@ -23,6 +23,7 @@ from support.upstream import form
 
 SOME_ROLE = "arn:aws:iam::000000000000:role/some"
 SOME_MODEL = "arn:aws:bedrock:*::foundation-model/amazon.nova-micro-v1:0"
+SOME_KEY = "arn:aws:kms:us-east-1:000000000000:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 SOME_SECRET = "arn:aws:secretsmanager:us-east-1:000000000000:secret:some-AbCdEf"
 
 
@@ -109,7 +110,7 @@ def test_a_customer_managed_key_encrypts_both_secrets(world, deployed):
     # The local AWS doesn't encrypt anything, so it can't show whether this is enough.
     statement = execution_policy(world, outputs)["UseTheKeyOfTheSecrets"]
     assert (statement["Action"], statement["Resource"]) == (["kms:Decrypt", "kms:GenerateDataKey"], key)
-    assert statement["Condition"] == {"StringEquals": {"kms:EncryptionContext:SecretARN": secrets}}
+    assert statement["Condition"] == {"StringLike": {"kms:EncryptionContext:SecretARN": secrets}}
     assert rotate_deployed(world, outputs)["outcome"] == "rotated"
 
 
@@ -167,8 +168,21 @@ def test_variables_of_the_network_are_left_out_if_their_parameters_are_empty(wor
         ({"TargetsSecretArn": SOME_SECRET, "AiSecretId": None}, "With Targets.* RoleArns or IamUserArns"),
         (
             {"TargetsSecretArn": SOME_SECRET, "AiSecretId": None, "Targets": "[{}]"},
-            "Targets or TargetsSecretArn, not both",
+            "one of Targets, TargetsSecretArn, and TargetsBucket",
         ),
+        (
+            {"TargetsSecretArn": SOME_SECRET, "AiSecretId": None, "TargetsBucket": "acme-rotator"},
+            "one of Targets, TargetsSecretArn, and TargetsBucket",
+        ),
+        ({"TargetsBucket": "acme-rotator"}, "With Targets.* AiSecretId, AiSecretName"),
+        ({"TargetsBucket": "acme-rotator", "AiSecretId": None}, "With Targets.* RoleArns or IamUserArns"),
+        ({"TargetsKey": "fleet.json"}, "TargetsKey and TargetsKmsKeyArn go with TargetsBucket"),
+        (
+            {"Targets": "[{}]", "AiSecretId": None, "RoleArns": SOME_ROLE, "TargetsKmsKeyArn": SOME_KEY},
+            "TargetsKey and TargetsKmsKeyArn go with TargetsBucket",
+        ),
+        ({"RoleArns": "arn:aws:iam::*:role/*"}, "RoleArns"),
+        ({"StagedSecretArns": "arn:aws:secretsmanager:us-east-1:000000000000:secret:*"}, "StagedSecretArns"),
         ({"Targets": "[{}]", "AiSecretId": None}, "With Targets.* RoleArns or IamUserArns"),
         (
             {"Targets": "[{}]", "AiSecretId": None, "RoleArns": SOME_ROLE, "Kind": "access_key"},

@@ -22,6 +22,7 @@ SERVICES = {
     "iam": "IAM",
     "sts": "STS",
     "secrets_manager": "Secrets Manager",
+    "s3": "S3",
     "bedrock": "Bedrock",
     "braintrust": "Braintrust",
 }
@@ -75,6 +76,14 @@ def _sentence(text):
     return text if text.endswith((".", "`")) else text + "."
 
 
+def old_list(answer, page):
+    """Why the function uses another list of targets than the newest one. Nothing if it uses that."""
+    if "targets_error" not in answer:
+        return []
+    text = ": the newest list of targets can't be used, so the function uses the one before it."
+    return [*page.paragraph(page.paint("Problem", RED) + text), *error(answer["targets_error"], page, "  "), ""]
+
+
 # Status
 
 
@@ -83,7 +92,8 @@ def status(answer, past, page, now, command):
 
     `past` is as much of their history as could be read.
     """
-    page, targets, lines = page.at_most(WIDEST), answer["targets"], []
+    page, targets = page.at_most(WIDEST), answer["targets"]
+    lines = old_list(answer, page)[:-1]
     attention = [target for target in targets if _needs_attention(target, past, command)]
     if len(targets) > MANY_TARGETS:
         for target in targets:
@@ -267,7 +277,8 @@ def _advice(target, command):
 
 def doctor(answer, page):
     """The lines of each target, and the verdict. Of many targets, those without problems and warnings get one line."""
-    page, targets, lines = page.at_most(WIDEST), answer["targets"], []
+    page, targets = page.at_most(WIDEST), answer["targets"]
+    lines = old_list(answer, page)
     for target in targets:
         calm = all(line["result"] in ("ok", "unknown") for line in target["lines"])
         if len(targets) > MANY_TARGETS and calm:
@@ -299,7 +310,7 @@ def verdict(answer, page):
     """One sentence: whether a rotation would succeed, as far as can be told without one."""
     targets = answer["targets"]
     results = [line["result"] for target in targets for line in target["lines"]]
-    failed = []
+    failed = [what_failed(answer["targets_error"])] if "targets_error" in answer else []
     for target in targets:
         problems = [what_failed(line["error"]) for line in target["lines"] if line["result"] == "failed"]
         failed += [target["name"] + ": " + problem if len(targets) > 1 else problem for problem in problems]
@@ -322,7 +333,7 @@ def verdict(answer, page):
 
 def report(answer, page, now, command):
     """Each target's outcome."""
-    lines = []
+    lines = old_list(answer, page)
     for target in answer["targets"]:
         lines += _outcome(target, page, now) + _after(target, page, command)
     return lines + dry_run(answer)

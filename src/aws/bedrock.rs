@@ -7,9 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::error::Error as StdError;
 use std::time::Duration;
 
-use aws_credential_types::Credentials as SigningCredentials;
-use aws_sigv4::http_request::{self, SignableBody, SignableRequest, SigningInstructions, SigningSettings};
-use aws_sigv4::sign::v4::SigningParams;
+use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings};
 use backon::ExponentialBuilder;
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -20,7 +18,7 @@ use secrecy::ExposeSecret;
 use self::answers::{Evidence, Refusal};
 use self::endpoints::Api;
 pub use self::endpoints::Endpoints;
-use super::{refusals, sdk};
+use super::{refusals, sdk, signature};
 use crate::config::{ModelId, Probe, Region, Source, Target};
 use crate::credentials::{Authentication, Credentials};
 use crate::deadline::Deadline;
@@ -329,7 +327,8 @@ impl Bedrock {
                 let body = SignableBody::Bytes(call.body.as_bytes());
                 let signable = SignableRequest::new(request.method().as_str(), call.url.as_str(), headers, body)?;
                 let settings = SigningSettings::default();
-                let signature = sign(signable, signer, call.region.as_str(), (self.clock)(), settings)?;
+                let region = call.region.as_str();
+                let signature = signature::sign(signable, signer, "bedrock", region, (self.clock)(), settings)?;
                 // Security: the signer marks the header with the session token as sensitive.
                 signature.apply_to_request_http1x(&mut request);
             }
@@ -366,20 +365,6 @@ async fn until_recognized<T, F: Future<Output = Result<T, Error>>>(
         Some(error) if result.is_err() && deadline.allows(Duration::ZERO) => Err(error),
         Some(_) | None => result,
     }
-}
-
-/// Signs a request to Bedrock with Signature Version 4.
-pub(super) fn sign(
-    request: SignableRequest<'_>,
-    signer: SigningCredentials,
-    region: &str,
-    now: Timestamp,
-    settings: SigningSettings,
-) -> Result<SigningInstructions, Box<dyn StdError>> {
-    let identity = signer.into();
-    let parameters = SigningParams::builder().identity(&identity).region(region).name("bedrock").time(now.into());
-    let parameters = parameters.settings(settings).build()?.into();
-    Ok(http_request::sign(request, &parameters)?.into_parts().0)
 }
 
 impl Call<'_> {

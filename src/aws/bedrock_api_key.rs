@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{SecretString, zeroize::Zeroizing};
 
-use super::{bedrock, sdk};
+use super::{sdk, signature};
 use crate::config::Region;
 use crate::credentials::{Credentials, Secret, SessionCredentials};
 use crate::error::Error;
@@ -57,7 +57,7 @@ fn presign(
     settings.expires_in = Some(lifetime);
     let url = format!("https://{HOST}{REQUEST}");
     let request = SignableRequest::new("POST", &url, [("host", HOST)].into_iter(), SignableBody::Bytes(b""))?;
-    let (_, mut parameters) = bedrock::sign(request, signer, region, now, settings)?.into_parts();
+    let (_, mut parameters) = signature::sign(request, signer, "bedrock", region, now, settings)?.into_parts();
     parameters.sort_by_key(|(name, _)| *name == "X-Amz-Signature");
     // Security: the query holds the session token. Its memory is zeroized.
     let mut query = Zeroizing::new(String::with_capacity(4 << 10));

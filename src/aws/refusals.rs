@@ -44,6 +44,9 @@ const EXPIRED: &str = "The credentials of the function's role have expired. A ne
 const OPT_IN: &str = "The account may not use this service. Check that the account is active and that its region is \
                       enabled";
 const NO_API_KEYS: &str = "IAM has no Bedrock API keys in this partition. Use another kind of credentials";
+const OTHER_REGION: &str = "The bucket is in another region. Use a bucket in the function's region";
+const ARCHIVED: &str = "The object is archived. Restore it, or upload it again";
+const OBJECT_KMS: &str = "The object's KMS key can't be used. Check that the key is enabled and not pending deletion";
 const AGAIN: &str = "The next scheduled run tries again";
 const CHANGING: &str = "Something else is changing the same IAM user. The next scheduled run tries again";
 
@@ -85,7 +88,12 @@ fn meaning(refusal: &Refusal<'_>) -> (ErrorClass, Option<&'static str>) {
         | "MissingAuthenticationTokenException"
         | "SignatureDoesNotMatch"
         | "UnrecognizedClientException" => (InvalidCredentials, None),
-        "NoSuchEntity" | "ResourceNotFoundException" => (NotFound, None),
+        "NoSuchBucket" | "NoSuchEntity" | "NoSuchKey" | "ResourceNotFoundException" => (NotFound, None),
+        "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" | "PermanentRedirect" => {
+            (Configuration, Some(OTHER_REGION))
+        }
+        "InvalidObjectState" => (Configuration, Some(ARCHIVED)),
+        code if code.starts_with("KMS.") => (Configuration, Some(OBJECT_KMS)),
         "LimitExceededException" if refusal.call == "PutSecretValue" => (Configuration, Some(TOO_MANY_VERSIONS)),
         // IAM's limit of two keys, and a version of a secret that already has another value. No other code of Secrets
         // Manager shows that another run has changed the secret.
@@ -159,9 +167,10 @@ pub(super) fn details(class: ErrorClass, message: &str, request_id: Option<&str>
 
 /// The ID of a request, as its response gives it.
 pub(super) fn request_id(found: Option<&str>) -> Option<String> {
-    // Security: a request ID is a UUID. Anything else could be part of the request.
-    let is_uuid = |id: &&str| id.len() == 36 && id.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
-    found.filter(is_uuid).map(str::to_owned)
+    // Security: a request ID is a UUID, or 16 characters for S3. Anything else could be part of the request.
+    let is_uuid = |id: &str| id.len() == 36 && id.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
+    let is_of_s3 = |id: &str| id.len() == 16 && id.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit());
+    found.filter(|id| is_uuid(id) || is_of_s3(id)).map(str::to_owned)
 }
 
 /// A message on one line, without control characters, and of a bounded length.
@@ -328,9 +337,11 @@ mod tests {
     }
 
     #[test]
-    fn a_request_id_is_shown_only_if_it_is_a_uuid() {
+    fn a_request_id_is_shown_only_if_it_has_the_form_of_one() {
         let id = |id| details(ErrorClass::Conflict, "", Some(id)).request_id;
-        assert!(id("01234567-89ab-cdef-0123-456789abcdef").is_some());
+        for shown in ["01234567-89ab-cdef-0123-456789abcdef", "7T88HFP23DFETSEW"] {
+            assert_eq!(id(shown).as_deref(), Some(shown));
+        }
         assert_eq!(id("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"), None);
         assert_eq!(id("wJalrXUtnFEMI-K7MDENG-bPxRfiCYEXAMPL"), None);
     }

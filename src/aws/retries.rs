@@ -187,7 +187,7 @@ mod tests {
                     let (id, client) = ("x".to_owned().try_into().unwrap(), SecretsManager::new(&aws.config()));
                     (client.staged(&id, deadline(), &AwsRequests::default()).describe().await.map(drop), aws)
                 }
-                Service::Function | Service::Bedrock | Service::Braintrust => continue,
+                Service::Function | Service::S3 | Service::Bedrock | Service::Braintrust => continue,
             };
             let (error, aws) = (error.0.unwrap_err(), error.1);
             assert_eq!(aws.requests().len(), attempts, "{} {} {}: {error}", row.service, row.code, row.message);

@@ -7,6 +7,7 @@ use std::error::Error as StdError;
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_sts::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
 use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
@@ -121,6 +122,15 @@ async fn exchange(client: Client, request: HttpRequest) -> Result<HttpResponse, 
     let body = SdkBody::from(body.map_err(|problem| ConnectorError::io(Failure::passing(problem).into()))?);
     let response = ::http::Response::<reqwest::Body>::from(response).map(|_| body);
     HttpResponse::try_from(response).map_err(|error| ConnectorError::other(error.into(), None))
+}
+
+/// The domain of the region's partition, such as `amazonaws.com`, for services without a client of the SDK: the endpoint
+/// rules of STS contain the partitions. They aren't asked for a FIPS endpoint, because STS has no separate ones in AWS
+/// GovCloud.
+pub(super) async fn domain(region: &str, dual_stack: bool) -> Option<String> {
+    let parameters = Params::builder().region(region).use_dual_stack(dual_stack).use_global_endpoint(false);
+    let endpoint = DefaultResolver::new().resolve_endpoint(&parameters.build().ok()?).await.ok()?;
+    endpoint.url().strip_prefix("https://sts.")?.strip_prefix(region)?.strip_prefix('.').map(str::to_owned)
 }
 
 /// Credentials for a client or a signature.

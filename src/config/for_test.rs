@@ -28,5 +28,5 @@ fn target(mut target: Value) -> Target {
         _ => None,
     };
     let config = Config::read(&variable).unwrap();
-    config.read_targets(&json).unwrap().pop().unwrap()
+    config.targets.parse(&json).unwrap().pop().unwrap()
 }

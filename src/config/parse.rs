@@ -1,11 +1,13 @@
 //! Reads the JSON array of targets and checks the rules between fields and between targets.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::target::*;
@@ -123,26 +125,60 @@ pub(super) fn targets(
     defaults: &Defaults,
     targets_secret: Option<&SecretId>,
 ) -> Result<Vec<Target>, Invalid> {
-    let json = json.trim_start_matches(BYTE_ORDER_MARK);
-    let entries: Vec<Payload> = serde_json::from_str(json).map_err(|error| {
+    let mut entries = Entries { defaults, targets: Vec::new(), invalid: None };
+    let mut parser = serde_json::Deserializer::from_str(json.trim_start_matches(BYTE_ORDER_MARK));
+    parser.deserialize_seq(&mut entries).and_then(|()| parser.end()).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         Invalid::new(
             "the array",
             format!("not a JSON array of targets (line {line}, column {column}); expected {ARRAY}"),
         )
     })?;
-    refuse_if(entries.is_empty(), "the array", &format!("it has no target; expected {ARRAY}"))?;
-    let targets = entries.into_iter().enumerate().map(|(index, entry)| {
-        let name = match entry.value.get("name").and_then(Value::as_str) {
-            Some(name) => format!("target {:?}", shortened(name)),
-            None => format!("target number {}", index + 1),
-        };
-        target(entry, defaults).map_err(|invalid| invalid.in_target(&name))
-    });
-    let mut targets: Vec<Target> = targets.collect::<Result<_, _>>()?;
+    let Entries { mut targets, invalid, .. } = entries;
+    invalid.map_or(Ok(()), Err)?;
+    refuse_if(targets.is_empty(), "the array", &format!("it has no target; expected {ARRAY}"))?;
+    targets.shrink_to_fit();
     refuse_shared(&targets, targets_secret)?;
     set_claims(&mut targets);
     Ok(targets)
+}
+
+/// Reads one entry of the array after the other, because as JSON, a long list would take several times the memory.
+struct Entries<'a> {
+    defaults: &'a Defaults,
+    targets: Vec<Target>,
+    /// What is wrong with the first wrong entry. Those after it must only be JSON.
+    invalid: Option<Invalid>,
+}
+
+impl<'de> Visitor<'de> for &mut Entries<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of targets")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<(), A::Error> {
+        while let Some(entry) = array.next_element()? {
+            if self.invalid.is_none() {
+                self.read(entry);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Entries<'_> {
+    fn read(&mut self, entry: Payload) {
+        let name = match entry.value.get("name").and_then(Value::as_str) {
+            Some(name) => format!("target {:?}", shortened(name)),
+            None => format!("target number {}", self.targets.len() + 1),
+        };
+        match target(entry, self.defaults) {
+            Ok(target) => self.targets.push(target),
+            Err(invalid) => self.invalid = Some(invalid.in_target(&name)),
+        }
+    }
 }
 
 /// Records for each destination how many destinations come before it.

@@ -240,7 +240,8 @@ fn generate() -> Value {
     RecursiveTransform(join_lines).transform(&mut schema);
     let mut schema = schema.to_value();
     schema["title"] = json!("Targets of bedrock-braintrust-rotator");
-    schema["description"] = json!("The value of TARGETS, or of the secret that TARGETS_SECRET_ID names.");
+    schema["description"] =
+        json!("The value of TARGETS, of the secret that TARGETS_SECRET_ID names, or of the object at TARGETS_S3_URI.");
     schema["minItems"] = json!(1);
     let target = &mut schema["items"];
     extend(target, &keywords_of_a_target());

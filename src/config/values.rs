@@ -76,6 +76,9 @@ checked_text! {
     /// The name of an `ai_secret`, of an organization, or of a project, or a project's ID.
     Name: |name| !name.is_empty(),
         |_| "it may not be empty".to_owned();
+    /// An object in Amazon S3.
+    S3Uri: is_s3_uri,
+        |uri| format!("found {uri:?}; expected s3:// with a bucket and a key, such as s3://acme-rotator/targets.json");
     /// The name or ARN of a Secrets Manager secret.
     // Security: remedies have it in commands for a shell. The "!" is in names that AWS's services choose.
     SecretId: |id| is_made_of(id, 1..=2_048, "/_+=.@-:!") && !looks_like_an_api_key(id),
@@ -87,6 +90,25 @@ checked_text! {
             _ => "found what looks like an API key; expected the name or ARN of the secret that holds it. Replace that \
                   key now, because it is no longer secret",
         }.to_owned();
+}
+
+fn is_s3_uri(uri: &str) -> bool {
+    let Some((bucket, key)) = s3_parts(uri) else { return false };
+    let is_bucket = is_made_of(bucket, 3..=63, ".-") && !bucket.contains(|c: char| c.is_ascii_uppercase());
+    // S3 takes a key literally, but in a URL, these segments would lead to another one.
+    let is_relative = |segment| segment == "." || segment == "..";
+    is_bucket && (1..=1_024).contains(&key.len()) && !key.contains(char::is_control) && !key.split('/').any(is_relative)
+}
+
+fn s3_parts(uri: &str) -> Option<(&str, &str)> {
+    uri.strip_prefix("s3://")?.split_once('/')
+}
+
+impl S3Uri {
+    /// The bucket and the key.
+    pub fn parts(&self) -> (&str, &str) {
+        s3_parts(&self.0).unwrap_or_default()
+    }
 }
 
 fn looks_like_an_api_key(text: &str) -> bool {
@@ -397,6 +419,34 @@ mod tests {
         {
             let problem = SecretId::try_from(refused.to_owned()).unwrap_err();
             assert!(problem.starts_with("expected a secret's name or ARN") && !problem.contains(refused), "{problem}");
+        }
+    }
+
+    #[test]
+    fn an_s3_uri_has_a_bucket_and_a_key_that_a_url_can_have() {
+        for (accepted, parts) in [
+            ("s3://acme-rotator/targets.json", ("acme-rotator", "targets.json")),
+            (" s3://acme.rotator/fleet/eu/a b+ü.json\n", ("acme.rotator", "fleet/eu/a b+ü.json")),
+        ] {
+            assert_eq!(S3Uri::try_from(accepted.to_owned()).unwrap().parts(), parts);
+        }
+        let long = format!("s3://acme/{}", "k".repeat(1_025));
+        for refused in [
+            "acme/targets.json",
+            "https://acme.s3.amazonaws.com/targets.json",
+            "s3://acme",
+            "s3://acme/",
+            "s3:///key",
+            "s3://Acme/key",
+            "s3://ac/key",
+            "s3://acme/a/../key",
+            "s3://acme/./key",
+            "s3://acme/a\nb",
+            &long,
+            "s3://arn:aws:s3:us-east-1:123456789012:accesspoint/key",
+        ] {
+            let problem = S3Uri::try_from(refused.to_owned()).unwrap_err();
+            assert!(problem.contains("expected s3:// with a bucket and a key"), "{problem}");
         }
     }
 

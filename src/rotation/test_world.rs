@@ -22,6 +22,7 @@ use super::staged_run::StagedRun;
 use super::target_run::TargetRun;
 use crate::aws::bedrock::{Bedrock, Endpoints};
 use crate::aws::iam_keys::Iam;
+use crate::aws::s3::S3;
 use crate::aws::sdk;
 use crate::aws::secrets_manager::SecretsManager;
 use crate::aws::sts::Sts;
@@ -152,6 +153,7 @@ impl World {
             sts: Sts::new(&aws),
             iam: Iam::new(&aws),
             secrets_manager: SecretsManager::new(&aws),
+            s3: S3 { http: http.clone(), config: aws, endpoint: None, clock },
             bedrock: Bedrock {
                 http: http.clone(),
                 endpoints: Endpoints { control: Some(url), ..Endpoints::default() },

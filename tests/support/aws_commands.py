@@ -33,7 +33,8 @@ def problems(command: str) -> list[str]:
         accepted, required = _OF_THE_CLI[service, operation], set()
     else:
         try:
-            model = _SESSION.get_service_model(service)
+            # The AWS CLI calls the API of S3 s3api, because s3 has commands of its own.
+            model = _SESSION.get_service_model("s3" if service == "s3api" else service)
         except UnknownServiceError:
             return [f"there is no service {service}"]
         names = {xform_name(name, "-"): name for name in model.operation_names}

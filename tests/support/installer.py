@@ -1,5 +1,6 @@
 """Runs deploy.py against the local AWS: at a terminal, or without one."""
 
+import json
 import os
 import subprocess
 import sys
@@ -36,9 +37,15 @@ class Installer:
         """Where deploy.py keeps the answers."""
         return self.folder / f"deploy/{stack}.yaml"
 
-    def deploy(self, stack: str, **lines: str) -> tuple[str, int]:
-        """Without questions, with these lines in the file."""
-        return self.run("--config", self._write_config(stack, lines))
+    def deploy(self, stack: str, targets: list | None = None, **lines: str) -> tuple[str, int]:
+        """Without questions, with these lines in the file, and this list of targets for S3."""
+        listed = self.list_of(targets) if targets is not None else ()
+        return self.run("--config", self._write_config(stack, lines), *listed)
+
+    def list_of(self, targets: list) -> tuple[str, str]:
+        """The option for a file with these targets."""
+        (self.folder / "fleet.json").write_text(json.dumps(targets))
+        return "--targets", "fleet.json"
 
     def start(self, stack: str, **lines: str) -> subprocess.Popen:
         """Like `deploy`, but doesn't wait for the end."""

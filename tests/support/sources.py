@@ -19,7 +19,7 @@ METRICS = sorted(
 def variables() -> set[str]:
     """The environment variables that the function reads itself."""
     source = (ROOT / "src/config.rs").read_text().partition("#[cfg(test)]\nmod tests")[0]
-    return set(re.findall(r'"([A-Z]+(?:_[A-Z]+)+|TARGETS)"', source))
+    return set(re.findall(r'"([A-Z]+(?:_[A-Z0-9]+)+|TARGETS)"', source))
 
 
 def variants(file: str, enum: str) -> list[str]:

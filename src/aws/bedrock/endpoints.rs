@@ -1,8 +1,8 @@
 //! Where Bedrock is called: at a configured endpoint, or at the region's, as AWS's SDKs resolve it.
 
-use aws_sdk_sts::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
 use reqwest::Url;
 
+use super::super::sdk;
 use crate::config::Region;
 
 /// The two APIs of Bedrock that the probe calls.
@@ -40,20 +40,12 @@ impl Endpoints {
         match own {
             Some(url) => Some(url.clone()),
             None => {
-                let (host, suffix) = (api.host(), suffix(region, self.dual_stack).await?);
+                let (host, suffix) = (api.host(), sdk::domain(region.as_str(), self.dual_stack).await?);
                 let fips = if self.fips { "-fips" } else { "" };
                 Url::parse(&format!("https://{host}{fips}.{region}.{suffix}")).ok()
             }
         }
     }
-}
-
-/// The domain of the region's partition. This crate has no Bedrock client of the SDK, but the endpoint rules of STS
-/// contain the partitions. They aren't asked for a FIPS endpoint, because STS has no separate ones in AWS GovCloud.
-async fn suffix(region: &Region, dual_stack: bool) -> Option<String> {
-    let parameters = Params::builder().region(region.as_str()).use_dual_stack(dual_stack).use_global_endpoint(false);
-    let endpoint = DefaultResolver::new().resolve_endpoint(&parameters.build().ok()?).await.ok()?;
-    endpoint.url().strip_prefix("https://sts.")?.strip_prefix(region.as_str())?.strip_prefix('.').map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub struct Code {
     pub message: String,
     /// The class, or `recognized` if Bedrock's answer proves the credentials but not the model.
     pub class: String,
-    /// How many times a repeatable call is sent. `None` for Bedrock, which is called without the SDK.
+    /// How many times a repeatable call is sent. `None` for S3 and Bedrock, which are called without the SDK.
     pub attempts: Option<usize>,
     /// Words that the remedy must contain.
     #[serde(default)]
@@ -37,6 +37,7 @@ impl Code {
             "sts" => Some(Service::Sts),
             "iam" => Some(Service::Iam),
             "secretsmanager" => Some(Service::SecretsManager),
+            "s3" => Some(Service::S3),
             _ => None,
         }
     }

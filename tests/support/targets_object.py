@@ -1,0 +1,37 @@
+"""An object in a versioned bucket of the local S3 that holds a list of targets."""
+
+import json
+import uuid
+
+from .world import World
+
+
+class TargetsObject:
+    key = "fleet/targets (EU).json"
+
+    def __init__(self, world: World, key: str | None = None):
+        self.key = key or self.key
+        self.bucket = f"targets-{uuid.uuid4().hex[:12]}"
+        self._world, self._s3 = world, world.client("s3")
+        self._s3.create_bucket(Bucket=self.bucket)
+        self._s3.put_bucket_versioning(Bucket=self.bucket, VersioningConfiguration={"Status": "Enabled"})
+
+    @property
+    def uri(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Of a function that reads its targets from the object."""
+        return {"TARGETS": "", "TARGETS_S3_URI": self.uri}
+
+    def put(self, targets: list[dict] | bytes):
+        body = targets if isinstance(targets, bytes) else json.dumps(targets).encode()
+        self._s3.put_object(Bucket=self.bucket, Key=self.key, Body=body)
+
+    def delete(self):
+        self._s3.delete_object(Bucket=self.bucket, Key=self.key)
+
+    def reads(self) -> list[int]:
+        """The statuses of the function's requests to S3, in their order."""
+        return [request.status for request in self._world.aws_requests() if request.call.startswith("s3 GET")]
