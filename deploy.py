@@ -1354,7 +1354,14 @@ def rotate(aws, function, is_new):
             print(f"    warning: {warning}")
         if "error" in target:
             show_error(target["error"])
+    show_left_out(report)
     return not failed, report
+
+
+def show_left_out(answer):
+    """The targets for which the answer had no room. Those that failed have it first."""
+    for label, number in answer.get("left_out", {}).items():
+        print(f"  {number} more: {label}")
 
 
 def classes_of(report):
@@ -1386,6 +1393,7 @@ def doctor(aws, function, rotated):
             print(f"    {line['result']}: {line['what']}" + (f" ({line['note']})" if "note" in line else ""))
             if "error" in line:
                 show_error(line["error"])
+    show_left_out(answer)
     return answer["ok"]
 
 

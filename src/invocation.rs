@@ -9,21 +9,24 @@ use futures_util::future::{LocalBoxFuture, join, join_all};
 use futures_util::stream;
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
+use crate::commands::check::TargetCheck;
 use crate::commands::status::TargetStatus;
 use crate::commands::{
     check, inventory, revoke, revoke_api_key, rollback, rotate, rotate_api_key, rotation_step, status,
 };
-use crate::config::{DataPlane, SecretId, Target};
+use crate::config::{DataPlane, MetricsSettings, SecretId, Target};
 use crate::deadline::Deadline;
 use crate::error::{Error, shortened};
 use crate::event::{Command, Origin, Revoke, RotationStep};
 use crate::inventory::reading::Inventory;
 use crate::json::Payload;
+use crate::limits::{self, LeftOut};
 use crate::report::{Report, TargetReport, iso8601};
 use crate::rotation::target_run::TargetRun;
 use crate::services::Services;
+use crate::spread::Spread;
 use crate::{log, metrics};
 
 /// Concurrent targets in one queue: enough that the services' latencies overlap, and few enough for a data plane's rate
@@ -32,6 +35,9 @@ const MAX_CONCURRENT_PER_QUEUE: usize = 32;
 /// Concurrent targets in all queues, unless there are more queues than this. Each target has a few connections, and
 /// Lambda allows 1,024.
 const MAX_CONCURRENT: usize = 256;
+
+/// The most targets that a refusal lists.
+const MAX_LISTED: usize = 20;
 
 /// A check looks at other providers, too, but must not fail because there are many.
 const LONGEST_INVENTORY_OF_A_CHECK: Duration = Duration::from_secs(20);
@@ -50,7 +56,9 @@ pub struct Function {
     pub targets: Vec<Target>,
     /// The schedule's expression, if the template passed it on. For `check`.
     pub schedule: Option<String>,
-    pub metrics_namespace: String,
+    pub metrics: MetricsSettings,
+    /// The time over which a run of all targets is spread.
+    pub spread: Duration,
     pub services: Services,
 }
 
@@ -63,11 +71,11 @@ impl Function {
         match answer {
             Ok(Answer::Report(report)) => {
                 log::report(&report);
-                metrics::lines(&self.metrics_namespace, &self.name, now, &report).for_each(|line| log::write(&line));
+                metrics::lines(&self.metrics, &self.name, now, &report).for_each(|line| log::write(&line));
                 if report.has_failed() {
-                    return Err(failure("RotationFailed", log::json(&report)));
+                    return Err(failure("RotationFailed", limits::json(&report.into_answer())));
                 }
-                Ok(Answer::Report(report))
+                Ok(Answer::Report(report.into_answer()))
             }
             Ok(answer @ (Answer::Status(_) | Answer::Check(_) | Answer::Inventory(_))) => Ok(answer),
             Err(error) => {
@@ -93,12 +101,13 @@ impl Function {
         let (trigger, token, step, dry_run, targets) = match Command::parse(invocation.event, &invocation.request_id)? {
             Command::Rotate(command) => {
                 let run = async |run| rotate::run(run, &command).await;
-                let targets = self.run_each(&command.targets, command.origin, deadline, run).await?;
+                let spread = Spread::of(&command, self.spread);
+                let targets = self.run_each(&command.targets, command.origin, deadline, spread, run).await?;
                 (command.origin, command.token, None, command.dry_run, targets)
             }
             Command::Rollback { token, targets, dry_run, reactivate } => {
                 let run = async |run| rollback::run(run, dry_run, reactivate).await;
-                let targets = self.run_each(&targets, Origin::Action, deadline, run).await?;
+                let targets = self.run_each(&targets, Origin::Action, deadline, Spread::NONE, run).await?;
                 (Origin::Action, token, None, dry_run, targets)
             }
             Command::Revoke(command) => {
@@ -109,7 +118,8 @@ impl Function {
                 }
                 if !command.targets.is_empty() {
                     let run = async |run| revoke::run(run, &command).await;
-                    targets.extend(self.run_each(&command.targets, Origin::Action, deadline, run).await?);
+                    let names = &command.targets;
+                    targets.extend(self.run_each(names, Origin::Action, deadline, Spread::NONE, run).await?);
                 }
                 (Origin::Action, command.token, None, command.dry_run, targets)
             }
@@ -118,9 +128,9 @@ impl Function {
                 (Origin::Rotation, shortened(&command.client_request_token), Some(command.step), false, targets)
             }
             Command::Status(names) => {
-                let targets = self.run_each(&names, Origin::Action, deadline, status::run).await?;
-                let ok = targets.iter().all(|target| target.state.is_ok());
-                return Ok(Answer::Status(Overview { action: "status", ok, started_at, targets }));
+                let targets = self.run_each(&names, Origin::Action, deadline, Spread::NONE, status::run).await?;
+                let (is_ok, state) = (|it: &TargetStatus| it.state.is_ok(), |it: &TargetStatus| it.state);
+                return Ok(Answer::Status(Overview::of("status", started_at, targets, is_ok, state)));
             }
             Command::Inventory => {
                 let inventory = inventory::run(&self.services, &self.targets, started_at, deadline).await;
@@ -133,15 +143,17 @@ impl Function {
                 let selected = select(&self.targets, &names)?;
                 let deadline_of_inventory = deadline.at_most(LONGEST_INVENTORY_OF_A_CHECK);
                 let inventory = Inventory::read(&self.services, &selected, &self.targets, deadline_of_inventory);
-                let (targets, inventory) = join(self.run_each(&names, Origin::Action, deadline, run), inventory).await;
+                let checks = self.run_each(&names, Origin::Action, deadline, Spread::NONE, run);
+                let (targets, inventory) = join(checks, inventory).await;
                 let mut targets = targets?;
                 targets.iter_mut().zip(selected).for_each(|(check, target)| check.add_others(target, &inventory));
-                let ok = targets.iter().all(|target| target.ok);
-                return Ok(Answer::Check(Overview { action: "check", ok, started_at, targets }));
+                let result = |it: &TargetCheck| if it.ok { "ok" } else { "failed" };
+                return Ok(Answer::Check(Overview::of("check", started_at, targets, |it| it.ok, result)));
             }
         };
         let duration_ms = start.elapsed().as_millis() as u64;
-        Ok(Answer::Report(Report { trigger, token, step, dry_run, started_at, duration_ms, targets }))
+        let left_out = LeftOut::new();
+        Ok(Answer::Report(Report { trigger, token, step, dry_run, started_at, duration_ms, left_out, targets }))
     }
 
     /// Revokes the API keys with which the destinations of the named targets are written, or of all, each once.
@@ -182,6 +194,7 @@ impl Function {
         names: &[String],
         origin: Origin,
         deadline: Deadline,
+        spread: Spread<'_>,
         run: impl AsyncFn(TargetRun<'a>) -> T,
     ) -> Result<Vec<T>, Error> {
         let (run, done) = (&run, &RefCell::new(Vec::new()));
@@ -191,29 +204,44 @@ impl Function {
                 done.borrow_mut().push((position, result));
             })
         };
-        self.run_in_queues(names, &run_one).await?;
+        let targets = select(&self.targets, names)?;
+        let spread = spread.among(targets.len(), self.targets.len(), deadline.time_left());
+        run_in_queues(targets, spread, &run_one).await;
         let mut done = done.take();
         done.sort_unstable_by_key(|(position, _)| *position);
         Ok(done.into_iter().map(|(_, result)| result).collect())
     }
+}
 
-    /// Takes boxed futures, so that the compiled code of the queues exists once and not once per command.
-    async fn run_in_queues<'a, 'f>(
-        &'a self,
-        names: &[String],
-        run: &dyn Fn((usize, &'a Target)) -> LocalBoxFuture<'f, ()>,
-    ) -> Result<(), Error> {
-        // One queue for each set of data planes and API keys, so that other targets don't wait for a data plane that
-        // throttles or is down.
-        let mut queues: HashMap<Vec<&DataPlane>, Vec<_>> = HashMap::new();
-        for (position, target) in select(&self.targets, names)?.into_iter().enumerate() {
-            let data_planes = target.destinations.iter().map(|destination| &destination.data_plane).collect();
-            queues.entry(data_planes).or_default().push((position, target));
-        }
-        let concurrent = MAX_CONCURRENT_PER_QUEUE.min(MAX_CONCURRENT / queues.len().max(1)).max(1);
-        join_all(queues.into_values().map(|targets| stream::iter(targets).for_each_concurrent(concurrent, run))).await;
-        Ok(())
+/// Runs the targets side by side, each at its time. Takes boxed futures, so that the compiled code of the queues exists
+/// once and not once per command.
+async fn run_in_queues<'a, 'f>(
+    targets: Vec<&'a Target>,
+    spread: Spread<'_>,
+    run: &dyn Fn((usize, &'a Target)) -> LocalBoxFuture<'f, ()>,
+) {
+    // One queue for each set of data planes and API keys, so that other targets don't wait for a data plane that
+    // throttles or is down.
+    let mut queues: HashMap<Vec<&DataPlane>, Vec<_>> = HashMap::new();
+    for (position, target) in targets.into_iter().enumerate() {
+        let data_planes = target.destinations.iter().map(|destination| &destination.data_plane).collect();
+        let delay = spread.delay(target.name.as_str());
+        queues.entry(data_planes).or_default().push((delay, position, target));
     }
+    let concurrent = MAX_CONCURRENT_PER_QUEUE.min(MAX_CONCURRENT / queues.len().max(1)).max(1);
+    let begin = Instant::now();
+    let run_in_time = |(delay, position, target): (Duration, _, _)| async move {
+        if !delay.is_zero() {
+            sleep_until(begin + delay).await;
+        }
+        run((position, target)).await;
+    };
+    join_all(queues.into_values().map(|mut queue| {
+        // In the order of their times, so that none waits for a target that starts later.
+        queue.sort_by_key(|(delay, ..)| *delay);
+        stream::iter(queue).for_each_concurrent(concurrent, run_in_time)
+    }))
+    .await;
 }
 
 /// The named targets in the configured order, or all.
@@ -221,7 +249,9 @@ fn select<'a>(targets: &'a [Target], names: &[String]) -> Result<Vec<&'a Target>
     let configured: Vec<_> = targets.iter().map(|target| target.name.as_str()).collect();
     if let Some(unknown) = names.iter().find(|name| !configured.contains(&name.as_str())) {
         let problem = format!("no target has the name {:?}", shortened(unknown));
-        let remedy = format!("The configured targets are: {}", configured.join(", "));
+        let (listed, more) = configured.split_at(configured.len().min(MAX_LISTED));
+        let more = if more.is_empty() { String::new() } else { format!(", and {} more", more.len()) };
+        let remedy = format!("The configured targets are: {}{more}", listed.join(", "));
         return Err(Error::configuration("event", problem, remedy));
     }
     let is_named = |target: &&Target| names.is_empty() || names.iter().any(|name| target.name.as_str() == name);
@@ -234,7 +264,7 @@ pub enum Answer<'a> {
     Inventory(Box<inventory::Answer<'a>>),
     Report(Report),
     Status(Overview<TargetStatus>),
-    Check(Overview<check::TargetCheck>),
+    Check(Overview<TargetCheck>),
 }
 
 /// The answer of an action that only reads.
@@ -244,8 +274,25 @@ pub struct Overview<T> {
     /// Whether all targets are ok.
     ok: bool,
     started_at: String,
+    /// How many targets had no room in the answer, by their state or result. Those that are ok are left out first.
+    #[serde(skip_serializing_if = "LeftOut::is_empty")]
+    left_out: LeftOut,
     /// In the configured order.
     targets: Vec<T>,
+}
+
+impl<T: Serialize> Overview<T> {
+    fn of<L: Serialize>(
+        action: &'static str,
+        started_at: String,
+        mut targets: Vec<T>,
+        is_ok: impl Fn(&T) -> bool,
+        label: impl Fn(&T) -> L,
+    ) -> Self {
+        let ok = targets.iter().all(&is_ok);
+        let left_out = limits::shorten(&mut targets, limits::ANSWER, |target| is_ok(target).into(), label);
+        Self { action, ok, started_at, left_out, targets }
+    }
 }
 
 /// What Lambda answers for an invocation that failed.
@@ -287,5 +334,8 @@ mod tests {
     fn an_unknown_target_is_refused_with_the_names_of_the_configured_ones() {
         let error = select(&["a", "b"].map(role_based), &["c".to_owned()]).unwrap_err();
         assert!(error.problem.contains("\"c\"") && error.remedy.ends_with("a, b"), "{error}");
+        let many: Vec<_> = (0..3_000).map(|number| role_based(&number.to_string())).collect();
+        let error = select(&many, &["c".to_owned()]).unwrap_err();
+        assert!(error.remedy.ends_with("18, 19, and 2980 more"), "{error}");
     }
 }

@@ -62,7 +62,8 @@ pub async fn start(variable: impl Fn(&str) -> Option<String>, clock: fn() -> Tim
         name: variable("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default(),
         targets,
         schedule: config.schedule,
-        metrics_namespace: config.metrics_namespace,
+        metrics: config.metrics,
+        spread: config.spread,
         services,
     })
 }

@@ -36,20 +36,22 @@ def alarms(world, deployed, found):
     return alarms
 
 
-@pytest.fixture
-def lines(world, found):
+@pytest.fixture(params=["true", "false"], ids=["metrics-of-each-target", "metrics-of-all-together"])
+def lines(world, found, request):
     """The metrics that the function logs when a rotation succeeds, and when its role refuses it afterwards."""
-    if "lines" not in found:
+    key = f"lines {request.param}"
+    if key not in found:
         role = world.cloud.new_role()
-        function = world.new_function(world.target(world.new_ai_secret(), role_arn=role))
+        target = world.target(world.new_ai_secret(), role_arn=role)
+        function = world.new_function(target, METRICS_PER_TARGET=request.param)
         assert function.invoke(scheduled_run()).ok
         world.client("iam").update_assume_role_policy(
             RoleName=role.rpartition("/")[2], PolicyDocument=json.dumps(nobody_trusted())
         )
         assert not function.invoke(scheduled_run()).ok
         succeeded, failed = (json.loads(line) for line in function.logs() if '"_aws"' in line)
-        found["lines"] = {"succeeded": succeeded, "failed": failed}
-    return found["lines"]
+        found[key] = {"succeeded": succeeded, "failed": failed}
+    return found[key]
 
 
 def nobody_trusted():
