@@ -73,7 +73,8 @@ mod tests {
         let (token, started_at) = ("token".to_owned(), "2026-01-01T00:00:00Z".to_owned());
         let trigger = Origin::Schedule;
         let left_out = limits::LeftOut::new();
-        let report = Report { trigger, token, step: None, dry_run: false, started_at, duration_ms: 5, left_out, targets };
+        let report =
+            Report { trigger, token, step: None, dry_run: false, started_at, duration_ms: 5, left_out, targets };
         report_lines(&report).map(|line| json(&line)).collect()
     }
 
@@ -90,7 +91,8 @@ mod tests {
         for (line, part) in lines.iter().zip(1..) {
             let line: Value = serde_json::from_str(line).unwrap();
             assert_eq!((line["part"].as_u64(), line["parts"].as_u64()), (Some(part), Some(lines.len() as u64)));
-            for (field, value) in [("trigger", "schedule"), ("token", "token"), ("started_at", "2026-01-01T00:00:00Z")] {
+            for (field, value) in [("trigger", "schedule"), ("token", "token"), ("started_at", "2026-01-01T00:00:00Z")]
+            {
                 assert_eq!(line[field], value);
             }
             names.extend(line["targets"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap().to_owned()));

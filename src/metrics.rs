@@ -38,14 +38,22 @@ impl Total {
 /// The lines of a run or a rotation step, also of a manual one. A dry run has none. Every metric has the dimension of
 /// the whole function, which one alarm can watch, and, if each target has metrics, that of its target. The lines are
 /// created one at a time, because each takes about 6 KB until it is written.
-pub fn lines(settings: &MetricsSettings, function: &str, now: Timestamp, report: &Report) -> impl Iterator<Item = Value> {
+pub fn lines(
+    settings: &MetricsSettings,
+    function: &str,
+    now: Timestamp,
+    report: &Report,
+) -> impl Iterator<Item = Value> {
     let is_written = !report.dry_run;
     let targets = report.targets.iter().filter(move |_| is_written && settings.per_target);
     let of_targets = targets.map(move |target| (of(now, report, target), json!({"Target": target.name})));
     let together = (is_written && !settings.per_target).then(|| together(now, report));
     of_targets.chain(together).filter(|(metrics, _)| !metrics.is_empty()).map(move |(metrics, other)| {
-        let dimensions =
-            if settings.per_target { json!([["FunctionName", "Target"], ["FunctionName"]]) } else { json!([["FunctionName"]]) };
+        let dimensions = if settings.per_target {
+            json!([["FunctionName", "Target"], ["FunctionName"]])
+        } else {
+            json!([["FunctionName"]])
+        };
         let declared: Vec<_> = metrics.iter().map(|it| json!({"Name": it.name, "Unit": it.unit})).collect();
         let mut line = json!({
             "_aws": {
@@ -265,9 +273,11 @@ mod tests {
         });
         for report in reports {
             let (each, together) = (lines(&report), lines_together(&report));
-            let values = |lines: &[Value], name: &str| lines.iter().filter_map(|line| line[name].as_u64()).collect::<Vec<_>>();
+            let values =
+                |lines: &[Value], name: &str| lines.iter().filter_map(|line| line[name].as_u64()).collect::<Vec<_>>();
             for name in ["RotationSucceeded", "RotationFailed"] {
-                assert_eq!(values(&each, name).iter().sum::<u64>(), values(&together, name).iter().sum());
+                let sum = |lines| values(lines, name).iter().sum::<u64>();
+                assert_eq!(sum(&each), sum(&together));
             }
             for name in ["RotationDuration", "CredentialAgeSeconds"] {
                 assert_eq!(values(&each, name).iter().max(), values(&together, name).iter().max());

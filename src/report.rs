@@ -418,7 +418,8 @@ mod tests {
 
     #[test]
     fn a_failed_or_deferred_target_fails_the_report() {
-        let has_failed = |outcome| run(Origin::Schedule, vec![target(1, Outcome::Rotated), target(2, outcome)]).has_failed();
+        let has_failed =
+            |outcome| run(Origin::Schedule, vec![target(1, Outcome::Rotated), target(2, outcome)]).has_failed();
         for outcome in [Outcome::Failed, Outcome::Deferred] {
             assert!(has_failed(outcome), "{outcome:?}");
         }
@@ -462,7 +463,8 @@ mod tests {
 
     #[test]
     fn a_failed_run_fits_into_a_record_with_the_targets_that_failed_first() {
-        let error = || Error::new(ErrorClass::Permission, Service::Sts, "AssumeRole", "answered \"no\"", "x".repeat(500));
+        let error =
+            || Error::new(ErrorClass::Permission, Service::Sts, "AssumeRole", "answered \"no\"", "x".repeat(500));
         let failed = |number| TargetReport { error: Some(error()), ..target(number, Outcome::Failed) };
         let mut targets: Vec<_> = (0..5_000).map(|number| target(number, Outcome::Deferred)).collect();
         targets.extend(fleet(5_000, Outcome::Rotated));
