@@ -318,6 +318,7 @@ fn remaining(now: Timestamp, deadline_ms: u64) -> Duration {
 mod tests {
     use super::*;
     use crate::config::for_test::role_based;
+    use crate::event::Rotate;
 
     #[test]
     fn a_command_runs_the_targets_that_it_names_or_all() {
@@ -328,6 +329,27 @@ mod tests {
                 select(&targets, &names).unwrap().iter().map(|target| target.name.as_str()).collect();
             assert_eq!(selected, expected);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_target_of_a_spread_run_starts_at_its_time() {
+        let targets: Vec<_> = (0..500).map(|number| role_based(&number.to_string())).collect();
+        let token = "token".to_owned();
+        let command = Rotate { origin: Origin::Schedule, token, targets: Vec::new(), dry_run: false, force: false };
+        let minute = Duration::from_secs(60);
+        let spread = Spread::of(&command, minute).among(targets.len(), targets.len(), minute * 10);
+        let (begin, starts) = (Instant::now(), RefCell::new(Vec::new()));
+        let (begin, starts) = (&begin, &starts);
+        let run = |(_, target): (usize, &Target)| -> LocalBoxFuture<'_, ()> {
+            let name = target.name.to_string();
+            Box::pin(async move { starts.borrow_mut().push((name, begin.elapsed())) })
+        };
+        run_in_queues(targets.iter().collect(), spread, &run).await;
+        assert_eq!(starts.borrow().len(), targets.len());
+        for (name, at) in starts.borrow().iter() {
+            assert!(*at - spread.delay(name) < Duration::from_millis(10), "{name} at {at:?}");
+        }
+        assert!(begin.elapsed() > minute * 9 / 10);
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// A line of the log. CloudWatch Logs takes events of 1 MB (before April 2025, 256 KB), but Lambda reads the lines from a
-/// pipe, which holds 64 KB. Users have found longer lines in two events, neither of which was JSON.
+/// A line of the log. CloudWatch Logs takes events of 1 MB (256 KB before April 2025), but Lambda reads the lines from
+/// a pipe, which holds 64 KB, and longer lines have been found in two events, neither of which was JSON.
 /// <https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html>
 pub const LOG_LINE: usize = 60_000;
 /// The answer to a synchronous invocation: 6 MB.
