@@ -13,8 +13,8 @@ pub const LOG_LINE: usize = 60_000;
 /// The answer to a synchronous invocation: 6 MB.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
 pub const ANSWER: usize = 6_000_000;
-/// What Lambda puts into the record of an asynchronous invocation, beside the event. Without it, the record is not
-/// delivered. EventBridge and SQS take 1 MB in most regions and 256 KB in the others, and Step Functions takes 256 KB.
+/// The answer in Lambda's record of an asynchronous invocation, which has the event, too. A record that is too long for
+/// its destination is not delivered. EventBridge and SQS take 1 MB in most regions, and 256 KB in the others.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html>
 pub const RECORD: usize = 240_000;
 

@@ -46,32 +46,41 @@ pub fn lines(
 ) -> impl Iterator<Item = Value> {
     let is_written = !report.dry_run;
     let targets = report.targets.iter().filter(move |_| is_written && settings.per_target);
-    let of_targets = targets.map(move |target| (of(now, report, target), json!({"Target": target.name})));
+    let of_targets = targets.map(move |target| (of(now, report, target), ("Target", target.name.clone().into())));
     let together = (is_written && !settings.per_target).then(|| together(now, report));
-    of_targets.chain(together).filter(|(metrics, _)| !metrics.is_empty()).map(move |(metrics, other)| {
-        let dimensions = if settings.per_target {
-            json!([["FunctionName", "Target"], ["FunctionName"]])
-        } else {
-            json!([["FunctionName"]])
-        };
-        let declared: Vec<_> = metrics.iter().map(|it| json!({"Name": it.name, "Unit": it.unit})).collect();
-        let mut line = json!({
-            "_aws": {
-                "Timestamp": now.as_millisecond(),
-                "CloudWatchMetrics": [{"Namespace": settings.namespace, "Dimensions": dimensions, "Metrics": declared}],
-            },
-            "FunctionName": function,
-        });
-        if let (Value::Object(line), Value::Object(other)) = (&mut line, other) {
-            line.extend(other);
-            line.extend(metrics.into_iter().map(|it| (it.name.to_owned(), it.value.into())));
-        }
-        line
-    })
+    let all = of_targets.chain(together).filter(|(metrics, _)| !metrics.is_empty());
+    all.map(move |(metrics, targets)| line(settings, function, now, metrics, targets))
+}
+
+/// `targets` is the field that says which targets the metrics are about.
+fn line(
+    settings: &MetricsSettings,
+    function: &str,
+    now: Timestamp,
+    metrics: Vec<Metric>,
+    targets: (&'static str, Value),
+) -> Value {
+    let dimensions = match settings.per_target {
+        true => json!([["FunctionName", "Target"], ["FunctionName"]]),
+        false => json!([["FunctionName"]]),
+    };
+    let declared: Vec<_> = metrics.iter().map(|it| json!({"Name": it.name, "Unit": it.unit})).collect();
+    let mut line = json!({
+        "_aws": {
+            "Timestamp": now.as_millisecond(),
+            "CloudWatchMetrics": [{"Namespace": settings.namespace, "Dimensions": dimensions, "Metrics": declared}],
+        },
+        "FunctionName": function,
+    });
+    if let Value::Object(line) = &mut line {
+        let values = metrics.into_iter().map(|it| (it.name, it.value.into()));
+        line.extend([targets].into_iter().chain(values).map(|(name, value)| (name.to_owned(), value)));
+    }
+    line
 }
 
 /// The metrics of all targets together, and the names of the targets with the worst values.
-fn together(now: Timestamp, report: &Report) -> (Vec<Metric>, Value) {
+fn together(now: Timestamp, report: &Report) -> (Vec<Metric>, (&'static str, Value)) {
     let (mut totals, mut worst): (Vec<Metric>, Map<String, Value>) = Default::default();
     for target in &report.targets {
         for metric in of(now, report, target) {
@@ -88,7 +97,7 @@ fn together(now: Timestamp, report: &Report) -> (Vec<Metric>, Value) {
             }
         }
     }
-    (totals, json!({"WorstTargets": worst}))
+    (totals, ("WorstTargets", worst.into()))
 }
 
 fn of(now: Timestamp, report: &Report, target: &TargetReport) -> Vec<Metric> {
