@@ -1602,7 +1602,14 @@ def rotate(aws, function, is_new, names=()):
             print(f"    warning: {warning}")
         if "error" in target:
             show_error(target["error"])
+    show_left_out(report)
     return not failed, report
+
+
+def show_left_out(answer):
+    """The targets for which the answer had no room. Those that failed have it first."""
+    for label, number in answer.get("left_out", {}).items():
+        print(f"  {number} more: {label}")
 
 
 def classes_of(report):
@@ -1635,6 +1642,7 @@ def doctor(aws, function, rotated, names=()):
             print(f"    {line['result']}: {line['what']}" + (f" ({line['note']})" if "note" in line else ""))
             if "error" in line:
                 show_error(line["error"])
+    show_left_out(answer)
     return answer["ok"]
 
 

@@ -13,6 +13,8 @@ mod schema;
 mod target;
 mod values;
 
+use std::time::Duration;
+
 use reqwest::Url;
 
 use crate::error::Error;
@@ -28,7 +30,9 @@ const TARGETS_S3_URI: &str = "TARGETS_S3_URI";
 #[derive(Debug)]
 pub struct Config {
     pub schedule: Option<String>,
-    pub metrics_namespace: String,
+    pub metrics: MetricsSettings,
+    /// The time over which a run of all targets is spread.
+    pub spread: Duration,
     pub targets: TargetsConfig,
     /// Trusted for AWS's services.
     pub aws_ca_bundle: Option<CaBundle>,
@@ -41,6 +45,13 @@ pub struct Config {
     pub bedrock_runtime_endpoint: Option<Url>,
     /// Where S3 is called instead of at the region's endpoint.
     pub s3_endpoint: Option<Url>,
+}
+
+#[derive(Debug)]
+pub struct MetricsSettings {
+    pub namespace: String,
+    /// Whether each target has metrics of its own, which CloudWatch charges for.
+    pub per_target: bool,
 }
 
 /// Where the JSON array of targets is.
@@ -82,6 +93,8 @@ fn where_it_is_set(variable: &str) -> String {
         "AWS_CA_BUNDLE" => "AwsCaBundle",
         "HTTPS_PROXY" => "HttpsProxy",
         "METRICS_NAMESPACE" => "MetricsNamespace",
+        "METRICS_PER_TARGET" => "MetricsPerTarget",
+        "SPREAD_SECONDS" => "SpreadSeconds",
         _ => {
             return format!(
                 "Change the function's environment variable {variable}. docs/configuration.md describes it"
@@ -110,7 +123,11 @@ impl Config {
         let api_key = set("BRAINTRUST_API_KEY_SECRET_ID");
         Ok(Self {
             schedule: set("SCHEDULE_EXPRESSION").map(|schedule| schedule.text),
-            metrics_namespace: set_or("METRICS_NAMESPACE", "BedrockBraintrustRotator").parse(metrics_namespace)?,
+            metrics: MetricsSettings {
+                namespace: set_or("METRICS_NAMESPACE", "BedrockBraintrustRotator").parse(metrics_namespace)?,
+                per_target: set_or("METRICS_PER_TARGET", "true").parse(metrics_per_target)?,
+            },
+            spread: set_or("SPREAD_SECONDS", "0").parse(spread)?,
             targets: TargetsConfig {
                 source: targets_source(set(TARGETS), set(TARGETS_SECRET_ID), set(TARGETS_S3_URI))?,
                 defaults: Defaults {
@@ -178,6 +195,17 @@ fn metrics_namespace(text: String) -> Result<String, String> {
         return Ok(text);
     }
     Err(format!("found {text:?}; expected 1 to 255 letters, digits and . - _ / # :, not beginning with AWS/"))
+}
+
+fn metrics_per_target(text: String) -> Result<bool, String> {
+    text.parse().map_err(|_| format!("found {text:?}; expected true or false"))
+}
+
+/// At most a third of Lambda's longest timeout. With the default schedule, a run and its two retries then end before
+/// the next run.
+fn spread(text: String) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds <= 300);
+    seconds.map(Duration::from_secs).ok_or_else(|| format!("found {text:?}; expected a whole number from 0 to 300"))
 }
 
 /// As in AWS's own tools, the lowercase names take precedence. `HTTP_PROXY` applies to `http://` only, and AWS's tools
@@ -290,7 +318,7 @@ mod tests {
     #[test]
     fn a_namespace_is_accepted_as_cloudwatch_accepts_it() {
         let namespace = |value: &str| {
-            read(&[("TARGETS", "[]"), ("METRICS_NAMESPACE", value)]).map(|config| config.metrics_namespace)
+            read(&[("TARGETS", "[]"), ("METRICS_NAMESPACE", value)]).map(|config| config.metrics.namespace)
         };
         let longest = "n".repeat(255);
         for accepted in ["Team/Rotator.a-b_c#d:e", &longest] {
@@ -300,6 +328,32 @@ mod tests {
         for refused in ["AWS/Lambda", "two words", &format!("{longest}n")] {
             let error = namespace(refused).unwrap_err();
             assert!(error.to_string().contains("METRICS_NAMESPACE: found"), "{error}");
+        }
+    }
+
+    #[test]
+    fn each_target_has_metrics_unless_they_are_turned_off() {
+        let per_target = |value: &str| {
+            read(&[("TARGETS", "[]"), ("METRICS_PER_TARGET", value)]).map(|config| config.metrics.per_target)
+        };
+        for (value, expected) in [("", true), ("true", true), ("false", false), (" false ", false)] {
+            assert_eq!(per_target(value).unwrap(), expected, "{value:?}");
+        }
+        for refused in ["no", "False", "0"] {
+            let error = per_target(refused).unwrap_err();
+            assert!(error.to_string().contains("METRICS_PER_TARGET: found"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_spread_is_a_number_of_seconds_that_leaves_time_for_retries() {
+        let spread = |value: &str| read(&[("TARGETS", "[]"), ("SPREAD_SECONDS", value)]).map(|config| config.spread);
+        for (value, expected) in [("", 0), ("0", 0), ("60", 60), ("300", 300)] {
+            assert_eq!(spread(value).unwrap(), Duration::from_secs(expected), "{value:?}");
+        }
+        for refused in ["301", "-1", "1.5", "60s"] {
+            let error = spread(refused).unwrap_err();
+            assert!(error.to_string().contains("SPREAD_SECONDS: found"), "{error}");
         }
     }
 

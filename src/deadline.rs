@@ -31,10 +31,14 @@ impl Deadline {
         Self(self.0.min(Instant::now() + limit))
     }
 
+    /// The time until this deadline.
+    pub fn time_left(self) -> Duration {
+        self.0.saturating_duration_since(Instant::now())
+    }
+
     /// Half of the time until this deadline, so that the other half remains for what follows.
     pub fn half(self) -> Self {
-        let now = Instant::now();
-        Self(now + self.0.saturating_duration_since(now) / 2)
+        Self(Instant::now() + self.time_left() / 2)
     }
 
     /// Three quarters of the time until this deadline, so that the last quarter remains for what follows.
@@ -51,7 +55,7 @@ impl Deadline {
     /// Whether a wait ends before the deadline.
     pub fn allows(self, wait: Duration) -> bool {
         // Not `now + wait`, which a server's Retry-After could make overflow.
-        wait < self.0.saturating_duration_since(Instant::now())
+        wait < self.time_left()
     }
 
     /// Waits for `work` until the deadline. `None` means that the deadline passed first.

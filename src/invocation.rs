@@ -9,21 +9,24 @@ use futures_util::future::{LocalBoxFuture, join, join_all};
 use futures_util::stream;
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
+use crate::commands::check::TargetCheck;
 use crate::commands::status::TargetStatus;
 use crate::commands::{
     check, inventory, revoke, revoke_api_key, rollback, rotate, rotate_api_key, rotation_step, status,
 };
-use crate::config::{DataPlane, SecretId, Target};
+use crate::config::{DataPlane, MetricsSettings, SecretId, Target};
 use crate::deadline::Deadline;
 use crate::error::{Error, shortened};
 use crate::event::{Command, Origin, Revoke, RotationStep};
 use crate::inventory::reading::Inventory;
 use crate::json::Payload;
+use crate::limits::{self, LeftOut};
 use crate::report::{Report, TargetReport, iso8601};
 use crate::rotation::target_run::TargetRun;
 use crate::services::Services;
+use crate::spread::Spread;
 use crate::target_list::TargetList;
 use crate::{log, metrics};
 
@@ -55,7 +58,9 @@ pub struct Function {
     pub target_list: TargetList,
     /// The schedule's expression, if the template passed it on. For `check`.
     pub schedule: Option<String>,
-    pub metrics_namespace: String,
+    pub metrics: MetricsSettings,
+    /// The time over which a run of all targets is spread.
+    pub spread: Duration,
     pub services: Services,
 }
 
@@ -75,11 +80,11 @@ impl Function {
         match answer {
             Ok(Answer::Report(report)) => {
                 log::report(&report);
-                metrics::lines(&this.metrics_namespace, &this.name, now, &report).for_each(|line| log::write(&line));
+                metrics::lines(&this.metrics, &this.name, now, &report).for_each(|line| log::write(&line));
                 if report.has_failed() {
-                    return Err(failure("RotationFailed", log::json(&report)));
+                    return Err(failure("RotationFailed", limits::json(&report.into_answer())));
                 }
-                Ok(Answer::Report(report))
+                Ok(Answer::Report(report.into_answer()))
             }
             Ok(answer @ (Answer::Status(_) | Answer::Check(_) | Answer::Inventory(_))) => Ok(answer),
             Err(error) => {
@@ -119,12 +124,13 @@ impl Function {
         let (trigger, token, step, dry_run, targets) = match Command::parse(invocation.event, &invocation.request_id)? {
             Command::Rotate(command) => {
                 let run = async |run| rotate::run(run, &command).await;
-                let targets = self.run_each(&command.targets, command.origin, deadline, run).await?;
+                let spread = Spread::of(&command, self.spread);
+                let targets = self.run_each(&command.targets, command.origin, deadline, spread, run).await?;
                 (command.origin, command.token, None, command.dry_run, targets)
             }
             Command::Rollback { token, targets, dry_run, reactivate } => {
                 let run = async |run| rollback::run(run, dry_run, reactivate).await;
-                let targets = self.run_each(&targets, Origin::Action, deadline, run).await?;
+                let targets = self.run_each(&targets, Origin::Action, deadline, Spread::NONE, run).await?;
                 (Origin::Action, token, None, dry_run, targets)
             }
             Command::Revoke(command) => {
@@ -135,7 +141,8 @@ impl Function {
                 }
                 if !command.targets.is_empty() {
                     let run = async |run| revoke::run(run, &command).await;
-                    targets.extend(self.run_each(&command.targets, Origin::Action, deadline, run).await?);
+                    let names = &command.targets;
+                    targets.extend(self.run_each(names, Origin::Action, deadline, Spread::NONE, run).await?);
                 }
                 (Origin::Action, command.token, None, command.dry_run, targets)
             }
@@ -144,9 +151,10 @@ impl Function {
                 (Origin::Rotation, shortened(&command.client_request_token), Some(command.step), false, targets)
             }
             Command::Status(names) => {
-                let targets = self.run_each(&names, Origin::Action, deadline, status::run).await?;
-                let ok = targets_error.is_none() && targets.iter().all(|target| target.state.is_ok());
-                return Ok(Answer::Status(Overview { action: "status", ok, started_at, targets_error, targets }));
+                let targets = self.run_each(&names, Origin::Action, deadline, Spread::NONE, status::run).await?;
+                let (is_ok, state) = (|it: &TargetStatus| it.state.is_ok(), |it: &TargetStatus| it.state);
+                let overview = Overview::of("status", started_at, targets_error, targets, is_ok, state);
+                return Ok(Answer::Status(overview));
             }
             Command::Inventory => {
                 let inventory = inventory::run(&self.services, &self.targets, started_at, deadline).await;
@@ -159,15 +167,19 @@ impl Function {
                 let selected = select(&self.targets, &names)?;
                 let deadline_of_inventory = deadline.at_most(LONGEST_INVENTORY_OF_A_CHECK);
                 let inventory = Inventory::read(&self.services, &selected, &self.targets, deadline_of_inventory);
-                let (targets, inventory) = join(self.run_each(&names, Origin::Action, deadline, run), inventory).await;
+                let checks = self.run_each(&names, Origin::Action, deadline, Spread::NONE, run);
+                let (targets, inventory) = join(checks, inventory).await;
                 let mut targets = targets?;
                 targets.iter_mut().zip(selected).for_each(|(check, target)| check.add_others(target, &inventory));
-                let ok = targets_error.is_none() && targets.iter().all(|target| target.ok);
-                return Ok(Answer::Check(Overview { action: "check", ok, started_at, targets_error, targets }));
+                let result = |it: &TargetCheck| if it.ok { "ok" } else { "failed" };
+                let overview = Overview::of("check", started_at, targets_error, targets, |it| it.ok, result);
+                return Ok(Answer::Check(overview));
             }
         };
         let duration_ms = began.instant.elapsed().as_millis() as u64;
-        let report = Report { trigger, token, step, dry_run, started_at, duration_ms, targets_error, targets };
+        let left_out = LeftOut::new();
+        let report =
+            Report { trigger, token, step, dry_run, started_at, duration_ms, targets_error, left_out, targets };
         Ok(Answer::Report(report))
     }
 
@@ -209,6 +221,7 @@ impl Function {
         names: &[String],
         origin: Origin,
         deadline: Deadline,
+        spread: Spread<'_>,
         run: impl AsyncFn(TargetRun<'a>) -> T,
     ) -> Result<Vec<T>, Error> {
         let (run, done) = (&run, &RefCell::new(Vec::new()));
@@ -218,29 +231,44 @@ impl Function {
                 done.borrow_mut().push((position, result));
             })
         };
-        self.run_in_queues(names, &run_one).await?;
+        let targets = select(&self.targets, names)?;
+        let spread = spread.among(targets.len(), self.targets.len(), deadline.time_left());
+        run_in_queues(targets, spread, &run_one).await;
         let mut done = done.take();
         done.sort_unstable_by_key(|(position, _)| *position);
         Ok(done.into_iter().map(|(_, result)| result).collect())
     }
+}
 
-    /// Takes boxed futures, so that the compiled code of the queues exists once and not once per command.
-    async fn run_in_queues<'a, 'f>(
-        &'a self,
-        names: &[String],
-        run: &dyn Fn((usize, &'a Target)) -> LocalBoxFuture<'f, ()>,
-    ) -> Result<(), Error> {
-        // One queue for each set of data planes and API keys, so that other targets don't wait for a data plane that
-        // throttles or is down.
-        let mut queues: HashMap<Vec<&DataPlane>, Vec<_>> = HashMap::new();
-        for (position, target) in select(&self.targets, names)?.into_iter().enumerate() {
-            let data_planes = target.destinations.iter().map(|destination| &destination.data_plane).collect();
-            queues.entry(data_planes).or_default().push((position, target));
-        }
-        let concurrent = MAX_CONCURRENT_PER_QUEUE.min(MAX_CONCURRENT / queues.len().max(1)).max(1);
-        join_all(queues.into_values().map(|targets| stream::iter(targets).for_each_concurrent(concurrent, run))).await;
-        Ok(())
+/// Runs the targets side by side, each at its time. Takes boxed futures, so that the compiled code of the queues exists
+/// once and not once per command.
+async fn run_in_queues<'a, 'f>(
+    targets: Vec<&'a Target>,
+    spread: Spread<'_>,
+    run: &dyn Fn((usize, &'a Target)) -> LocalBoxFuture<'f, ()>,
+) {
+    // One queue for each set of data planes and API keys, so that other targets don't wait for a data plane that
+    // throttles or is down.
+    let mut queues: HashMap<Vec<&DataPlane>, Vec<_>> = HashMap::new();
+    for (position, target) in targets.into_iter().enumerate() {
+        let data_planes = target.destinations.iter().map(|destination| &destination.data_plane).collect();
+        let delay = spread.delay(target.name.as_str());
+        queues.entry(data_planes).or_default().push((delay, position, target));
     }
+    let concurrent = MAX_CONCURRENT_PER_QUEUE.min(MAX_CONCURRENT / queues.len().max(1)).max(1);
+    let begin = Instant::now();
+    let run_in_time = |(delay, position, target): (Duration, _, _)| async move {
+        if !delay.is_zero() {
+            sleep_until(begin + delay).await;
+        }
+        run((position, target)).await;
+    };
+    join_all(queues.into_values().map(|mut queue| {
+        // In the order of their times, so that none waits for a target that starts later.
+        queue.sort_by_key(|(delay, ..)| *delay);
+        stream::iter(queue).for_each_concurrent(concurrent, run_in_time)
+    }))
+    .await;
 }
 
 /// When an invocation began.
@@ -274,7 +302,7 @@ pub enum Answer<'a> {
     Inventory(Box<inventory::Answer<'a>>),
     Report(Report),
     Status(Overview<TargetStatus>),
-    Check(Overview<check::TargetCheck>),
+    Check(Overview<TargetCheck>),
 }
 
 /// The answer of an action that only reads.
@@ -287,8 +315,26 @@ pub struct Overview<T> {
     /// Why the newest list of targets could not be used.
     #[serde(skip_serializing_if = "Option::is_none")]
     targets_error: Option<Error>,
+    /// How many targets had no room in the answer, by their state or result. Those that are ok are left out first.
+    #[serde(skip_serializing_if = "LeftOut::is_empty")]
+    left_out: LeftOut,
     /// In the configured order.
     targets: Vec<T>,
+}
+
+impl<T: Serialize> Overview<T> {
+    fn of<L: Serialize>(
+        action: &'static str,
+        started_at: String,
+        targets_error: Option<Error>,
+        mut targets: Vec<T>,
+        is_ok: impl Fn(&T) -> bool,
+        label: impl Fn(&T) -> L,
+    ) -> Self {
+        let ok = targets_error.is_none() && targets.iter().all(&is_ok);
+        let left_out = limits::shorten(&mut targets, limits::ANSWER, |target| is_ok(target).into(), label);
+        Self { action, ok, started_at, targets_error, left_out, targets }
+    }
 }
 
 /// What Lambda answers for an invocation that failed.
@@ -314,6 +360,7 @@ fn remaining(now: Timestamp, deadline_ms: u64) -> Duration {
 mod tests {
     use super::*;
     use crate::config::for_test::role_based;
+    use crate::event::Rotate;
 
     #[test]
     fn a_command_runs_the_targets_that_it_names_or_all() {
@@ -324,6 +371,27 @@ mod tests {
                 select(&targets, &names).unwrap().iter().map(|target| target.name.as_str()).collect();
             assert_eq!(selected, expected);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_target_of_a_spread_run_starts_at_its_time() {
+        let targets: Vec<_> = (0..500).map(|number| role_based(&number.to_string())).collect();
+        let token = "token".to_owned();
+        let command = Rotate { origin: Origin::Schedule, token, targets: Vec::new(), dry_run: false, force: false };
+        let minute = Duration::from_secs(60);
+        let spread = Spread::of(&command, minute).among(targets.len(), targets.len(), minute * 10);
+        let (begin, starts) = (Instant::now(), RefCell::new(Vec::new()));
+        let (begin, starts) = (&begin, &starts);
+        let run = |(_, target): (usize, &Target)| -> LocalBoxFuture<'_, ()> {
+            let name = target.name.to_string();
+            Box::pin(async move { starts.borrow_mut().push((name, begin.elapsed())) })
+        };
+        run_in_queues(targets.iter().collect(), spread, &run).await;
+        assert_eq!(starts.borrow().len(), targets.len());
+        for (name, at) in starts.borrow().iter() {
+            assert!(*at - spread.delay(name) < Duration::from_millis(10), "{name} at {at:?}");
+        }
+        assert!(begin.elapsed() > minute * 9 / 10);
     }
 
     #[test]

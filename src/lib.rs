@@ -12,6 +12,7 @@ mod http;
 mod inventory;
 mod invocation;
 mod json;
+mod limits;
 mod log;
 mod metrics;
 #[cfg(any(test, fuzzing))]
@@ -21,5 +22,6 @@ mod revocation;
 mod rotation;
 pub mod runtime;
 mod services;
+mod spread;
 pub mod startup;
 mod target_list;

@@ -13,10 +13,12 @@ use crate::config::Target;
 use crate::credentials::{Credentials, Kind, Lifetime};
 use crate::error::Error;
 use crate::event::{Origin, Step};
+use crate::limits::{self, LeftOut};
 use crate::revocation::Revocation;
 
+/// The report of a run. `T` is its targets, or those of a part of it.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct Report<T = Vec<TargetReport>> {
     pub trigger: Origin,
     /// Identifies a repeated event.
     pub token: String,
@@ -28,16 +30,54 @@ pub struct Report {
     /// Why the newest list of targets could not be used. The run used the last good one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub targets_error: Option<Error>,
+    /// How many targets had no room in the answer, by their outcome. The log has them.
+    #[serde(skip_serializing_if = "LeftOut::is_empty")]
+    pub left_out: LeftOut,
     /// In the configured order.
-    pub targets: Vec<TargetReport>,
+    pub targets: T,
 }
 
-impl Report {
+impl<T: AsRef<[TargetReport]>> Report<T> {
     pub fn has_failed(&self) -> bool {
         // Secrets Manager would repeat a step that is done.
         let has_old_targets = self.targets_error.is_some() && self.step.is_none();
         let has_failed = |target: &TargetReport| matches!(target.outcome, Outcome::Failed | Outcome::Deferred);
-        has_old_targets || self.targets.iter().any(has_failed)
+        has_old_targets || self.targets.as_ref().iter().any(has_failed)
+    }
+}
+
+impl Report {
+    /// The same report on these targets alone.
+    pub fn with<'a>(&self, targets: &'a [TargetReport]) -> Report<&'a [TargetReport]> {
+        let (token, started_at, targets_error) =
+            (self.token.clone(), self.started_at.clone(), self.targets_error.clone());
+        let Self { trigger, step, dry_run, duration_ms, .. } = *self;
+        let left_out = LeftOut::new();
+        Report { trigger, token, step, dry_run, started_at, duration_ms, targets_error, left_out, targets }
+    }
+
+    /// Leaves out targets until the others fit into the answer, or into the record that Lambda makes of it if the
+    /// invocation was asynchronous, as that of a schedule is. Those that failed matter most.
+    pub fn into_answer(mut self) -> Self {
+        let is_recorded = self.has_failed() || self.trigger == Origin::Schedule;
+        let limit = if is_recorded { limits::RECORD } else { limits::ANSWER };
+        self.left_out = limits::shorten(&mut self.targets, limit, |it| it.outcome.rank(), |it| it.outcome);
+        self
+    }
+
+    #[cfg(test)]
+    pub fn for_test(trigger: Origin, targets: Vec<TargetReport>) -> Self {
+        Self {
+            trigger,
+            token: "token".to_owned(),
+            step: None,
+            dry_run: false,
+            started_at: "2026-01-01T00:00:00Z".to_owned(),
+            duration_ms: 5,
+            targets_error: None,
+            left_out: LeftOut::new(),
+            targets,
+        }
     }
 }
 
@@ -121,6 +161,30 @@ pub enum Outcome {
     #[default]
     Deferred,
     Failed,
+}
+
+impl Outcome {
+    /// The lower it is, the longer the target stays in an answer that is too long.
+    fn rank(self) -> u8 {
+        match self {
+            Self::Failed => 0,
+            Self::Deferred => 1,
+            Self::Rotated
+            | Self::Resumed
+            | Self::Repaired
+            | Self::UsesAssumeRole
+            | Self::LeftToSecretsManager
+            | Self::StepDone
+            | Self::WouldRotate
+            | Self::WouldRepair
+            | Self::RolledBack
+            | Self::WouldRollBack
+            | Self::Revoked
+            | Self::Replaced
+            | Self::WouldRevoke => 2,
+            Self::NotDue => 3,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -366,14 +430,14 @@ mod tests {
         assert_eq!(progress.finish(Ok(Outcome::Rotated)).duration_ms, 1_500);
     }
 
+    fn target(number: usize, outcome: Outcome) -> TargetReport {
+        TargetReport { name: format!("target-{number}"), outcome, ..TargetReport::default() }
+    }
+
     #[test]
     fn a_failed_or_deferred_target_fails_the_report() {
         let has_failed = |outcome| {
-            let target = |outcome| TargetReport { outcome, ..TargetReport::default() };
-            let (trigger, token, started_at) = (Origin::Schedule, String::new(), String::new());
-            let targets = vec![target(Outcome::Rotated), target(outcome)];
-            let (dry_run, duration_ms, step, targets_error) = (false, 0, None, None);
-            Report { trigger, token, step, dry_run, started_at, duration_ms, targets_error, targets }.has_failed()
+            Report::for_test(Origin::Schedule, vec![target(1, Outcome::Rotated), target(2, outcome)]).has_failed()
         };
         for outcome in [Outcome::Failed, Outcome::Deferred] {
             assert!(has_failed(outcome), "{outcome:?}");
@@ -395,17 +459,52 @@ mod tests {
         for (step, targets_error, expected) in
             [(None, error(), true), (Some(Step::Create), error(), false), (None, None, false)]
         {
-            let report = Report {
-                trigger: Origin::Schedule,
-                token: String::new(),
-                step,
-                dry_run: false,
-                started_at: String::new(),
-                duration_ms: 0,
-                targets_error,
-                targets: Vec::new(),
-            };
+            let report = Report { step, targets_error, ..Report::for_test(Origin::Schedule, Vec::new()) };
             assert_eq!(report.has_failed(), expected);
         }
+    }
+
+    #[test]
+    fn an_answer_that_fits_has_every_target() {
+        let targets = (0..1_000).map(|number| target(number, Outcome::NotDue)).collect();
+        let answer = Report::for_test(Origin::Schedule, targets).into_answer();
+        assert_eq!((answer.targets.len(), answer.left_out.len()), (1_000, 0));
+        assert!(serde_json::to_value(&answer).unwrap().get("left_out").is_none());
+    }
+
+    /// The targets of a fleet, of which most are not due.
+    fn fleet(number: usize, some: Outcome) -> Vec<TargetReport> {
+        let outcome = |number| if number % 100 == 99 { some } else { Outcome::NotDue };
+        let warnings = || vec!["x".repeat(400)];
+        (0..number).map(|number| TargetReport { warnings: warnings(), ..target(number, outcome(number)) }).collect()
+    }
+
+    #[test]
+    fn a_long_answer_leaves_out_targets_that_are_not_due_and_counts_them() {
+        for (trigger, limit, number) in
+            [(Origin::Action, 6 * 1024 * 1024, 20_000), (Origin::Schedule, 256 * 1024, 10_000)]
+        {
+            let answer = Report::for_test(trigger, fleet(number, Outcome::Rotated)).into_answer();
+            assert!((limit * 3 / 4..limit).contains(&serde_json::to_vec(&answer).unwrap().len()));
+            let rotated = answer.targets.iter().filter(|target| target.outcome == Outcome::Rotated).count();
+            assert_eq!(rotated, number / 100);
+            assert_eq!(answer.left_out, LeftOut::from([("not_due".to_owned(), number - answer.targets.len())]));
+        }
+    }
+
+    #[test]
+    fn a_failed_run_fits_into_a_record_with_the_targets_that_failed_first() {
+        let error =
+            || Error::new(ErrorClass::Permission, Service::Sts, "AssumeRole", "answered \"no\"", "x".repeat(500));
+        let failed = |number| TargetReport { error: Some(error()), ..target(number, Outcome::Failed) };
+        let mut targets: Vec<_> = (0..5_000).map(|number| target(number, Outcome::Deferred)).collect();
+        targets.extend(fleet(5_000, Outcome::Rotated));
+        targets.extend((0..10).map(failed));
+        let answer = Report::for_test(Origin::Action, targets).into_answer();
+        assert!(json!(limits::json(&answer)).to_string().len() < 256 * 1024);
+        let count = |outcome| answer.targets.iter().filter(|target| target.outcome == outcome).count();
+        assert_eq!((count(Outcome::Failed), count(Outcome::Rotated)), (10, 0));
+        assert_eq!(answer.left_out["deferred"] + count(Outcome::Deferred), 5_000);
+        assert_eq!((answer.left_out["rotated"], answer.left_out["not_due"]), (50, 4_950));
     }
 }

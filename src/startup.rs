@@ -60,7 +60,8 @@ pub async fn start(variable: impl Fn(&str) -> Option<String>, clock: fn() -> Tim
         targets,
         target_list,
         schedule: config.schedule,
-        metrics_namespace: config.metrics_namespace,
+        metrics: config.metrics,
+        spread: config.spread,
         services,
     })
 }

@@ -13,6 +13,7 @@ MINUTE = 60
 LIFETIME = 3600  # of role-based credentials
 TIMEOUT = 300  # the default of TimeoutSeconds
 QUICK = 2
+SPREAD = 300  # the most that SpreadSeconds accepts
 # Lambda waits for these minutes before it retries a failed event.
 RETRIES = (1, 2)
 
@@ -36,20 +37,22 @@ def alarms(world, deployed, found):
     return alarms
 
 
-@pytest.fixture
-def lines(world, found):
+@pytest.fixture(params=["true", "false"], ids=["metrics-of-each-target", "metrics-of-all-together"])
+def lines(world, found, request):
     """The metrics that the function logs when a rotation succeeds, and when its role refuses it afterwards."""
-    if "lines" not in found:
+    key = f"lines {request.param}"
+    if key not in found:
         role = world.cloud.new_role()
-        function = world.new_function(world.target(world.new_ai_secret(), role_arn=role))
+        target = world.target(world.new_ai_secret(), role_arn=role)
+        function = world.new_function(target, METRICS_PER_TARGET=request.param)
         assert function.invoke(scheduled_run()).ok
         world.client("iam").update_assume_role_policy(
             RoleName=role.rpartition("/")[2], PolicyDocument=json.dumps(nobody_trusted())
         )
         assert not function.invoke(scheduled_run()).ok
         succeeded, failed = (json.loads(line) for line in function.logs() if '"_aws"' in line)
-        found["lines"] = {"succeeded": succeeded, "failed": failed}
-    return found["lines"]
+        found[key] = {"succeeded": succeeded, "failed": failed}
+    return found[key]
 
 
 def nobody_trusted():
@@ -60,17 +63,17 @@ def nobody_trusted():
 
 
 class Hours:
-    """The metrics of a schedule: healthy until second 0, at which the last rotation succeeds."""
+    """The metrics of a schedule: healthy until the run at second 0, which is the last one that succeeds."""
 
-    def __init__(self, lines, interval):
-        self.lines, self.interval, self.points = lines, interval * MINUTE, []
+    def __init__(self, lines, interval, duration=QUICK):
+        self.lines, self.interval, self.duration, self.points = lines, interval * MINUTE, duration, []
         for run in range(-12, 1):
             self.succeed(run * self.interval)
 
     def succeed(self, at):
-        self.issued_at = at + QUICK
-        self._lambda("Errors", at, 0, QUICK)
-        self._logged("succeeded", at + QUICK)
+        self.issued_at = at + self.duration
+        self._lambda("Errors", at, 0, self.duration)
+        self._logged("succeeded", at + self.duration)
 
     def fail(self, at, duration=QUICK, is_logged=True):
         self._lambda("Errors", at, 1, duration)
@@ -193,6 +196,20 @@ def test_the_alarm_on_missing_success_stays_off_if_a_run_succeeds_at_its_last_at
     found = alarms()
     assert first_time_on(found["NoSuccessAlarm"], hours.points, 0, 2 * hours.interval) is None
     assert first_time_on(found["ErrorsAlarm"], hours.points, 0, 2 * hours.interval) is not None
+
+
+@pytest.mark.parametrize("minutes, goes_off", [(45, False), (30, True)])
+def test_with_a_spread_the_alarm_on_missing_success_needs_three_times_as_much_more(alarms, lines, minutes, goes_off):
+    """45 minutes are the default and three times the spread."""
+    hours = Hours(lines, interval=20, duration=SPREAD + QUICK)
+    at = hours.interval
+    for wait in RETRIES:
+        hours.fail(at, hours.duration)
+        at += hours.duration + wait * MINUTE
+    hours.succeed(at)
+    given = {"SpreadSeconds": str(SPREAD), "TimeoutSeconds": "900", "AlarmAfterMinutes": str(minutes)}
+    on = first_time_on(alarms(**given)["NoSuccessAlarm"], hours.points, 0, 3 * hours.interval)
+    assert (on is not None) == goes_off
 
 
 def test_the_lines_of_the_function_are_those_that_the_alarms_watch(alarms, lines):

@@ -15,7 +15,7 @@ from support.deployed_alarms import (
     settings,
     stack_of,
 )
-from support.deployed_function import SCHEDULED_EVENT, execution_policy, variables_of
+from support.deployed_function import SCHEDULED_EVENT, execution_policy, rotate_deployed, variables_of
 from support.local_cloud import REGION
 from support.queues import wait_for_message
 
@@ -112,6 +112,22 @@ def test_the_dashboard_shows_the_functions_metrics_and_latest_errors(world, depl
     for widget in widgets:
         assert widget["properties"]["region"] == REGION
         assert widget["x"] + widget["width"] <= 24
+
+
+def test_without_metrics_of_each_target_the_dashboard_and_the_alarms_use_those_of_the_function(world, deployed):
+    outputs = deployed(world.new_ai_secret(), MetricsPerTarget="false")
+    assert variables_of(world, outputs)["METRICS_PER_TARGET"] == "false"
+    assert rotate_deployed(world, outputs)["outcome"] == "rotated"
+    found = world.client("cloudwatch").list_metrics(Namespace=NAMESPACE)["Metrics"]
+    names = {metric["MetricName"] for metric in found if metric["Dimensions"] == of_function(outputs)}
+    assert {alarm["MetricName"] for alarm in alarms_of(world, outputs).values() if alarm["Namespace"] == NAMESPACE} <= names
+    own = [metric for metric in found if outputs["FunctionName"] in str(metric["Dimensions"])]
+    assert len(own) == len(names)
+    widgets = dashboard(world, outputs)["widgets"]
+    lines = [line[-1] for widget in widgets for line in widget["properties"].get("metrics", [])]
+    about = f'{{"{NAMESPACE}",FunctionName}} FunctionName="{outputs["FunctionName"]}"'
+    searches = [line["expression"] for line in lines if "expression" in line]
+    assert len(searches) == 5 and all(search.startswith(f"SEARCH('{about} ") for search in searches)
 
 
 def test_an_event_that_failed_for_good_is_kept_with_its_report(world, deployed):

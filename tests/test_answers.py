@@ -309,6 +309,20 @@ def test_of_many_targets_only_those_that_need_attention_get_a_block():
     assert lines[-1] == "98 of 99 targets are ok."
 
 
+LEFT_OUT = "The answer had no room for more targets: {}. To see one, name it with TARGETS=…."
+
+
+def test_targets_that_the_answer_has_no_room_for_are_counted():
+    left_out = {"ok": 5, "uses_assume_role": 1}
+    answer = {"targets": [target("expired", name="bad"), target(name="prod")], "left_out": left_out}
+    lines = answers.status(answer, past(), Page(80), NOW, COMMAND)
+    assert "7 of 8 targets are ok." in lines
+    assert " ".join(lines[-2:]) == LEFT_OUT.format("5 ok, 1 uses assume role")
+    lines = answers.doctor({"targets": [checked(FAILED)], "left_out": {"ok": 7}}, Page(99))
+    assert LEFT_OUT.format("7 ok") in lines and lines[-1].startswith("1 problem")
+    assert report_lines(Page(99), done("rotated"), left_out={"not_due": 9})[-1] == LEFT_OUT.format("9 not due")
+
+
 ONE = ("read the secret", "ok")
 UNREAD = ("look at the projects and their own providers", "unknown", "GET /v1/project answered 403")
 

@@ -25,6 +25,7 @@ class CloudWatch:
 
     def __init__(self, metrics=None, log=()):
         self.name, self.log_group, self.metrics_namespace = "rotator", "/aws/lambda/rotator", "Rotations"
+        self.has_metrics_per_target = True
         self.metrics, self.log = metrics or {}, log
         self.asked, self.status, self.error = [], "Complete", {}
 
@@ -193,6 +194,21 @@ def test_more_targets_than_one_request_takes_must_be_named():
     assert past.histories == {} and "TARGETS=" in past.unknown[0] and function.asked == []
     cloudwatch.read(function, ["t"] * cloudwatch.MOST_TARGETS, NOW)
     assert function.calls("GetMetricData")[0] == 500
+
+
+def test_without_metrics_of_the_targets_nothing_is_claimed_or_asked():
+    function = failing("prod")
+    function.has_metrics_per_target = False
+    past = cloudwatch.read(function, ["prod"], NOW)
+    assert past.histories == {} and "MetricsPerTarget" in past.unknown[0] and function.asked == []
+
+
+def test_a_failure_is_found_in_any_part_of_a_report():
+    function = failing("a", "b")
+    at, part = failed_report(ago(20) + timedelta(seconds=30), "other")
+    function.log = [(at, part), *function.log, (at, part)]
+    past = cloudwatch.read(function, ["a", "b"], NOW)
+    assert all(past.histories[name].failure["name"] == name for name in "ab")
 
 
 def test_the_log_is_shown_without_characters_that_control_a_terminal():

@@ -54,6 +54,27 @@ def test_the_age_of_user_based_credentials_is_reported_when_no_rotation_is_due(w
     assert "RotationSucceeded" not in line
 
 
+def test_without_metrics_of_each_target_a_run_writes_one_line_with_totals_and_names_the_worst_targets(world):
+    names = ("one", "two", "bad")
+    ids = [world.new_ai_secret("one"), world.new_ai_secret("two"), "00000000-0000-0000-0000-000000000000"]
+    targets = [world.target(id, name=name) for id, name in zip(ids, names, strict=True)]
+    function = world.new_function(*targets, METRICS_NAMESPACE="Rotations", METRICS_PER_TARGET="false")
+    function.invoke({"action": "rotate", "dry_run": True})
+    assert metrics(function) == []
+    assert not function.invoke(scheduled_run()).ok
+    [line] = metrics(function)
+    assert (line["RotationSucceeded"], line["RotationFailed"]) == (2, 1)
+    assert 3_500 < line["SecondsUntilExpiry"] <= 3_600 and line["CredentialAgeSeconds"] < 60
+    [declared] = line["_aws"]["CloudWatchMetrics"]
+    assert declared["Dimensions"] == [["FunctionName"]] and "Target" not in line
+    worst = line["WorstTargets"]
+    assert set(worst) == {"RotationDuration", "SecondsUntilExpiry", "CredentialAgeSeconds"}
+    assert worst["SecondsUntilExpiry"] in ("one", "two")
+    world.braintrust.let_time_pass(ids[0], timedelta(minutes=50))
+    assert function.invoke({"action": "rotate", "targets": ["two"]}).ok
+    assert metrics(function)[-1]["RotationSucceeded"] == 1
+
+
 def test_a_namespace_that_cloudwatch_would_refuse_is_refused(world):
     result = world.new_function(world.target(world.new_ai_secret()), METRICS_NAMESPACE="AWS/Lambda").invoke(
         scheduled_run()

@@ -132,6 +132,12 @@ def test_each_target_has_its_own_runs():
     assert runs(*lines, name="nobody") == []
 
 
+def test_a_run_is_found_in_the_part_of_a_report_that_has_its_target():
+    parts = [line(target(name="eu"), part=1, parts=2), line(target("failed"), part=2, parts=2)]
+    assert [run.succeeded for run in runs(*parts)] == [False]
+    assert [run.succeeded for run in runs(*parts, name="eu")] == [True]
+
+
 def test_a_report_belongs_to_the_minute_in_which_its_run_ended():
     long = line(target("failed"), second=-290, milliseconds=300_000)
     assert len(runs(long)) == 1 and not runs(long, at=-5)

@@ -101,6 +101,13 @@ def test_the_lifetimes_of_user_based_credentials_reach_the_function(world, deplo
     assert (key.expires - key.created).days == 7
 
 
+def test_a_spread_reaches_the_function(world, deployed):
+    outputs = deployed(world.new_ai_secret(), SpreadSeconds="300", TimeoutSeconds="900")
+    assert variables_of(world, outputs)["SPREAD_SECONDS"] == "300"
+    # A single target has nothing to be spread from.
+    assert rotate_deployed(world, outputs)["outcome"] == "rotated"
+
+
 def test_a_customer_managed_key_encrypts_both_secrets(world, deployed):
     key = world.client("kms").create_key()["KeyMetadata"]["Arn"]
     outputs = deployed(world.new_ai_secret(), Kind="access_key", KmsKeyArn=key)
@@ -232,6 +239,9 @@ def test_variables_of_the_network_are_left_out_if_their_parameters_are_empty(wor
             },
             "AllowSessionRevocation.* PermissionsBoundaryArn",
         ),
+        ({"SpreadSeconds": "60"}, "SpreadSeconds needs TimeoutSeconds 900"),
+        ({"SpreadSeconds": "301", "TimeoutSeconds": "900"}, "SpreadSeconds"),
+        ({"MetricsPerTarget": "no"}, "MetricsPerTarget"),
         ({"VpcSubnetIds": "subnet-01234567"}, "VpcSubnetIds and VpcSecurityGroupIds"),
         ({"VpcSecurityGroupIds": "sg-01234567"}, "VpcSubnetIds and VpcSecurityGroupIds"),
     ],

@@ -104,9 +104,11 @@ def status(answer, past, page, now, command):
         blocks = targets
     for target in blocks:
         lines += ([""] if lines else []) + _block(target, past, page, now, command)
+    left = answer.get("left_out", {})
     if len(targets) > 1:
-        healthy = sum(target["state"] in FINE for target in targets)
-        lines += ["", f"{healthy} of {len(targets)} targets are ok."]
+        healthy = sum(target["state"] in FINE for target in targets) + sum(left.get(state, 0) for state in FINE)
+        lines += ["", f"{healthy} of {len(targets) + sum(left.values())} targets are ok."]
+    lines += left_out(answer, page)
     return lines + [line for reason in past.unknown for line in ["", *page.paragraph(reason, "  ", "")]]
 
 
@@ -287,7 +289,7 @@ def doctor(answer, page):
         lines += [page.paint(target["name"], BOLD)]
         for line in target["lines"]:
             lines += _checked(line, page)
-    return [*lines, "", *page.paragraph(verdict(answer, page))]
+    return [*lines, *left_out(answer, page), "", *page.paragraph(verdict(answer, page))]
 
 
 def _checked(line, page):
@@ -336,7 +338,16 @@ def report(answer, page, now, command):
     lines = old_list(answer, page)
     for target in answer["targets"]:
         lines += _outcome(target, page, now) + _after(target, page, command)
-    return lines + dry_run(answer)
+    return lines + left_out(answer, page) + dry_run(answer)
+
+
+def left_out(answer, page):
+    """How many targets the answer has no room for. Those that need attention have the room first."""
+    counts = answer.get("left_out", {})
+    if not counts:
+        return []
+    text = ", ".join("{} {}".format(number, label.replace("_", " ")) for label, number in counts.items())
+    return ["", *page.paragraph(f"The answer had no room for more targets: {text}. To see one, name it with TARGETS=….")]
 
 
 def dry_run(answer):

@@ -17,7 +17,7 @@ MOST_TARGETS = 250
 MOST_PAGES_OF_METRICS = 10
 # In total. A page takes a few tenths of a second.
 MOST_PAGES_OF_LOGS = 30
-# Reports are the only lines with this field.
+# Reports are the only lines with this field. The report on many targets is several lines, each with some of them.
 REPORTS = "{ $.dry_run IS FALSE }"
 QUICK = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 3})
 SEE_POLICY = "docs/operate.md has the policy"
@@ -28,6 +28,8 @@ class UnreadError(Exception):
 
 
 def read(function, names, now):
+    if not function.has_metrics_per_target:
+        return Past({}, ["history: unknown (MetricsPerTarget is false, so the targets have no metrics of their own)"])
     if len(names) > MOST_TARGETS:
         return Past({}, [f"history: unknown (there are more than {MOST_TARGETS} targets: name some with TARGETS=…)"])
     try:

@@ -34,6 +34,8 @@ class RunningFunction:
         outputs, parameters = self._described(stack)
         self.name, self.log_group = outputs["FunctionName"], outputs["LogGroupName"]
         self.metrics_namespace = parameters["MetricsNamespace"]
+        # A stack of an older release doesn't have the parameter.
+        self.has_metrics_per_target = parameters.get("MetricsPerTarget") != "false"
 
     def client(self, service, config=ONCE):
         return self.session.client(service, endpoint_url=self.local and self.local["endpoint_url"], config=config)

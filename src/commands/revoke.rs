@@ -173,9 +173,12 @@ async fn revoke_staged(staged: &StagedRun<'_>, command: &Revoke) -> Result<Outco
         if !command.force {
             return Err(match error.service {
                 Service::Sts => no_session(&staged.run, error, command),
-                Service::Function | Service::Iam | Service::SecretsManager | Service::Bedrock | Service::Braintrust => {
-                    still_works(error, command)
-                }
+                Service::Function
+                | Service::S3
+                | Service::Iam
+                | Service::SecretsManager
+                | Service::Bedrock
+                | Service::Braintrust => still_works(error, command),
             });
         }
         end_by_force(staged, command, error).await?;
