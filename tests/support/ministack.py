@@ -48,6 +48,8 @@ class Ministack:
             "GATEWAY_PORT": str(self.port),
             "AWS_ENDPOINT_URL": endpoint_url or f"http://127.0.0.1:{self.port}",
             "LOG_LEVEL": "WARNING",
+            # Seconds that state machines wait become hundredths of a second.
+            "SFN_WAIT_SCALE": "0.01",
             # Otherwise it would listen on fixed ports, and delete Docker containers.
             "IOT_MTLS_ENABLED": "0",
             "SFTP_ENABLED": "0",
