@@ -19,7 +19,7 @@ from bundle_folder import replace
 from environment import ROOT
 
 NAME = "bedrock-braintrust-rotator"
-COPIED = ["deploy.py", "bedrock-role.yaml", "docs/deployer-policy.json", "LICENSE"]
+COPIED = ["deploy.py", "bedrock-role.yaml", "fleet.yaml", "docs/deployer-policy.json", "LICENSE"]
 # The field e_machine of an ELF file.
 MACHINES = {"x86_64": 62, "arm64": 183}
 

@@ -100,10 +100,11 @@ class _MapRun:
         return items
 
     def _new_batch(self, items):
+        name = new_uuid()
         return {
-            "executionArn": f"{self._child['execution']}:{new_uuid()}",
+            "executionArn": f"{self._child['execution']}:{name}",
             "stateMachineArn": self._child["machine"],
-            "name": new_uuid(),
+            "name": name,
             "status": "PENDING",
             "startDate": None,
             "stopDate": None,
