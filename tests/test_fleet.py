@@ -123,13 +123,7 @@ def test_batches_wait_for_the_functions_concurrency(world, fleet):
     fleet = fleet(30, accounts=10, concurrency=1, BatchSize="10", Concurrency="3")
     ended = fleet.run()
     assert ended["status"] == "SUCCEEDED", ended
-    history = [
-        event["taskFailedEventDetails"]["error"]
-        for batch in fleet.batches(ended["executionArn"])
-        for event in world.client("stepfunctions").get_execution_history(executionArn=batch["executionArn"])["events"]
-        if "taskFailedEventDetails" in event
-    ]
-    assert set(history) == {"Lambda.TooManyRequestsException"}
+    assert fleet.errors_of_attempts(ended["executionArn"]) == {"Lambda.TooManyRequestsException"}
     assert set(fleet.times_written().values()) == {1} and fleet.working() == 30
 
 
@@ -193,16 +187,27 @@ def test_a_run_lets_the_invocations_of_a_stopped_run_end(world, fleet):
 
 
 @pytest.mark.parametrize("sid", ["InvokeTheFunction", "ReadTheTargets", "SeeOtherRunsAndStartBatches"])
-def test_the_state_machine_needs_each_permission(world, fleet, sid):
+def test_a_run_needs_each_permission(world, fleet, sid):
     fleet = fleet(1, accounts=1)
     whole = statements_of(world, fleet)
     set_statements(world, fleet, {name: statement for name, statement in whole.items() if name != sid})
     ended = fleet.run()
     assert ended["status"] == "FAILED"
-    assert whole[sid]["Action"] in str(ended) or whole[sid]["Action"] in str(fleet.batches(ended["executionArn"])) or any(
-        action in str(ended) for action in whole[sid]["Action"]
-    )
+    batches = fleet.batches(ended["executionArn"]) if sid == "InvokeTheFunction" else []
+    assert {one["error"] for one in batches or [ended]} == {"States.Permissions"}
     assert fleet.times_written() == {fleet.members[0].name: 0}
+
+
+def test_a_redrive_needs_its_permission(world, fleet):
+    fleet = fleet(1, accounts=1)
+    put_list(world, fleet, [{"name": "unknown-to-the-function"}])
+    execution = fleet.run()["executionArn"]
+    whole = statements_of(world, fleet)
+    set_statements(
+        world, fleet, {name: statement for name, statement in whole.items() if name != "WatchStopAndRedriveBatches"}
+    )
+    fleet.redrive(execution)
+    assert fleet.wait(execution)["error"] == "States.Permissions"
 
 
 def test_the_schedule_of_the_function_is_off(world, fleet):

@@ -51,6 +51,11 @@ class DeployedFleet:
             ScheduleState="DISABLED",
             ReservedConcurrency="0" if concurrency is None else str(concurrency),
         )
+        if concurrency is not None:
+            # ministack's CloudFormation ignores ReservedConcurrentExecutions.
+            world.client("lambda").put_function_concurrency(
+                FunctionName=self.function["FunctionName"], ReservedConcurrentExecutions=concurrency
+            )
         statements = execution_policy(world, self.function)
         statements["AssumeTheBedrockRole"]["Resource"] = f"arn:aws:iam::*:role/{_ROLE}-*"
         set_execution_policy(world, self.function, statements)
@@ -99,6 +104,13 @@ class DeployedFleet:
     def run(self) -> dict:
         return self.wait(self.start())
 
+    def under_way(self) -> str:
+        """The run that is under way."""
+        found = self._states.list_executions(
+            stateMachineArn=self.outputs["StateMachineArn"], statusFilter="RUNNING"
+        )["executions"]
+        return found[0]["executionArn"]
+
     def map_run(self, execution: str) -> dict:
         [run] = self._states.list_map_runs(executionArn=execution)["mapRuns"]
         return self._states.describe_map_run(mapRunArn=run["mapRunArn"])
@@ -123,6 +135,15 @@ class DeployedFleet:
             if request.status == 200:
                 found[by_path[request.path]].append((request.at, "written"))
         return {name: sorted(events) for name, events in found.items()}
+
+    def errors_of_attempts(self, execution: str) -> set[str]:
+        """The errors with which attempts of the run's batches ended."""
+        histories = [
+            self._states.get_execution_history(executionArn=batch["executionArn"])["events"]
+            for batch in self.batches(execution)
+        ]
+        failed = [event.get("taskFailedEventDetails") for history in histories for event in history]
+        return {details["error"] for details in failed if details}
 
     def times_written(self) -> dict[str, int]:
         return {name: [what for _, what in events].count("written") for name, events in self.attempts().items()}
@@ -154,11 +175,12 @@ def _overlap(events, ends) -> bool:
 
 
 def _members(world, targets, accounts):
-    upstream, members = Upstream(world.cloud.ministack.port), []
+    # Other tests have roles in the same accounts.
+    upstream, fleet, members = Upstream(world.cloud.ministack.port), uuid.uuid4().hex[:8], []
     for number in range(targets):
         account = str(100_000_000_000 + number % accounts)
         name = f"customer-{number % accounts}-{number // accounts}"
-        role = _new_role(upstream, account, f"{_ROLE}-{number // accounts}")
+        role = _new_role(upstream, account, f"{_ROLE}-{fleet}-{number // accounts}")
         members.append(Member(name, role, world.new_ai_secret(name)))
     return members
 

@@ -15,7 +15,6 @@ class KilledBatch:
         # When the function was dead.
         self.at: list[float] = []
         self._fleet = fleet
-        self._others = {member.name for member in fleet.members} - {member.name for member in victims}
         path = f"/v1/ai_secret/{victims[len(victims) // 2].ai_secret}"
         fleet.world.braintrust.fail(
             lambda request: request.method == "PATCH" and request.path == path, Kill(self._kill, acts=False), times=2
@@ -25,7 +24,7 @@ class KilledBatch:
         deadline = time.monotonic() + _LONGEST
         while not self._others_are_done() and time.monotonic() < deadline:
             time.sleep(0.2)
-        # Those of the other batches wait for their next event.
+        # The others wait for their next event.
         doomed = self._fleet.world.cloud.ministack.functions()
         for pid in doomed:
             os.kill(pid, signal.SIGKILL)
@@ -34,5 +33,5 @@ class KilledBatch:
         self.at.append(time.monotonic())
 
     def _others_are_done(self) -> bool:
-        written = self._fleet.times_written()
-        return all(written[name] for name in self._others)
+        counts = self._fleet.map_run(self._fleet.under_way())["executionCounts"]
+        return (counts["pending"], counts["running"]) == (0, 1)

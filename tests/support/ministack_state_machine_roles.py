@@ -1,5 +1,5 @@
 """What ministack's Step Functions doesn't check: the permissions of a state machine's role, the limit of a payload, and
-whether Lambda has throttled an invocation.
+what the error of a throttled invocation is called.
 
 This runs in ministack's own Python environment.
 """
@@ -60,9 +60,12 @@ def _read_permitted_items(reader, effective, ctx):
 
 def _call_permitted_lambda(function, event):
     require(_context.get(), "lambda:InvokeFunction", function)
-    answer = _call_lambda(function, event)
-    if isinstance(answer, dict) and answer.get("__type") == "TooManyRequestsException":
-        raise stepfunctions._ExecutionError("Lambda.TooManyRequestsException", json.dumps(answer))
+    try:
+        answer = _call_lambda(function, event)
+    except stepfunctions._ExecutionError as error:
+        if '"__type": "TooManyRequestsException"' in error.cause:
+            raise stepfunctions._ExecutionError("Lambda.TooManyRequestsException", error.cause) from None
+        raise
     if len(json.dumps(answer)) > _PAYLOAD_LIMIT:
         raise stepfunctions._ExecutionError("States.DataLimitExceeded", "The answer is larger than 256 KB")
     return answer
