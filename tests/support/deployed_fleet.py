@@ -6,6 +6,7 @@ import uuid
 from dataclasses import dataclass
 
 from .deployed_function import execution_policy, set_execution_policy
+from .http_messages import RecordedRequest, Reply
 from .local_cloud import REGION
 from .local_iam import ACCOUNT
 from .paths import ROOT
@@ -41,6 +42,9 @@ class DeployedFleet:
     def __init__(self, world: World, deployed, targets: int, accounts: int, concurrency: int | None = None, **parameters):
         self.world = world
         self.members = _members(world, targets, accounts)
+        # When each write had been carried out, and its path.
+        self._writes: list[tuple[float, str]] = []
+        self._inspect, world.braintrust.inspect = world.braintrust.inspect, self._record
         self._states = world.client("stepfunctions")
         text = json.dumps([member.target() for member in self.members])
         self.function = deployed(
@@ -124,16 +128,20 @@ class DeployedFleet:
 
     # What the servers have recorded
 
+    def forget(self):
+        """Forgets what the servers have recorded so far."""
+        for requests in (self._writes, self.world.aws.requests, self.world.braintrust.requests):
+            requests.clear()
+
     def attempts(self) -> dict[str, list[tuple[float, str]]]:
-        """For each target, when its role was assumed and when its ai_secret was written, in order."""
+        """For each target, when its role was assumed and when its ai_secret had been written, in order."""
         by_role = {member.role: member.name for member in self.members}
         by_path = {f"/v1/ai_secret/{member.ai_secret}": member.name for member in self.members}
         found = {member.name: [] for member in self.members}
         for request in self.world.aws_requests("sts:AssumeRole"):
             found[by_role[form(request)["RoleArn"]]].append((request.at, "assumed"))
-        for request in self.world.patches():
-            if request.status == 200:
-                found[by_path[request.path]].append((request.at, "written"))
+        for at, path in self._writes:
+            found[by_path[path]].append((at, "written"))
         return {name: sorted(events) for name, events in found.items()}
 
     def errors_of_attempts(self, execution: str) -> set[str]:
@@ -154,6 +162,11 @@ class DeployedFleet:
         An attempt that wrote nothing ended at the latest at the next of the given times, at which its process was dead.
         """
         return [name for name, events in self.attempts().items() if _overlap(events, ends)]
+
+    def _record(self, request: RecordedRequest, reply: Reply | None):
+        self._inspect(request, reply)
+        if reply is not None and request.method == "PATCH" and reply.status == 200:
+            self._writes.append((time.monotonic(), request.path))
 
     def working(self) -> int:
         """How many ai_secrets have credentials that Bedrock accepts."""
