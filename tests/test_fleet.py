@@ -98,7 +98,7 @@ def test_a_killed_batch_of_3000_targets_is_redriven_and_nothing_is_rotated_twice
 
 
 def killed_batch_is_redriven(fleet, size):
-    victims = fleet.members[size : 2 * size]
+    victims = fleet.members[-size:]
     killed = KilledBatch(fleet, victims)
     ended = fleet.run()
     assert ended["status"] == "FAILED" and ended["error"] == "States.ExceedToleratedFailureThreshold", ended
