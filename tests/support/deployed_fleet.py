@@ -10,6 +10,7 @@ from .http_messages import RecordedRequest, Reply
 from .local_cloud import REGION
 from .local_iam import ACCOUNT
 from .paths import ROOT
+from .readers import READERS, ROUTES
 from .upstream import Upstream, form
 from .world import BEDROCK_ACTIONS, World
 
@@ -170,7 +171,8 @@ class DeployedFleet:
 
     def working(self) -> int:
         """How many ai_secrets have credentials that Bedrock accepts."""
-        return sum(self.world.has_working_credentials(member.ai_secret) for member in self.members)
+        found, read = self.world.braintrust.snapshot(), READERS["todays_proxy"]
+        return sum(self.world.works(read(found[member.ai_secret], ROUTES[0])) for member in self.members)
 
 
 def _overlap(events, ends) -> bool:
