@@ -98,7 +98,7 @@ class DeployedFleet:
     def redrive(self, execution: str):
         self._states.redrive_execution(executionArn=execution)
 
-    def wait(self, execution: str, timeout: float = 300) -> dict:
+    def wait(self, execution: str, timeout: float = 900) -> dict:
         """What DescribeExecution shows after the end."""
         deadline = time.monotonic() + timeout
         while (found := self._states.describe_execution(executionArn=execution))["status"] == "RUNNING":
