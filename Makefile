@@ -52,7 +52,7 @@ WITH_LOCAL_AWS := @.tools/ministack/bin/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run status doctor inventory rotate rollback revoke break mend stop test test-fast test-independent lint build invoke deploy \
+.PHONY: help run status doctor inventory rotate rollback revoke break mend stop test test-fast test-independent test-fleet lint build invoke deploy \
   release advisories bench fuzz mutants sbom reproducible docs pictures lock clean
 
 help:
@@ -101,6 +101,8 @@ test-fast: lint $(LOCAL_AWS) ## Run the lints, the Rust tests, and a rotation of
 	$(WITH_TOOLS) tools/run_tests.py fast
 test-independent: $(BUILT) .tools/moto/installed ## Rotate on moto, an independent AWS, and say what can't be tested on it
 	$(WITH_TOOLS) tools/run_tests.py independent
+test-fleet: $(BUILT) $(LOCAL_AWS) ## Rotate 3,000 targets in 1,000 accounts with the state machine of fleet.yaml
+	$(WITH_TOOLS) tools/run_tests.py fleet
 lint: $(TOOLS) .tools/checkov/installed .tools/lint/installed $(TERRAFORM) ## Check format, lints, documents, licenses, templates, workflows
 	$(WITH_TOOLS) tools/lint.py
 build: $(BUILT) ## Build the function for ARCH (this machine's), if its sources have changed

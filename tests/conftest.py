@@ -25,7 +25,9 @@ def pytest_xdist_auto_num_workers(config):
     return 2 if config.option.markexpr else 4 if config.option.keyword else 6
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    if config.option.markexpr != "fleet":
+        items[:] = [item for item in items if item.get_closest_marker("fleet") is None]
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 

@@ -12,7 +12,7 @@ from support.release_bundle import elf
 
 OTHER = {"x86_64": "arm64", "arm64": "x86_64"}[ARCHITECTURE]
 ZIP = "bedrock-braintrust-rotator-{}.zip"
-SOURCES = ["Cargo.toml", "Cargo.lock", "LICENSE", "bedrock-role.yaml", "template.yaml", "deploy.py"]
+SOURCES = ["Cargo.toml", "Cargo.lock", "LICENSE", "bedrock-role.yaml", "fleet.yaml", "template.yaml", "deploy.py"]
 SOURCES += ["docs/deployer-policy.json", "docs/targets.schema.json", "src", "bench/do_nothing.rs", "tools"]
 RUSTC = """#!/bin/sh
 [ "$2" = target-libdir ] || exec {rustc} "$@"

@@ -16,7 +16,7 @@ from support.release_bundle import elf, make_bundle, run_tool
 
 ZIP = "bedrock-braintrust-rotator-{}.zip"
 ALWAYS = {"LICENSE", "SHA256SUMS", "bedrock-role.yaml", "cloudformation.json", "deployer-policy.json", "sbom.cdx.json"}
-ALWAYS |= {"deploy.py", "targets.schema.json"}
+ALWAYS |= {"deploy.py", "fleet.yaml", "targets.schema.json"}
 OTHER = {"x86_64": "arm64", "arm64": "x86_64"}[ARCHITECTURE]
 
 

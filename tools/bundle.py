@@ -19,7 +19,8 @@ from bundle_folder import replace
 from environment import ROOT
 
 NAME = "bedrock-braintrust-rotator"
-COPIED = ["deploy.py", "bedrock-role.yaml", "docs/targets.schema.json", "docs/deployer-policy.json", "LICENSE"]
+COPIED = ["deploy.py", "bedrock-role.yaml", "fleet.yaml", "LICENSE"]
+COPIED += ["docs/targets.schema.json", "docs/deployer-policy.json"]
 # The field e_machine of an ELF file.
 MACHINES = {"x86_64": 62, "arm64": 183}
 

@@ -15,7 +15,7 @@ from step import Step, exit_on_signals, run_side_by_side
 from terminal import GREEN, YELLOW, Progress
 
 EXAMPLES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs/examples").glob("*.yaml"))
-TEMPLATES = ["template.yaml", "bedrock-role.yaml", *EXAMPLES]
+TEMPLATES = ["template.yaml", "bedrock-role.yaml", "fleet.yaml", *EXAMPLES]
 # What template.yaml becomes in a release.
 PLAIN = ".tools/cloudformation.json"
 # `sam validate --lint` is cfn-lint without the other templates.

@@ -1,4 +1,4 @@
-"""Writes docs/parameters.md, which lists every parameter of the two templates, from the templates themselves.
+"""Writes docs/parameters.md, which lists every parameter of the templates, from the templates themselves.
 
 Run this after a change of a parameter. A test fails as long as the page differs from the templates.
 """
@@ -23,7 +23,7 @@ TimeoutSeconds: 120
 
 Deploy the file with `python3 deploy.py --config deploy/<stack>.yaml`. [Install](deploy.md) describes the file, and
 [Terraform](terraform.md) describes the module that takes the same parameters. Where a table shows no default, the
-parameter is empty. `make docs` writes this page from `template.yaml` and `bedrock-role.yaml`.
+parameter is empty. `make docs` writes this page from `template.yaml`, `bedrock-role.yaml`, and `fleet.yaml`.
 
 Other pages explain groups of parameters: [kinds of credentials](kinds.md) for `Kind` and what belongs to it,
 [several targets](several-targets.md) for `Targets`, [network](network.md) for the proxy, the VPC, and the certificates,
@@ -45,6 +45,12 @@ Role-based kinds are `temporary` and `short_term_api_key`. User-based kinds are 
 
 This template creates the role that may call Bedrock, in the same account as the rotator or in another one.
 [Install](deploy.md#use-a-role-of-your-own-or-in-another-account) describes the order of the steps.
+""",
+    "fleet.yaml": """\
+## A fleet: `fleet.yaml`
+
+This template rotates the targets in batches, if they are too many for one invocation. [A fleet](fleet.md) describes the
+order of the steps.
 """,
 }
 

@@ -19,9 +19,9 @@ PYTHON = (3, 11)
 NEWER_PYTHONS = ["python3.14", "python3.13", "python3.12", "python3.11"]
 # Goals that need no Python tools, goals that compile something, and goals that run the function or a local AWS.
 NO_TOOLS = ["help", "clean", "stop"]
-COMPILE = ["run", "test", "test-fast", "test-independent", "lint", "build", "invoke", "deploy", "bench"]
+COMPILE = ["run", "test", "test-fast", "test-independent", "test-fleet", "lint", "build", "invoke", "deploy", "bench"]
 COMPILE += ["fuzz", "mutants", "sbom", "reproducible"]
-RUN = ["run", "test", "test-fast", "test-independent", "invoke", "bench", "mutants"]
+RUN = ["run", "test", "test-fast", "test-independent", "test-fleet", "invoke", "bench", "mutants"]
 INSTALL_RUST = "Run: curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh"
 
 

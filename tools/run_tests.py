@@ -4,10 +4,12 @@
     run_tests.py fast
     run_tests.py matching EXPRESSION
     run_tests.py independent
+    run_tests.py fleet
 
 With `fast`, the black-box tests are only those that are marked so. They test the debug build that the Rust tests have
 just made, because a release build takes minutes. With `matching`, the tests are those that match an expression for
-pytest's -k. With `independent`, the tests are those that run on moto instead of the project's own local AWS.
+pytest's -k. With `independent`, the tests are those that run on moto instead of the project's own local AWS. With
+`fleet`, the test is that of the largest fleet, which takes minutes.
 """
 
 import os
@@ -72,8 +74,8 @@ def main():
                 run_pytest("-k", expression)
             elif not in_rust:
                 sys.exit(f"No test matches {expression}.")
-        case ["independent"]:
-            run_pytest("-m", "independent")
+        case ["independent" | "fleet" as marker]:
+            run_pytest("-m", marker)
         case _:
             sys.exit(__doc__)
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from .ports import free_port
-from .processes import kill_tree
+from .processes import children, kill_tree
 
 _MAIN = Path(__file__).with_name("ministack_main.py")
 
@@ -48,6 +48,8 @@ class Ministack:
             "GATEWAY_PORT": str(self.port),
             "AWS_ENDPOINT_URL": endpoint_url or f"http://127.0.0.1:{self.port}",
             "LOG_LEVEL": "WARNING",
+            # Seconds that state machines wait become hundredths of a second.
+            "SFN_WAIT_SCALE": "0.01",
             # Otherwise it would listen on fixed ports, and delete Docker containers.
             "IOT_MTLS_ENABLED": "0",
             "SFTP_ENABLED": "0",
@@ -80,6 +82,10 @@ class Ministack:
             self._directory.cleanup()
             self._directory = None
 
+    def functions(self) -> list[int]:
+        """The processes of the functions that it runs."""
+        return [pid for pid in children(self._process.pid) if _program(pid) == "bootstrap"]
+
     def _wait_until_healthy(self, timeout: float):
         deadline = time.monotonic() + timeout
         while not self._healthy():
@@ -96,3 +102,10 @@ class Ministack:
             return False
         finally:
             connection.close()
+
+
+def _program(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode().rpartition("/")[2]
+    except OSError:
+        return ""

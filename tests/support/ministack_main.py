@@ -24,8 +24,10 @@ from ministack.services.cloudformation import changesets, engine, handlers, prov
 sys.path.append(os.path.dirname(__file__))
 import asgi_server  # noqa: E402
 import ministack_destinations  # noqa: E402
+import ministack_map_runs  # noqa: E402
 import ministack_metrics  # noqa: E402
 import ministack_properties  # noqa: E402
+import ministack_state_machine_roles  # noqa: E402
 
 ONLY_AUTHORIZE = "x-local-only-authorize"
 CONDITION_KEYS = "x-local-condition-keys"
@@ -141,10 +143,13 @@ stacks._runs_on_worker_thread = _blocks
 for _module in (engine, changesets, handlers, stacks):
     if hasattr(_module, "_evaluate_conditions"):
         _module._evaluate_conditions = _evaluate_with_joins
+app.SERVICE_HANDLERS["states"] = ministack_map_runs.handle_request
 for _service, _handler in app.SERVICE_HANDLERS.items():
     app.SERVICE_HANDLERS[_service] = _unless_only_authorizing(_handler)
 ministack_destinations.install()
 ministack_metrics.install()
 ministack_properties.install()
+ministack_state_machine_roles.install()
+ministack_map_runs.install()
 hypercorn.asyncio.serve = asgi_server.serve
 app.main()

@@ -7,7 +7,7 @@ from samcli.yamlhelper import yaml_parse
 
 from .paths import ROOT
 
-TEMPLATES = [yaml_parse((ROOT / file).read_text()) for file in ("template.yaml", "bedrock-role.yaml")]
+TEMPLATES = [yaml_parse((ROOT / file).read_text()) for file in ("template.yaml", "bedrock-role.yaml", "fleet.yaml")]
 PARAMETERS = TEMPLATES[0]["Parameters"]
 TARGETS_SCHEMA = json.loads((ROOT / "docs/targets.schema.json").read_text())
 # The names of the metrics.

@@ -17,7 +17,7 @@ _ONLY_AUTHORIZE = "x-local-only-authorize"
 _CONDITION_KEYS = "x-local-condition-keys"
 _WITHOUT_BODY = ("204", "304")
 _RESERVED = (_ONLY_AUTHORIZE, _CONDITION_KEYS)
-# ministack accepts root's key without a signature.
+# ministack accepts root's key without a signature. The ID of another account is the key of that account's root.
 _ROOT_KEY_ID = "test"
 _CREDENTIAL = re.compile(r"Credential=([^/,\s]+)/\d+/([^/]+)/([^/]+)/aws4_request")
 
@@ -68,8 +68,10 @@ class Upstream:
         headers = {name.lower(): value for name, value in signed.headers.items()}
         return RecordedRequest(method, target, {"host": self.host, **headers}, body)
 
-    def as_root(self, service: str, region: str, method="POST", target="/", body=b"", keys=None, **headers) -> Reply:
-        scope = f"Credential={_ROOT_KEY_ID}/20260101/{region}/{service}/aws4_request"
+    def as_root(
+        self, service: str, region: str, method="POST", target="/", body=b"", keys=None, account=_ROOT_KEY_ID, **headers
+    ) -> Reply:
+        scope = f"Credential={account}/20260101/{region}/{service}/aws4_request"
         authorization = f"AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=0"
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
         request = RecordedRequest(method, target, {"host": self.host, "authorization": authorization, **headers}, body)
@@ -78,11 +80,11 @@ class Upstream:
             raise AwsRefusal(answer)
         return answer
 
-    def root_query(self, service: str, keys=None, **parameters: str) -> ElementTree.Element:
-        """A call in the query protocol as root; the answer's XML without namespaces."""
+    def root_query(self, service: str, keys=None, account=_ROOT_KEY_ID, **parameters: str) -> ElementTree.Element:
+        """A call in the query protocol as root, also of another account; the answer's XML without namespaces."""
         body = urlencode(parameters).encode()
         content_type = "application/x-www-form-urlencoded"
-        answer = self.as_root(service, "us-east-1", body=body, keys=keys, content_type=content_type)
+        answer = self.as_root(service, "us-east-1", body=body, keys=keys, account=account, content_type=content_type)
         return ElementTree.fromstring(re.sub(rb' xmlns="[^"]*"', b"", answer.body))
 
     def root_json(self, service: str, action: str, region: str, **parameters) -> dict:
