@@ -14,6 +14,7 @@ use crate::braintrust::rate_limit::RateLimits;
 use crate::config::DataPlane;
 use crate::deadline::Deadline;
 use crate::error::Error;
+use crate::http;
 
 pub struct Services {
     pub sts: Sts,
@@ -32,7 +33,7 @@ impl Services {
         (self.clock)()
     }
 
-    /// Calls Braintrust with the data plane's API key.
+    /// Calls Braintrust with the data plane's API key. While the key is read, a connection to Braintrust is opened.
     pub async fn braintrust<T>(
         &self,
         data_plane: &DataPlane,
@@ -44,6 +45,9 @@ impl Services {
         let read = async || self.secrets_manager.current_text(id, deadline).await;
         let with =
             async |api_key: &SecretString| call(Braintrust { http, api_url, api_key, rate_limit, deadline }).await;
+        if !self.api_keys.has(id).await {
+            http::connect_early(http, api_url);
+        }
         self.api_keys.call(id, read, with).await
     }
 }
