@@ -40,7 +40,8 @@ def test_each_handshake_and_each_call_takes_a_round_trip(far):
     assert [call(client), call(client)] == [401, 401]
     expected = ["TCP to Braintrust", "TLS to Braintrust", "call of Braintrust", "call of Braintrust"]
     assert [crossing.what for crossing in distance.crossings] == expected
-    assert all(crossing.answered - crossing.sent >= SECONDS for crossing in distance.crossings)
+    shortest = min(crossing.answered - crossing.sent for crossing in distance.crossings)
+    assert shortest > SECONDS or shortest == pytest.approx(SECONDS)
     assert sequence(distance.crossings) == [[what] for what in expected]
 
 
