@@ -118,7 +118,7 @@ class _Connection(asyncio.Protocol):
             request, data = b"", b""
         self._flush(is_answer=not self._is_secure)
         if request and self._crossing.answered:
-            self._crossing = self._record(Crossing(f"call of {self._name}", sent))
+            self._crossing = self._record(Crossing(f"call to {self._name}", sent))
         if request or not data:
             self._server.add_done_callback(lambda server: _pass_on(server, request))
 

@@ -38,7 +38,7 @@ def call(client):
 def test_each_handshake_and_each_call_takes_a_round_trip(far):
     distance, client = far
     assert [call(client), call(client)] == [401, 401]
-    expected = ["TCP to Braintrust", "TLS to Braintrust", "call of Braintrust", "call of Braintrust"]
+    expected = ["TCP to Braintrust", "TLS to Braintrust", "call to Braintrust", "call to Braintrust"]
     assert [crossing.what for crossing in distance.crossings] == expected
     shortest = min(crossing.answered - crossing.sent for crossing in distance.crossings)
     assert shortest > SECONDS or shortest == pytest.approx(SECONDS)
