@@ -19,6 +19,7 @@ import new_environment  # noqa: E402
 import results  # noqa: E402
 import step  # noqa: E402
 from distance import Distance  # noqa: E402
+from round_trips import sequence  # noqa: E402
 from support.emulated_function import EmulatedFunction  # noqa: E402
 from support.local_cloud import LocalCloud  # noqa: E402
 from support.tls import private_ca  # noqa: E402
@@ -37,37 +38,41 @@ SCALE = (1, 10, 100, 1_000, 10_000)
 COLD, SIZE, MEMORY = "cold start", "size, unzipped", "peak memory, after those rotations"
 WARM_ROTATION = f"warm rotation, {new_environment.FARTHEST} ms away"
 SLOW_CPU = f", {MEMORY_MB} MB's CPU"
-ABOUT = f"""The functions run under Lambda's runtime interface emulator. AWS and Braintrust are servers on this machine. In the
-figures with one target, all four hosts are called over TLS 1.3 at the stated round-trip time, which a connection's TCP
-handshake takes too. A run in a new environment is the time from the event to the answer, with the start of the process
-in between. Cold starts use the public root certificates only. Each figure is the median of {COLD_STARTS} cold starts
-({SLOW_COLD_STARTS} of Python's where the CPU is throttled), {new_environment.RUNS} runs in new environments, or {WARM}
-warm rotations. Memory is measured once. So is each number of targets, in a function's first rotation without its start,
-without TLS, and with {LATENCY * 1000:.0f} ms added to every call."""
+ABOUT = f"""The functions run under Lambda's runtime interface emulator. AWS and Braintrust are servers on this machine. With
+one target, all four hosts are called over TLS 1.3 at the stated round-trip time, which each connection's TCP handshake
+takes too. A run in a new environment is the time from the event to the answer, in which the process starts. Cold starts
+use the public root certificates only. Each figure is the median of {COLD_STARTS} cold starts ({SLOW_COLD_STARTS} of
+Python's where the CPU is throttled), {new_environment.RUNS} runs in new environments, or {WARM} warm rotations. Memory
+is measured once. So is each number of targets, in a function's first rotation without its start, without TLS, and with
+{LATENCY * 1000:.0f} ms added to every call."""
 
 
 def named(count):
     return f"{count:,} target{'s' if count > 1 else ''}"
 
 
-def warm_rotation(subject):
-    """The milliseconds of a later rotation, and the peak memory in MB."""
+def warm_rotation(distance, subject):
+    """The milliseconds of a later rotation, the number of its round trips in sequence, and the peak memory in MB."""
     with EmulatedFunction(subject.bootstrap, subject.environment) as function:
         functions.rotate(function)
         warm = statistics.median(functions.rotate(function).seconds for _ in range(WARM)) * 1000
-        return warm, functions.peak_kilobytes(function) / 1024
+        distance.crossings.clear()
+        functions.rotate(function)
+        return warm, len(sequence(distance.crossings)), functions.peak_kilobytes(function) / 1024
 
 
-def compared(subjects):
+def compared(distance, subjects):
     nothing, ours, by_hand = subjects
     idle, cold, python = functions.cold_starts(subjects, COLD_STARTS)
     yield Row(COLD, "ms", cold, python, idle, f"{cold / idle:.2f} times do nothing (at most 2)")
     packages = f"Python: {', '.join(functions.boto3_bytes()[1])}, from Lambda's runtime or deployed with the function"
     yield Row(SIZE, "MB", ours.megabytes, by_hand.megabytes, nothing.megabytes, f"at most 5 MB. {packages}")
-    (_, idle_memory), (warm, memory), (python_warm, python_memory) = map(warm_rotation, subjects)
-    trips = f"this function: {warm / new_environment.FARTHEST:.2f} round trips, in one of which is the probe"
-    yield Row(WARM_ROTATION, "ms", warm, python_warm, remark=trips)
-    yield Row(MEMORY, "MB", memory, python_memory, idle_memory, "at most 12 MB")
+    (_, _, idle), (warm, trips, memory), (python, python_trips, python_memory) = [
+        warm_rotation(distance, subject) for subject in subjects
+    ]
+    remark = f"{trips} round trips in sequence, the probe's among them; Python: {python_trips}, without a probe"
+    yield Row(WARM_ROTATION, "ms", warm, python, remark=remark)
+    yield Row(MEMORY, "MB", memory, python_memory, idle, "at most 12 MB")
 
 
 def throttled(distance, subjects):
@@ -97,7 +102,7 @@ def measure(stack, distance, ca_bundle, nothing, rounds):
         yield new_environment.row(milliseconds, runs)
     # Those at the longest distance, where the time to compute matters least.
     rounds += [run.rounds for run in runs[1:]]
-    yield from compared(subjects)
+    yield from compared(distance, subjects)
     yield from throttled(distance, subjects)
     for server in (stack.aws, stack.braintrust):
         server.latency = LATENCY
