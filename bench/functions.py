@@ -14,6 +14,15 @@ from support.emulated_function import EmulatedFunction
 ROOT = Path(__file__).resolve().parent.parent
 BOOTSTRAP = ROOT / ".aws-sam/build/RotatorFunction/bootstrap"
 BY_HAND = ROOT / "bench/by_hand/bootstrap"
+# The variables of the services of AWS, with their names and the addresses at which they are at a distance.
+AWS = {
+    "AWS_ENDPOINT_URL_STS": ("STS", "127.0.0.2"),
+    "AWS_ENDPOINT_URL_SECRETS_MANAGER": ("Secrets Manager", "127.0.0.3"),
+    "AWS_ENDPOINT_URL_BEDROCK": ("Bedrock", "127.0.0.4"),
+}
+BRAINTRUST = ("Braintrust", "127.0.0.5")
+ADDRESSES = [address for _, address in (*AWS.values(), BRAINTRUST)]
+CA_BUNDLES = ("AWS_CA_BUNDLE", "BRAINTRUST_CA_BUNDLE")
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ def own_bootstrap(subject):
 
 def cold_start(subject, bootstrap):
     """The milliseconds from the start of the process to its first request for an invocation."""
-    environment = {name: value for name, value in subject.environment.items() if name != "BRAINTRUST_CA_BUNDLE"}
+    environment = {name: value for name, value in subject.environment.items() if name not in CA_BUNDLES}
     with EmulatedFunction(bootstrap, environment) as function:
         function.invoke({"action": "rotate", "targets": ["nobody"]})
         return function.init_ms
@@ -72,28 +81,27 @@ def cold_starts(subjects, times, bootstrap_of=own_bootstrap):
 
 
 def rotate(function):
-    """Returns the answer to one rotation, and its milliseconds, not counting the function's start."""
-    is_first = function.pid is None
     result = function.invoke({"action": "rotate"})
     if not result.ok:
         sys.exit(f"The rotation failed: {str(result.body)[:2000]}")
-    return result, result.seconds * 1000 - (function.init_ms if is_first else 0)
+    return result
 
 
-def targets(stack, braintrust, count):
+def targets(stack, count):
     """Targets that share a role and have an ai_secret each."""
-    role = stack.new_role()
-    ids = [braintrust.add_ai_secret(f"secret {n}", metadata={"access_key": "ASIAOLD"}) for n in range(count)]
+    role, add = stack.new_role(), stack.braintrust.add_ai_secret
+    ids = [add(f"secret {n}", metadata={"access_key": "ASIAOLD"}) for n in range(count)]
     shared = {"kind": "temporary", "role_arn": role, "region": "us-east-1"}
     return [{"name": f"target-{n}", **shared, "ai_secrets": [{"id": id}]} for n, id in enumerate(ids)]
 
 
-def subjects(stack, braintrust, bundle, nothing):
-    """The three functions, each with one target, whose Braintrust is called over TLS."""
-    over_tls = {"BRAINTRUST_API_URL": braintrust.url, "BRAINTRUST_CA_BUNDLE": str(bundle)}
-    one = targets(stack, braintrust, 1)
-    environment = stack.environment(one, **over_tls)
-    braintrust.add_ai_secret("by-hand", metadata={})
+def subjects(stack, distance, ca_bundle, nothing):
+    """The three functions, each with one target. All services are called over TLS."""
+    endpoints = {name: distance.place(*place, stack.aws.port) for name, place in AWS.items()}
+    endpoints["BRAINTRUST_API_URL"] = distance.place(*BRAINTRUST, stack.braintrust.port)
+    one = targets(stack, 1)
+    environment = stack.environment(one, **endpoints, **dict.fromkeys(CA_BUNDLES, str(ca_bundle)))
+    stack.braintrust.add_ai_secret("by-hand", metadata={})
     by_hand = {"AI_SECRET_NAME": "by-hand", "ROLE_ARN": one[0]["role_arn"], "BY_HAND_PYTHON": sys.executable}
     size, _ = boto3_bytes()
     return [

@@ -1,6 +1,7 @@
-"""Formats the table of results for the terminal and for bench/RESULTS.md."""
+"""Formats the tables of results for the terminal and for bench/RESULTS.md."""
 
 from dataclasses import dataclass
+from itertools import zip_longest
 
 HEADER = ("what", "do nothing", "this function", "by hand in Python", "Python / this", "remark")
 
@@ -31,9 +32,20 @@ class Row:
 def plain(row=None):
     """Formats a row in columns, or the header if there is no row."""
     what, *figures, remark = row.cells() if row else HEADER
-    return f"{what:34}" + "".join(f"{figure:>18}" for figure in figures) + f"  {remark}"
+    return f"{what:44}" + "".join(f"{figure:>18}" for figure in figures) + f"  {remark}"
 
 
 def markdown(rows):
-    lines = [HEADER, ["---", *["---:"] * 4, "---"], *(row.cells() for row in rows)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return _markdown(HEADER, ["---", *["---:"] * 4, "---"], [row.cells() for row in rows])
+
+
+def round_trips(rounds):
+    """What was under way in each round trip of this function and of the one in Python."""
+    both = enumerate(zip_longest(*rounds, fillvalue=[]), start=1)
+    rows = [[str(number), *(", ".join(under_way) for under_way in columns)] for number, columns in both]
+    return _markdown(["round trip", "this function", "by hand in Python"], ["---:", "---", "---"], rows)
+
+
+def _markdown(*lines):
+    *head, rows = lines
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [*head, *rows])

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
-use reqwest::{Client, Response};
+use reqwest::{Client, Response, Url, Version};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 
@@ -67,6 +67,18 @@ fn client_with(roots: RootCertStore, proxy: Option<&HttpsProxy>) -> Result<Clien
         None => client,
     };
     Ok(client.build()?)
+}
+
+/// Opens a connection to the URL's host in the background, unless the pool has an idle one. So the handshakes don't
+/// delay a request that can be made only later. No request is sent.
+pub fn connect_early(client: &Client, url: &Url) {
+    // Plain HTTP goes only to loopback addresses, where a handshake takes no time.
+    if url.scheme() == "https" {
+        // The client speaks HTTP/1.1. It refuses a request in HTTP/2 once it has the connection, which then stays in
+        // its pool. If the connection fails, the request that needs it reports why.
+        let refused = client.head(url.clone()).version(Version::HTTP_2).send();
+        drop(tokio::spawn(refused));
+    }
 }
 
 /// Reads a response's body up to a bound, so that an endless body can't fill the memory. The error says what happened.

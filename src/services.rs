@@ -15,6 +15,7 @@ use crate::braintrust::rate_limit::RateLimits;
 use crate::config::DataPlane;
 use crate::deadline::Deadline;
 use crate::error::Error;
+use crate::http;
 
 pub struct Services {
     pub sts: Sts,
@@ -34,7 +35,7 @@ impl Services {
         (self.clock)()
     }
 
-    /// Calls Braintrust with the data plane's API key.
+    /// Calls Braintrust with the data plane's API key. While the key is read, a connection to Braintrust is opened.
     pub async fn braintrust<T>(
         &self,
         data_plane: &DataPlane,
@@ -46,6 +47,9 @@ impl Services {
         let read = async || self.secrets_manager.current_text(id, deadline).await;
         let with =
             async |api_key: &SecretString| call(Braintrust { http, api_url, api_key, rate_limit, deadline }).await;
+        if !self.api_keys.has(id).await {
+            http::connect_early(http, api_url);
+        }
         self.api_keys.call(id, read, with).await
     }
 }

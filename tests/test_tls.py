@@ -1,6 +1,7 @@
 """Servers with certificates of a private CA, over real TLS: a self-hosted data plane, and stand-ins for AWS."""
 
 import pytest
+from support.faults import DropAfter
 from support.reports import failed_error
 from support.tls import private_ca
 
@@ -113,3 +114,11 @@ def test_a_certificate_that_has_expired_is_refused(world, tmp_path):
     )
     failed_error(report, "unavailable", "sts", problem="presented a TLS certificate that has expired")
     assert aws.requests == []
+
+
+def test_a_later_connection_to_a_host_resumes_the_tls_session(world, private):
+    braintrust, bundle = private
+    ai_secret = braintrust.add_ai_secret("AWS Bedrock", metadata={})
+    braintrust.fail("PATCH /v1/ai_secret/{id}", DropAfter())
+    world.rotate(world.target(ai_secret), BRAINTRUST_API_URL=braintrust.url, BRAINTRUST_CA_BUNDLE=str(bundle))
+    assert not braintrust.resumed[0] and braintrust.resumed[-1]

@@ -151,6 +151,14 @@ impl Bedrock {
         Ok(Proof { proven: Proven(credentials), warnings })
     }
 
+    /// Opens the connections that [`Self::prove`] is going to need. If the target has no valid call, the proof reports
+    /// that.
+    pub async fn connect_early(&self, target: &Target) {
+        for url in self.urls(target).await.unwrap_or_default() {
+            http::connect_early(&self.http, &url);
+        }
+    }
+
     /// Calls Bedrock with credentials that were ended until it refuses them [`REFUSALS`] times in a row. The error is
     /// `verification_failed` if it still accepts them after [`MAX_WAIT_FOR_REFUSAL`].
     pub async fn prove_dead(
@@ -242,32 +250,36 @@ impl Bedrock {
     }
 
     async fn calls<'a>(&self, target: &'a Target, credentials: &Credentials) -> Result<Vec<Call<'a>>, Error> {
+        let (operation, models, body) = match &target.probe {
+            Probe::Models => (Operation::ListFoundationModels, &[][..], ""),
+            Probe::Converse(models) => (Operation::Converse, models.as_slice(), ONE_TOKEN),
+        };
         let (region, owner) = (&target.region, owner(target, credentials));
+        let call = |(n, url)| Call { operation, model: models.get(n), region, owner: owner.clone(), url, body };
+        Ok(self.urls(target).await?.into_iter().enumerate().map(call).collect())
+    }
+
+    /// The URLs of the target's probe: of the list of models, or one for each model.
+    async fn urls(&self, target: &Target) -> Result<Vec<Url>, Error> {
+        let region = &target.region;
         let refuse = || {
             let problem = format!("{:?} can't be part of a URL", region.as_str());
             Error::configuration("region", problem, "Use the name of a region")
         };
-        let url = async |api, path: &[&str]| {
-            let mut url = self.endpoints.of(api, region).await.ok_or_else(refuse)?;
+        let (api, paths) = match &target.probe {
+            Probe::Models => (Api::Control, vec![vec!["foundation-models"]]),
+            Probe::Converse(models) => {
+                let models = models.as_slice().iter();
+                (Api::Runtime, models.map(|model| vec!["model", model.as_str(), "converse"]).collect())
+            }
+        };
+        let endpoint = self.endpoints.of(api, region).await.ok_or_else(refuse)?;
+        let url = |path: Vec<&str>| {
+            let mut url = endpoint.clone();
             url.path_segments_mut().map_err(|()| refuse())?.pop_if_empty().extend(path);
             Ok(url)
         };
-        match &target.probe {
-            Probe::Models => {
-                let url = url(Api::Control, &["foundation-models"]).await?;
-                Ok(vec![Call { operation: Operation::ListFoundationModels, model: None, region, owner, url, body: "" }])
-            }
-            Probe::Converse(models) => {
-                let mut calls = Vec::new();
-                for model in models.as_slice() {
-                    let url = url(Api::Runtime, &["model", model.as_str(), "converse"]).await?;
-                    let operation = Operation::Converse;
-                    let owner = owner.clone();
-                    calls.push(Call { operation, model: Some(model), region, owner, url, body: ONE_TOKEN });
-                }
-                Ok(calls)
-            }
-        }
+        paths.into_iter().map(url).collect()
     }
 
     async fn send(

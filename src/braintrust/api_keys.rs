@@ -45,6 +45,12 @@ impl ApiKeys {
         Err(refusal.with_remedy_for(ErrorClass::InvalidCredentials, put_another(id)))
     }
 
+    /// Whether the next call has its key at once, and not only after the secret was read.
+    pub async fn has(&self, id: &SecretId) -> bool {
+        // The lock of a secret is taken while the secret is read.
+        self.0.lock().await.get(id).is_some_and(|slot| slot.try_lock().is_ok_and(|cached| cached.is_some()))
+    }
+
     /// Forgets every key, so that each is read again. The secrets may have changed.
     pub async fn forget(&self) {
         self.0.lock().await.clear();
@@ -204,6 +210,18 @@ mod tests {
             assert_eq!(new.expose_secret(), "sk-new");
         }
         assert_eq!(reads.get(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_key_is_there_once_its_secret_was_read() {
+        let (keys, id) = (ApiKeys::default(), id());
+        assert!(!keys.has(&id).await);
+        let read = async || {
+            assert!(!keys.has(&id).await);
+            Ok("sk-1".into())
+        };
+        keys.get(&id, None, read).await.unwrap();
+        assert!(keys.has(&id).await);
     }
 
     #[tokio::test]

@@ -22,6 +22,10 @@ class RecordingServer:
 
     def __init__(self, tls: tuple[str, str] | None = None):
         self.requests: list[RecordedRequest] = []
+        # The clients' addresses, one for each connection that was made, whether or not it had requests.
+        self.peers: list[tuple[str, int]] = []
+        # For each TLS connection, whether it resumed the session of an earlier one.
+        self.resumed: list[bool] = []
         self.latency = 0.0
         self._plans: list[PlannedFault] = []
         self._plans_lock = threading.Lock()
@@ -99,7 +103,9 @@ class RecordingServer:
         try:
             if self._tls:
                 connected = self._tls.wrap_socket(connected, server_side=True)
+                self.resumed.append(connected.session_reused)
             self._connections.add(connected)
+            self.peers.append(connected.getpeername())
             connection = HttpConnection(connected)
             while connection.keeps_alive and (request := connection.read()):
                 self._answer(connection, request)
