@@ -4,7 +4,6 @@ It uses the function that is built, adds 50 ms to every call as bench.py does, a
 first run, which includes its start, and what it writes to its log.
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import step  # noqa: E402
 from support.emulated_function import EmulatedFunction  # noqa: E402
 from support.local_cloud import LocalCloud  # noqa: E402
 from support.paths import MINISTACK  # noqa: E402
+from support.targets_object import TargetsObject  # noqa: E402
 from throttle import Throttle  # noqa: E402
 
 LATENCY = 0.05  # seconds added to every upstream call
@@ -25,8 +25,9 @@ COUNTS = (10, 300)
 
 def measure(stack, throttle, count):
     """The seconds of one run, and the bytes of the log for each target."""
-    text = json.dumps(functions.targets(stack, stack.braintrust, count))
-    variables = stack.environment([], TARGETS="", TARGETS_SECRET_ID=stack.new_secret(text))
+    targets = TargetsObject(stack)
+    targets.put(functions.targets(stack, count))
+    variables = stack.environment([], **targets.variables)
     with EmulatedFunction(throttle.bootstrap(functions.BOOTSTRAP), variables, timeout=900) as function:
         result = function.invoke({"action": "rotate"})
         if not result.ok:

@@ -1,6 +1,5 @@
 """Measures many targets in one invocation, and how much of the CPU the function, the local servers and others used."""
 
-import json
 import os
 import statistics
 import sys
@@ -10,16 +9,17 @@ from pathlib import Path
 import functions
 from support.emulated_function import EmulatedFunction
 from support.processes import children
+from support.targets_object import TargetsObject
 from table import Row
 
-SECRET_LIMIT = 65_536  # bytes, in Secrets Manager
 LONG = 1  # seconds; the kernel counts CPU time in hundredths of one
 
 
 def rotated_at_once(stack, count, name):
     """Yields the duration of one invocation with `count` targets, and its peak memory."""
-    text = json.dumps(functions.targets(stack, count))
-    environment = stack.environment([], TARGETS="", TARGETS_SECRET_ID=stack.new_secret(text))
+    targets = TargetsObject(stack)
+    targets.put(functions.targets(stack, count))
+    environment = stack.environment([], **targets.variables)
     servers = [os.getpid(), *children(os.getpid())]  # this process has Braintrust and the server before ministack
     handling = [_timed(server) for server in (stack.aws, stack.braintrust)]
     with EmulatedFunction(functions.BOOTSTRAP, environment, timeout=900) as function:
@@ -40,8 +40,6 @@ def rotated_at_once(stack, count, name):
         ]
         if own > LONG:
             remarks.append(f"the function used {own / count * 1000:.2f} ms of CPU time a target")
-        if len(text) > SECRET_LIMIT:
-            remarks.append(f"its list has {len(text) / 1024:,.0f} KB; a real secret has at most {SECRET_LIMIT // 1024}")
         yield Row(name, "s", seconds, remark="; ".join(remarks))
         yield Row(f"peak memory, {name}", "MB", functions.peak_kilobytes(function) / 1024)
 

@@ -3,16 +3,18 @@
 import json
 import uuid
 
+from .local_cloud import LocalCloud
+from .upstream import is_from_root
 from .world import World
 
 
 class TargetsObject:
     key = "fleet/targets (EU).json"
 
-    def __init__(self, world: World, key: str | None = None):
+    def __init__(self, stack: LocalCloud | World, key: str | None = None):
         self.key = key or self.key
         self.bucket = f"targets-{uuid.uuid4().hex[:12]}"
-        self._world, self._s3 = world, world.client("s3")
+        self._aws, self._s3 = stack.aws, stack.client("s3")
         self._s3.create_bucket(Bucket=self.bucket)
         self._s3.put_bucket_versioning(Bucket=self.bucket, VersioningConfiguration={"Status": "Enabled"})
 
@@ -34,4 +36,5 @@ class TargetsObject:
 
     def reads(self) -> list[int]:
         """The statuses of the function's requests to S3, in their order."""
-        return [request.status for request in self._world.aws_requests() if request.call.startswith("s3 GET")]
+        requests = [request for request in self._aws.requests if not is_from_root(request)]
+        return [request.status for request in requests if request.call.startswith("s3 GET")]
