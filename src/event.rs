@@ -151,7 +151,8 @@ impl Command {
 
     fn of_action(request: Request, token: String) -> Result<Self, Error> {
         let Request { action, targets, dry_run, force, reactivate, api_key } = request;
-        let targets = targets.unwrap_or_default();
+        // A name in the list of targets may have white space around it, too.
+        let targets: Vec<_> = targets.unwrap_or_default().iter().map(|name| name.trim().to_owned()).collect();
         let is_dry_run = dry_run == Some(true);
         if api_key.is_some() && action != "revoke" {
             return refuse("only the action revoke takes the field \"api_key\"");
@@ -267,7 +268,7 @@ mod tests {
             assert_eq!((rotate.dry_run, rotate.force), (dry_run, force));
         }
         for dry_run in [true, false] {
-            let event = json!({"action": "rollback", "targets": ["a"], "dry_run": dry_run});
+            let event = json!({"action": "rollback", "targets": [" a\n"], "dry_run": dry_run});
             let Command::Rollback { targets, dry_run: is_dry_run, .. } = read(event) else { panic!() };
             assert_eq!((is_dry_run, targets.as_slice()), (dry_run, ["a".to_owned()].as_slice()));
         }

@@ -7,6 +7,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Client, Response, Url, Version};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
+use tokio::sync::Semaphore;
 
 use crate::config::{CaBundle, HttpsProxy};
 use crate::error::{Error, shortened};
@@ -18,6 +19,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// After Lambda freezes and thaws the function, its idle connections are dead, so they are dropped early.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Connections that are opened early at the same time. With a host that doesn't answer, each takes one of the 1,024 file
+/// descriptors that Lambda allows until [`CONNECT_TIMEOUT`].
+static EARLY_CONNECTIONS: Semaphore = Semaphore::const_new(64);
 
 /// Makes a client that trusts the public roots and the certificates of `ca_bundle`. The client follows no redirects,
 /// because a redirect could take the API key to another host.
@@ -73,11 +77,14 @@ fn client_with(roots: RootCertStore, proxy: Option<&HttpsProxy>) -> Result<Clien
 /// delay a request that can be made only later. No request is sent.
 pub fn connect_early(client: &Client, url: &Url) {
     // Plain HTTP goes only to loopback addresses, where a handshake takes no time.
-    if url.scheme() == "https" {
+    if url.scheme() != "https" {
+        return;
+    }
+    if let Ok(permit) = EARLY_CONNECTIONS.try_acquire() {
         // The client speaks HTTP/1.1. It refuses a request in HTTP/2 once it has the connection, which then stays in
         // its pool. If the connection fails, the request that needs it reports why.
         let refused = client.head(url.clone()).version(Version::HTTP_2).send();
-        drop(tokio::spawn(refused));
+        drop(tokio::spawn(async move { (refused.await, permit) }));
     }
 }
 

@@ -157,7 +157,8 @@ impl Function {
                 return Ok(Answer::Status(overview));
             }
             Command::Inventory => {
-                let inventory = inventory::run(&self.services, &self.targets, started_at, deadline).await;
+                let (services, targets) = (&self.services, &self.targets);
+                let inventory = inventory::run(services, targets, started_at, targets_error, deadline).await;
                 return Ok(Answer::Inventory(inventory));
             }
             Command::Check(names) => {

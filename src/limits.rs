@@ -10,13 +10,18 @@ use serde::Serialize;
 /// a pipe, which holds 64 KB, and longer lines have been found in two events, neither of which was JSON.
 /// <https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html>
 pub const LOG_LINE: usize = 60_000;
-/// The answer to a synchronous invocation: 6 MB.
+/// The answer to an action that only reads: 6 MB.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
 pub const ANSWER: usize = 6_000_000;
-/// The answer in Lambda's record of an asynchronous invocation, which has the event, too. A record that is too long for
-/// its destination is not delivered. EventBridge and SQS take 1 MB in most regions, and 256 KB in the others.
+/// A report in Lambda's record of an asynchronous invocation, which has the event, too, or in the output of a state. A
+/// record that is too long for its destination is not delivered, and an output that is too long fails the state.
+/// EventBridge and SQS take 1 MB in most regions, and 256 KB in the others. Step Functions takes 256 KiB.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html>
+/// <https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html>
 pub const RECORD: usize = 240_000;
+/// The report of a failed action, which Step Functions turns into the cause of an error: 32,768 characters.
+/// <https://docs.aws.amazon.com/step-functions/latest/apireference/API_LambdaFunctionFailedEventDetails.html>
+pub const CAUSE: usize = 30_000;
 
 /// How many targets were left out, by what became of them.
 pub type LeftOut = BTreeMap<String, usize>;
@@ -37,7 +42,8 @@ pub fn parts<T: Serialize>(entries: &[T], limit: usize) -> Vec<&[T]> {
     if parts.is_empty() { vec![entries] } else { parts }
 }
 
-/// Leaves out what doesn't fit, and counts it by the label. Entries of a lower rank take the room first.
+/// Leaves out what doesn't fit, and counts it by the label. Entries of a lower rank take the room first. The first of
+/// them stays even if it is longer than the limit.
 pub fn shorten<T: Serialize, L: Serialize>(
     entries: &mut Vec<T>,
     limit: usize,
@@ -59,12 +65,12 @@ pub fn shorten<T: Serialize, L: Serialize>(
 
 /// Which entries fit together, given their ranks and lengths.
 fn which_fit(lengths: Vec<(u8, usize)>, limit: usize) -> Vec<bool> {
-    let (mut left, mut fit) = (limit, vec![false; lengths.len()]);
+    let (mut used, mut fit) = (0, vec![false; lengths.len()]);
     let mut entries: Vec<_> = lengths.into_iter().zip(&mut fit).collect();
     entries.sort_by_key(|((rank, _), _)| *rank);
     for ((_, length), fits) in entries {
-        if let Some(rest) = left.checked_sub(length) {
-            (left, *fits) = (rest, true);
+        if used == 0 || used + length <= limit {
+            (used, *fits) = (used + length, true);
         }
     }
     fit
@@ -128,6 +134,11 @@ mod tests {
         assert!(shorten(&mut entries, 100, |_| 0, |_| "x").is_empty());
         assert_eq!(entries.len(), 2);
         assert_eq!(shorten(&mut entries, 99, |_| 0, |_| "x"), LeftOut::from([("x".to_owned(), 1)]));
+    }
+
+    #[test]
+    fn the_first_entry_of_the_lowest_rank_stays_even_if_it_is_too_long() {
+        assert_eq!(which_fit(vec![(1, 10), (0, 200), (0, 10)], 100), [false, true, false]);
     }
 
     #[test]

@@ -56,11 +56,11 @@ impl Report {
         Report { trigger, token, step, dry_run, started_at, duration_ms, targets_error, left_out, targets }
     }
 
-    /// Leaves out targets until the others fit into the answer, or into the record that Lambda makes of it if the
-    /// invocation was asynchronous, as that of a schedule is. Those that failed matter most.
+    /// Leaves out targets until the others fit into what may take the answer: a state machine, or the record that Lambda
+    /// makes of an asynchronous invocation, such as that of a schedule. Those that failed matter most.
     pub fn into_answer(mut self) -> Self {
-        let is_recorded = self.has_failed() || self.trigger == Origin::Schedule;
-        let limit = if is_recorded { limits::RECORD } else { limits::ANSWER };
+        let is_cause = self.has_failed() && self.trigger != Origin::Schedule;
+        let limit = if is_cause { limits::CAUSE } else { limits::RECORD };
         self.left_out = limits::shorten(&mut self.targets, limit, |it| it.outcome.rank(), |it| it.outcome);
         self
     }
@@ -481,9 +481,8 @@ mod tests {
 
     #[test]
     fn a_long_answer_leaves_out_targets_that_are_not_due_and_counts_them() {
-        for (trigger, limit, number) in
-            [(Origin::Action, 6 * 1024 * 1024, 20_000), (Origin::Schedule, 256 * 1024, 10_000)]
-        {
+        let (limit, number) = (256 * 1024, 10_000);
+        for trigger in [Origin::Action, Origin::Schedule] {
             let answer = Report::for_test(trigger, fleet(number, Outcome::Rotated)).into_answer();
             assert!((limit * 3 / 4..limit).contains(&serde_json::to_vec(&answer).unwrap().len()));
             let rotated = answer.targets.iter().filter(|target| target.outcome == Outcome::Rotated).count();
@@ -500,11 +499,20 @@ mod tests {
         let mut targets: Vec<_> = (0..5_000).map(|number| target(number, Outcome::Deferred)).collect();
         targets.extend(fleet(5_000, Outcome::Rotated));
         targets.extend((0..10).map(failed));
-        let answer = Report::for_test(Origin::Action, targets).into_answer();
+        let answer = Report::for_test(Origin::Schedule, targets).into_answer();
         assert!(json!(limits::json(&answer)).to_string().len() < 256 * 1024);
         let count = |outcome| answer.targets.iter().filter(|target| target.outcome == outcome).count();
         assert_eq!((count(Outcome::Failed), count(Outcome::Rotated)), (10, 0));
         assert_eq!(answer.left_out["deferred"] + count(Outcome::Deferred), 5_000);
         assert_eq!((answer.left_out["rotated"], answer.left_out["not_due"]), (50, 4_950));
+    }
+
+    #[test]
+    fn a_failed_action_fits_into_the_cause_of_an_error_in_step_functions() {
+        let targets = fleet(300, Outcome::Failed);
+        let answer = Report::for_test(Origin::Action, targets).into_answer();
+        assert!(json!(limits::json(&answer)).to_string().len() < 32_768);
+        assert_eq!(answer.targets.iter().filter(|target| target.outcome == Outcome::Failed).count(), 3);
+        assert_eq!(answer.left_out["not_due"], 300 - answer.targets.len());
     }
 }

@@ -11,6 +11,7 @@ from support.queues import wait_for_message
 # AWS's limits, in bytes.
 LOG_EVENT = 256 * 1024
 RECORD = 256 * 1024
+CAUSE = 32_768
 
 
 def missing_targets(world, number):
@@ -53,16 +54,23 @@ def test_a_long_report_is_several_reports_in_the_log_and_shortened_in_the_error(
     assert all(part["level"] == "ERROR" for part in parts)
 
 
-def test_the_answer_to_a_schedule_fits_into_an_event_and_the_answer_to_an_action_is_complete(world):
+def test_the_answers_to_a_schedule_and_to_an_action_fit_into_an_event_and_the_log_is_complete(world):
     targets = good_targets(world, 700)
     function = world.new_function(TARGETS="", TARGETS_SECRET_ID=world.cloud.new_secret(targets))
-    result = function.invoke(scheduled_run())
-    assert result.ok and len(result.raw) < RECORD
-    assert result.body["left_out"] == {"rotated": 700 - len(result.body["targets"])}
-    assert sum(len(part["targets"]) for part in logged_reports(function)) == 700
+    for event in (scheduled_run(), {"action": "rotate"}):
+        result = function.invoke(event)
+        assert result.ok and len(result.raw) < RECORD
+        assert len(result.body["targets"]) > 400
+        assert result.body["left_out"] == {"rotated": 700 - len(result.body["targets"])}
+    assert sum(len(part["targets"]) for part in logged_reports(function)) == 1_400
+
+
+def test_the_error_of_an_action_fits_into_the_cause_of_an_error_in_step_functions(world):
+    function = world.new_function(*missing_targets(world, 100))
     result = function.invoke({"action": "rotate"})
-    assert result.ok and len(result.raw) > RECORD
-    assert names_in(result.body) == [target["name"] for target in targets] and "left_out" not in result.body
+    assert not result.ok and len(result.raw) < CAUSE
+    answer = result.report_in_error()
+    assert len(answer["targets"]) > 20 and answer["left_out"] == {"failed": 100 - len(answer["targets"])}
 
 
 def test_the_report_of_a_few_targets_is_one_line_and_the_answer(world):

@@ -143,13 +143,10 @@ async fn refusal(uri: &S3Uri, response: &mut Response) -> Error {
     }
     let explained =
         refusals::explain(Refusal { service: Service::S3, call: GET_OBJECT, status, code, message, request_id });
-    let (bucket, key) = uri.parts();
-    let allow = format!(
-        "Check that the object is there, because S3 denies access to one that isn't. Allow s3:GetObject on \
-         arn:aws:s3:::{bucket}/{key} in the policy of the function's role (the template allows it for TargetsBucket and \
-         TargetsKey, in the stack's own account), and kms:Decrypt if the object is encrypted with a customer managed \
-         key (the parameter TargetsKmsKeyArn)"
-    );
+    let allow = "Check that the object is there, because S3 denies access to one that isn't. Allow s3:GetObject on it in \
+                 the policy of the function's role (the template allows it for TargetsBucket and TargetsKey, in the \
+                 stack's own account), and kms:Decrypt if the object is encrypted with a customer managed key (the \
+                 parameter TargetsKmsKeyArn)";
     let upload = "Upload the list of targets there, or correct the parameters TargetsBucket and TargetsKey";
     let problem = format!("{} for {uri}", explained.problem);
     let explained = explained.with_remedy_for(ErrorClass::Permission, allow);
@@ -252,7 +249,7 @@ mod tests {
     #[tokio::test]
     async fn an_error_names_the_object_and_its_cause() {
         for (status, code, class, words) in [
-            (403, "AccessDenied", ErrorClass::Permission, "arn:aws:s3:::acme-rotator/fleet/targets (EU).json"),
+            (403, "AccessDenied", ErrorClass::Permission, "Allow s3:GetObject on it"),
             (404, "NoSuchKey", ErrorClass::NotFound, "Upload the list of targets"),
             (404, "NoSuchBucket", ErrorClass::NotFound, "TargetsBucket"),
             (301, "PermanentRedirect", ErrorClass::Configuration, "in another region"),

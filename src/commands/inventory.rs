@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::braintrust::ai_provider::{AuthType, Metadata};
 use crate::config::Target;
 use crate::deadline::Deadline;
+use crate::error::Error;
 use crate::inventory::findings::{self, Finding, Severity};
 use crate::inventory::reading::{Inventory, KeyReading};
 use crate::inventory::{NamedProject, Provider};
@@ -21,6 +22,9 @@ pub struct Answer<'a> {
     /// Whether nothing has to be done now, as far as everything could be read.
     ok: bool,
     started_at: String,
+    /// Why the newest list of targets could not be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    targets_error: Option<Error>,
     /// One entry for each data plane and API key.
     api_keys: Vec<KeyReading<'a>>,
     /// What was found, and what it means, in the order of importance.
@@ -74,14 +78,15 @@ pub async fn run<'a>(
     services: &Services,
     targets: &'a [Target],
     started_at: String,
+    targets_error: Option<Error>,
     deadline: Deadline,
 ) -> Box<Answer<'a>> {
     let all: Vec<_> = targets.iter().collect();
     let inventory = Inventory::read(services, &all, targets, deadline).await;
-    Box::new(answer(inventory, started_at))
+    Box::new(answer(inventory, started_at, targets_error))
 }
 
-fn answer(inventory: Inventory<'_>, started_at: String) -> Answer<'_> {
+fn answer(inventory: Inventory<'_>, started_at: String, targets_error: Option<Error>) -> Answer<'_> {
     let Inventory { urls, keys, mut providers, organizations } = inventory;
     let counts = findings::counts(&providers);
     // Those without findings come last.
@@ -96,9 +101,11 @@ fn answer(inventory: Inventory<'_>, started_at: String) -> Answer<'_> {
     let entry = |provider| entry(provider, &urls, &organizations);
     Answer {
         action: "inventory",
-        ok: findings.iter().all(|found| found.severity != Severity::Now)
+        ok: targets_error.is_none()
+            && findings.iter().all(|found| found.severity != Severity::Now)
             && keys.iter().all(|key| key.unknown.is_empty()),
         started_at,
+        targets_error,
         api_keys: keys,
         findings,
         providers: providers.into_iter().map(entry).collect(),
