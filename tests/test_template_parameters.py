@@ -239,7 +239,7 @@ def test_variables_of_the_network_are_left_out_if_their_parameters_are_empty(wor
             },
             "AllowSessionRevocation.* PermissionsBoundaryArn",
         ),
-        ({"SpreadSeconds": "60"}, "SpreadSeconds needs TimeoutSeconds 900"),
+        ({"SpreadSeconds": "60"}, "SpreadSeconds requires TimeoutSeconds 900"),
         ({"SpreadSeconds": "301", "TimeoutSeconds": "900"}, "SpreadSeconds"),
         ({"MetricsPerTarget": "no"}, "MetricsPerTarget"),
         ({"VpcSubnetIds": "subnet-01234567"}, "VpcSubnetIds and VpcSecurityGroupIds"),
