@@ -1,4 +1,4 @@
-//! How much of a report AWS takes at once, and how a longer one is split or shortened.
+//! AWS's limits on the length of a report, and how a longer report is split or shortened.
 //!
 //! Each limit leaves room for what surrounds the targets.
 
@@ -6,19 +6,20 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// A line of the log. CloudWatch Logs takes events of 1 MB (256 KB before April 2025), but Lambda reads the lines from
-/// a pipe, which holds 64 KB, and longer lines have been found in two events, neither of which was JSON.
+/// A line of the log. CloudWatch Logs accepts events of 1 MB (256 KB before April 2025), but Lambda reads the lines
+/// from a pipe, which holds 64 KB. Longer lines have been found split into two events, neither of which was valid JSON.
 /// <https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html>
 pub const LOG_LINE: usize = 60_000;
 /// The answer to a synchronous invocation: 6 MB.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
 pub const ANSWER: usize = 6_000_000;
-/// The answer in Lambda's record of an asynchronous invocation, which has the event, too. A record that is too long for
-/// its destination is not delivered. EventBridge and SQS take 1 MB in most regions, and 256 KB in the others.
+/// The answer in Lambda's record of an asynchronous invocation, which also contains the event. A record that is too
+/// long for its destination is not delivered. EventBridge and SQS accept 1 MB in most regions, and 256 KB in the
+/// others.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html>
 pub const RECORD: usize = 240_000;
 
-/// How many targets were left out, by what became of them.
+/// How many targets were left out, by their outcome or state.
 pub type LeftOut = BTreeMap<String, usize>;
 
 /// Splits a list into parts that fit. Each has at least one entry, unless the list is empty.
@@ -37,7 +38,7 @@ pub fn parts<T: Serialize>(entries: &[T], limit: usize) -> Vec<&[T]> {
     if parts.is_empty() { vec![entries] } else { parts }
 }
 
-/// Leaves out what doesn't fit, and counts it by the label. Entries of a lower rank take the room first.
+/// Leaves out the entries that don't fit, and counts them by their label. Entries of a lower rank are kept first.
 pub fn shorten<T: Serialize, L: Serialize>(
     entries: &mut Vec<T>,
     limit: usize,
