@@ -28,7 +28,7 @@ impl<'a> Spread<'a> {
     /// invocation has left. The other half remains for the targets that start last.
     pub fn among(self, selected: usize, configured: usize, time_left: Duration) -> Self {
         let over = self.over.min(time_left / 2).as_millis() as usize;
-        // A single target has nothing to be spread from.
+        // A single target starts at once.
         let over = over * selected.saturating_sub(1) / configured.max(1);
         Self { over: Duration::from_millis(over as u64), ..self }
     }

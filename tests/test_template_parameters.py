@@ -104,7 +104,7 @@ def test_the_lifetimes_of_user_based_credentials_reach_the_function(world, deplo
 def test_a_spread_reaches_the_function(world, deployed):
     outputs = deployed(world.new_ai_secret(), SpreadSeconds="300", TimeoutSeconds="900")
     assert variables_of(world, outputs)["SPREAD_SECONDS"] == "300"
-    # A single target has nothing to be spread from.
+    # A single target is never delayed.
     assert rotate_deployed(world, outputs)["outcome"] == "rotated"
 
 
