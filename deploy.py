@@ -92,7 +92,7 @@ DOMAINS = {
     "aws-us-gov": ("amazonaws.com", "console.amazonaws-us-gov.com"),
     "aws-eusc": ("amazonaws.eu", "console.amazonaws-eusc.eu"),
 }
-# The mistakes in a list of targets that are shown at once.
+# How many mistakes in a list of targets are shown at once.
 MAX_MISTAKES = 10
 HOW_TO_MAKE_A_PROVIDER = """\
   The key sees no provider for Amazon Bedrock. In Braintrust, open Settings, AI providers, and add AWS Bedrock. Any
@@ -401,7 +401,7 @@ def ended(sentence):
 
 
 def targets_in(values):
-    """How many targets the function has, or None if only a secret or an object in S3 tells."""
+    """How many targets the function has, or None if the list is in a secret or in S3."""
     if values.get("TargetsSecretArn") or values.get("TargetsBucket"):
         return None
     try:
@@ -524,7 +524,7 @@ def can_reserve_concurrency(settings):
 
 
 class TargetList:
-    """A file for --targets. Everything in it that can be checked without AWS is checked."""
+    """The file for --targets, in which everything is checked that can be checked without AWS."""
 
     def __init__(self, path, schema):
         self.path = Path(path)
@@ -535,9 +535,9 @@ class TargetList:
         try:
             self.targets = json.loads(self.bytes.decode("utf-8-sig"), object_pairs_hook=without_duplicates)
         except (ValueError, RecursionError) as error:
-            raise Stop(f"{path} is not a JSON array of targets: {error}.") from None
+            raise Stop(f"{path} can't be read as a JSON array of targets: {error}.") from None
         mistakes = [self._describe(path, problem) for path, problem in mistakes_in(self.targets, schema)]
-        # The rest relies on the fields being there.
+        # The check of the names relies on the required fields.
         self._refuse(mistakes or list(self._names_that_are_taken()))
 
     def _refuse(self, mistakes):
@@ -547,7 +547,7 @@ class TargetList:
 
     def _describe(self, path, problem):
         if not path:
-            return f"the array {problem}."
+            return f"the list {problem}."
         index, *fields = path
         field = "".join(map(part_of_path, fields)).lstrip(".")
         return f"{named(self.targets[index], index)}{f': {field}' if field else ''} {problem}."
@@ -559,7 +559,7 @@ class TargetList:
                 yield f"{names.count(name)} targets have the name {shown(name)}. Each needs a name of its own."
 
     def refuse_what_is_not_allowed(self, values, where):
-        """Refuses what the stack's policy, by the values of its parameters, doesn't let the function use."""
+        """Refuses targets that use what the values of the stack's parameters don't allow."""
         mistakes = []
         for parameter, used in self._used().items():
             allowed = values[parameter].split(",") + [values["BraintrustApiKeySecretArn"]] * parameter.startswith("Api")
@@ -573,16 +573,17 @@ class TargetList:
         if tagging and values["AllowSessionTags"] != "true":
             mistakes.append(f"{shown(tagging[0])} has session_tags or a source_identity. Write AllowSessionTags: true")
         if mistakes:
-            raise Stop("\n".join([f"The stack doesn't allow what {self.path} has. Change {where}:", *mistakes]))
+            reason = f"The stack doesn't allow everything that {self.path} uses. Change {where}:"
+            raise Stop("\n".join([reason, *mistakes]))
 
     def _used(self):
-        """What the targets use, by the parameter that must allow it, each with the name of the first target."""
+        """What each parameter must allow, with the name of the first target that uses it."""
         used = {"RoleArns": {}, "IamUserArns": {}, "StagedSecretArns": {}, "ApiKeySecretArns": {}}
         for target in self.targets:
             keys = [one.get("api_key_secret_id") for one in target["ai_secrets"]]
             of = {
                 "RoleArns": [target.get("role_arn")],
-                # With a role, it is the role that may manage the user.
+                # If a target has a role, that role manages the user, not the function's own role.
                 "IamUserArns": [] if target.get("role_arn") else [target.get("user_name")],
                 "StagedSecretArns": [target.get("secret_id")],
                 "ApiKeySecretArns": keys,
@@ -616,7 +617,7 @@ def part_of_path(part):
 
 
 def is_covered(id, allowed):
-    """Whether an ARN or a name is that of a role, user, or secret in a parameter, which can be a pattern."""
+    """Whether a parameter's ARN, which can be a pattern, covers the ARN or name of a role, user, or secret."""
     if ":role/" in id:
         return fnmatch.fnmatchcase(id, allowed)
     name, pattern = id.rpartition(":secret:")[2], re.split(":secret:|:user/", allowed)[-1]
@@ -626,7 +627,7 @@ def is_covered(id, allowed):
 
 
 def as_patterns(parameter, ids):
-    """The values to add to a parameter: of roles with one name in several accounts, a pattern."""
+    """The values to add to a parameter: one pattern for roles of the same name in several accounts."""
     if parameter != "RoleArns":
         return list(ids)
     by_name = {}
@@ -636,8 +637,8 @@ def as_patterns(parameter, ids):
 
 
 def mistakes_in(value, schema, path=()):
-    """What a JSON Schema says against a value: pairs of a path and a problem. It knows the keywords of
-    targets.schema.json."""
+    """What is wrong with a value according to a JSON Schema, as pairs of a path and a problem. The schema can have the
+    keywords of targets.schema.json."""
     types = schema.get("type", list(TYPES))
     types = [types] if isinstance(types, str) else types
     if not any(is_of_type(value, one) for one in types):
@@ -657,7 +658,7 @@ def mistakes_in(value, schema, path=()):
     yield from mistakes_in_combination(value, schema, path)
 
 
-# JSON's types, as a sentence has them.
+# The names of JSON's types in messages.
 TYPES = {
     "null": "null",
     "boolean": "true or false",
@@ -678,7 +679,7 @@ def is_of_type(value, type):
 
 
 def problems_with_text(text, schema):
-    # JSON Schema has the regular expressions of JavaScript.
+    # JSON Schema uses JavaScript's regular expressions, and Python's have no \p.
     pattern = schema.get("pattern", "").replace(r"\p{L}\p{N}", r"\w")
     if not re.search(pattern, text):
         yield f"is {shown(text)}, which must match {schema['pattern']}" if text.strip() else "must not be empty"
@@ -688,7 +689,8 @@ def problems_with_text(text, schema):
 
 def mistakes_in_array(items, schema, path):
     if len(items) < schema.get("minItems", 0) or len(items) > schema.get("maxItems", len(items)):
-        yield path, f"must have {schema.get('minItems', 0)} or more items, and at most {schema.get('maxItems', 'any')}"
+        at_most = f", and at most {schema['maxItems']}" if "maxItems" in schema else ""
+        yield path, f"must have {schema.get('minItems', 0)} or more items{at_most}"
     if schema.get("uniqueItems") and any(items.count(item) > 1 for item in items):
         yield path, "has an item twice"
     for index, item in enumerate(items):
@@ -1268,14 +1270,14 @@ def ensure_bucket(aws, name, may_create, tags, parameter="CodeBucket"):
 
 
 def ensure_versioned(aws, name, may_change):
-    """With versions, a list of targets that was replaced by mistake can be restored."""
+    """Turns versioning on, so that a list of targets that was replaced by mistake can be restored."""
     request = {"Bucket": name, "ExpectedBucketOwner": aws.account}
     found = aws.call("s3api", "get-bucket-versioning", request) or {}
     if found.get("Status") == "Enabled":
         return
     if not may_change:
         command = f"aws s3api put-bucket-versioning --bucket {name} --versioning-configuration Status=Enabled"
-        raise Stop(f"The bucket {name} in TargetsBucket keeps no versions of its objects. First run\n  {command}")
+        raise Stop(f"The bucket {name} in TargetsBucket has no versioning. Turn it on:\n  {command}")
     aws.call("s3api", "put-bucket-versioning", {**request, "VersioningConfiguration": {"Status": "Enabled"}})
 
 
@@ -1572,7 +1574,7 @@ def with_names(action, names):
 
 def show_targets_error(answer):
     if "targets_error" in answer:
-        print("  The function can't use the newest list of targets, and uses the one before it:")
+        print("  The function can't use the newest list of targets, and uses the last good one:")
         show_error(answer["targets_error"])
 
 
@@ -1607,7 +1609,7 @@ def rotate(aws, function, is_new, names=()):
 
 
 def show_left_out(answer):
-    """The targets for which the answer had no room. Those that failed have it first."""
+    """Counts the targets that the answer leaves out. Those that failed are left out last."""
     for label, number in answer.get("left_out", {}).items():
         print(f"  {number} more: {label}")
 
@@ -1725,8 +1727,8 @@ class Deployment:
         deployed = stack.parameters()
         if not deployed.get("TargetsBucket"):
             raise Stop(
-                f"The stack {stack.name} has no list of targets in S3 yet. Write its parameters, such as RoleArns, into "
-                "a file, and give that to --config, beside --targets."
+                f"The stack {stack.name} has no list of targets in S3 yet. Write the stack's parameters, such as "
+                "RoleArns, into a file, and pass that file to --config, together with --targets."
             )
         self.targets.refuse_what_is_not_allowed(self._effective({}, deployed), f"{path}, and deploy it with --config")
         bucket, key = deployed["TargetsBucket"], deployed["TargetsKey"]
@@ -1741,9 +1743,9 @@ class Deployment:
         return 0 if ok else 2
 
     def _targets_in(self, bucket, key):
-        """The list that is there, or None if there is none or if it can't be read."""
+        """The deployed list, or None if there is none or if it can't be read."""
         file = self.aws.folder / "targets.json"
-        # The AWS CLI demands these as options if it writes a file.
+        # The AWS CLI requires these as options if it writes a file.
         options = [f"--bucket={bucket}", f"--key={key}", f"--expected-bucket-owner={self.aws.account}", str(file)]
         try:
             self.aws.call("s3api", "get-object", options=options)
@@ -1876,7 +1878,7 @@ class Deployment:
         if self.targets:
             number = len(self.targets.targets)
             place = f"s3://{effective['TargetsBucket']}/{effective['TargetsKey']}"
-            print(wrapped("  Targets    ", f"{number}, of {self.targets.path}, in {place}"))
+            print(wrapped("  Targets    ", f"{number}, from {self.targets.path}, in {place}"))
         print(wrapped("  Cost       ", describe_cost(types, number)))
         if deployed:
             self._show_differences(values, deployed)
@@ -1910,7 +1912,8 @@ class Deployment:
         url = f"https://s3.{self.aws.region}.{suffix}/{bucket}/{key}"
         deployed, is_new = stack.parameters(), not stack.is_deployed()
         place = [values.get(name) for name in ("TargetsBucket", "TargetsKey")] if self.targets else None
-        # The function must find a list when it starts. But a list that it has already may not be newer than its policy.
+        # A new function must find the list when it starts. A function that already reads this object must not find
+        # targets that its policy doesn't allow yet, so the list is then uploaded after the stack has changed.
         is_read = place == [deployed.get(name) for name in ("TargetsBucket", "TargetsKey")]
         if place:
             is_own = place[0] == bucket_name(self.aws)
@@ -2174,7 +2177,7 @@ def options_of(arguments):
     parser.add_argument("--region", help="the region (default: Region in the file, AWS_REGION, or your profile's)")
     parser.add_argument("--profile", help="the AWS CLI's profile to use")
     parser.add_argument("--config", metavar="FILE", help="deploy what this file says, without questions")
-    parser.add_argument("--targets", metavar="FILE", help="a JSON file with the list of targets, which is kept in S3")
+    parser.add_argument("--targets", metavar="FILE", help="a JSON file with the list of targets, to keep in S3")
     parser.add_argument("--delete", action="store_true", help="delete the stack, its keys, and its uploaded files")
     parser.add_argument("--yes", action="store_true", help="with --delete, don't ask")
     options = parser.parse_args(arguments)

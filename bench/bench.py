@@ -38,13 +38,13 @@ SCALE = (1, 10, 100, 1_000, 10_000)
 COLD, SIZE, MEMORY = "cold start", "size, unzipped", "peak memory, after those rotations"
 WARM_ROTATION = f"warm rotation, {new_environment.FARTHEST} ms away"
 SLOW_CPU = f", {MEMORY_MB} MB's CPU"
-ABOUT = f"""The functions run under Lambda's runtime interface emulator. AWS and Braintrust are servers on this machine. With
-one target, all four hosts are called over TLS 1.3 at the stated round-trip time, which each connection's TCP handshake
-takes too. A run in a new environment is the time from the event to the answer, in which the process starts. Cold starts
-use the public root certificates only. Each figure is the median of {COLD_STARTS} cold starts ({SLOW_COLD_STARTS} of
-Python's where the CPU is throttled), {new_environment.RUNS} runs in new environments, or {WARM} warm rotations. Memory
-is measured once. So is each number of targets, in a function's first rotation without its start, without TLS, and with
-{LATENCY * 1000:.0f} ms added to every call."""
+ABOUT = f"""The functions run under Lambda's runtime interface emulator. AWS and Braintrust are servers on this machine.
+With one target, all four hosts are called over TLS 1.3 at the stated round-trip time. Each connection's TCP handshake
+also takes one round trip. A run in a new environment is the time from the event to the answer, including the start of
+the process. Cold starts use the public root certificates only. Each figure is the median of {COLD_STARTS} cold starts
+({SLOW_COLD_STARTS} of Python's where the CPU is throttled), {new_environment.RUNS} runs in new environments, or {WARM}
+warm rotations. Memory is measured once. Each number of targets is also measured once: in a function's first rotation,
+not counting its start, without TLS, and with {LATENCY * 1000:.0f} ms added to every call."""
 
 
 def named(count):
@@ -52,7 +52,7 @@ def named(count):
 
 
 def warm_rotation(distance, subject):
-    """The milliseconds of a later rotation, the number of its round trips in sequence, and the peak memory in MB."""
+    """The milliseconds of a warm rotation, the number of its round trips in sequence, and the peak memory in MB."""
     with EmulatedFunction(subject.bootstrap, subject.environment) as function:
         functions.rotate(function)
         warm = statistics.median(functions.rotate(function).seconds for _ in range(WARM)) * 1000
@@ -95,12 +95,12 @@ def throttled(distance, subjects):
 
 
 def measure(stack, distance, ca_bundle, nothing, rounds):
-    """Yields the rows, and adds the round trips of the two functions that make some to `rounds`."""
+    """Yields the rows, and adds the round trips of the two functions that rotate to `rounds`."""
     subjects = functions.subjects(stack, distance, ca_bundle, nothing)
     for milliseconds in new_environment.MILLISECONDS:
         runs = new_environment.first_runs(distance, milliseconds, subjects)
         yield new_environment.row(milliseconds, runs)
-    # Those at the longest distance, where the time to compute matters least.
+    # The last runs are those at the longest distance, where the time to compute matters least.
     rounds += [run.rounds for run in runs[1:]]
     yield from compared(distance, subjects)
     yield from throttled(distance, subjects)

@@ -1,4 +1,4 @@
-"""Puts local servers at a distance: over TLS, a round-trip time away, with a record of what crossed that distance when.
+"""Puts local servers at a distance: over TLS, a round-trip time away, with a record of each round trip and its times.
 
 Each direction takes half of the round-trip time, whatever the number of bytes. The kernel completes a TCP handshake
 before a program sees the connection. So the first bytes that a client sends count as sent one round trip after the
@@ -26,14 +26,14 @@ class Crossing:
 
 
 class Distance:
-    """A context in which servers are `round_trip` seconds away. That can change between two connections."""
+    """A context in which servers are `round_trip` seconds away. The time can change between two connections."""
 
     def __init__(self, certificate: tuple[str, str]):
         self.round_trip = 0.0
         self.crossings: list[Crossing] = []
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.tls.load_cert_chain(*certificate)
-        # A handshake then takes one round trip, and the record doesn't have to tell apart what it consists of.
+        # A handshake then takes one round trip, so the record doesn't have to distinguish its messages.
         self.tls.minimum_version = ssl.TLSVersion.TLSv1_3
         # select() waits for microseconds, and epoll for whole milliseconds.
         self.loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
@@ -48,7 +48,7 @@ class Distance:
         self._thread.join()
 
     def place(self, name: str, address: str, port: int) -> str:
-        """Returns the URL at which the server at this local port is at a distance.
+        """Puts the server at this local port at a distance, and returns the URL for clients.
 
         Each server needs an address of its own, because clients keep the TLS sessions of each address.
         """
@@ -65,7 +65,7 @@ class _Way:
         self._under_way: deque[tuple[bytes, float]] = deque()
 
     def send(self, data: bytes, at: float) -> float:
-        """Returns when the data arrives. No data is the end of the connection."""
+        """Returns when the data arrives. Empty data ends the connection."""
         self._under_way.append((data, at))
         self._loop.call_at(at + self._seconds, lambda: self._deliver(*self._under_way.popleft()))
         return at + self._seconds
@@ -98,7 +98,7 @@ class _Connection(asyncio.Protocol):
         self._to_server.send(b"", max(self._distance.loop.time(), self._connected))
 
     def answer(self, data: bytes):
-        """Sends the server's answer to the client, or closes the connection if there is no data."""
+        """Sends the server's answer to the client, or closes the connection if the data is empty."""
         if data:
             self._tls.write(data)
             self._flush(is_answer=True)
@@ -140,7 +140,7 @@ class _Connection(asyncio.Protocol):
         return bytes(read)
 
     def _flush(self, is_answer: bool):
-        """Sends what TLS has to send. Session tickets, which follow a handshake, answer nothing."""
+        """Sends what TLS has to send. The session tickets after a handshake are no answer to a request."""
         if data := self._to_send.read():
             arrival = self._to_client.send(data, self._distance.loop.time())
             if is_answer:
@@ -154,7 +154,7 @@ class _Connection(asyncio.Protocol):
 
 
 class _Server(asyncio.Protocol):
-    """The connection to the local server. `answer` gets what it sends, and no data at its end."""
+    """The connection to the local server. `answer` receives what the server sends, and empty data at the end."""
 
     def __init__(self, answer: Callable[[bytes], None]):
         self._answer = answer

@@ -1,7 +1,7 @@
-"""Measures what docs/fleet.md computes the price of a fleet from: runs of 10 and of 300 targets, with 128 MB's CPU.
+"""Measures runs of 10 and of 300 targets with 128 MB's CPU, from which docs/fleet.md computes the price of a fleet.
 
-It uses the function that is built, adds 50 ms to every call as bench.py does, and prints the seconds of each function's
-first run, which includes its start, and what it writes to its log.
+It uses the function that is built, and adds 50 ms to every call, as bench.py does. It prints the seconds of each
+function's first run, including its start, and how much the function logs.
 """
 
 import sys
@@ -32,7 +32,7 @@ def measure(stack, throttle, count):
         result = function.invoke({"action": "rotate"})
         if not result.ok:
             sys.exit(f"The rotation failed: {str(result.body)[:2000]}")
-        # The function's own lines are JSON. The emulator adds others.
+        # Only the function's own lines are JSON. The emulator adds others.
         lines = [line for line in function.logs() if line.startswith("{")]
         return result.seconds, sum(map(len, lines)) / count
 

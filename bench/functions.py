@@ -14,7 +14,7 @@ from support.emulated_function import EmulatedFunction
 ROOT = Path(__file__).resolve().parent.parent
 BOOTSTRAP = ROOT / ".aws-sam/build/RotatorFunction/bootstrap"
 BY_HAND = ROOT / "bench/by_hand/bootstrap"
-# The variables of the services of AWS, with their names and the addresses at which they are at a distance.
+# The endpoint variable of each service of AWS, with the service's name, and its address when it is at a distance.
 AWS = {
     "AWS_ENDPOINT_URL_STS": ("STS", "127.0.0.2"),
     "AWS_ENDPOINT_URL_SECRETS_MANAGER": ("Secrets Manager", "127.0.0.3"),

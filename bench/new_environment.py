@@ -1,6 +1,7 @@
 """Measures a run in a new environment: the function's start and its first rotation, with the services at a distance.
 
-Lambda ends an idle environment after some minutes, so with the template's schedule most runs are such runs.
+Lambda ends an environment that has been idle for some minutes. So with the template's schedule, most runs need a new
+one.
 """
 
 import statistics
@@ -29,7 +30,7 @@ def named(milliseconds, cpu=""):
 
 
 def first_runs(distance, milliseconds, subjects, bootstrap_of=functions.own_bootstrap):
-    """The median of each function, and its sequence of round trips. The functions take turns, as for cold starts."""
+    """The median and the sequence of round trips of each function. The functions take turns, as for cold starts."""
     distance.round_trip = milliseconds / 1000
     columns = zip(*[[_first_run(distance, it, bootstrap_of(it)) for it in subjects] for _ in range(RUNS)])
     return [_median(list(column)) for column in columns]

@@ -34,7 +34,7 @@ What was under way in each round trip of a run at the longest distance:
 
 @dataclass(frozen=True)
 class Bars:
-    """A picture of some rows, each a panel with a title. `first` is the bar above those of the two rotations."""
+    """A picture with a panel for each of some rows. `first` is the bar above those of the two functions that rotate."""
 
     file: str
     title: str

@@ -1,4 +1,4 @@
-"""Finds in a record of round trips how many of them had to follow one another."""
+"""Finds out from a record of round trips how many of them followed one another."""
 
 from distance import Crossing
 
@@ -6,8 +6,8 @@ from distance import Crossing
 def sequence(crossings: list[Crossing]) -> list[list[str]]:
     """What was under way in the first round trip, the second, and so on.
 
-    A round trip is the one after the last of those that had ended when it began. It began in response to one of them,
-    or, if the client computed for long, at least not before.
+    The number of a round trip is one more than the highest number among those that had ended when it began. Either it
+    began in response to one of them, or the client computed for so long that it could not begin earlier.
     """
     rounds, ended = [], []
     for crossing in sorted((it for it in crossings if it.answered is not None), key=lambda it: it.answered):

@@ -12,7 +12,7 @@ from support.processes import children
 from support.targets_object import TargetsObject
 from table import Row
 
-LONG = 1  # seconds; the kernel counts CPU time in hundredths of one
+LONG = 1  # second of CPU time; less is not precise enough, because the kernel counts in hundredths of a second
 
 
 def rotated_at_once(stack, count, name):

@@ -62,7 +62,7 @@ pub enum TargetsSource {
     Object(S3Uri),
 }
 
-/// How the targets are read.
+/// Where the targets are, and the defaults of their fields.
 #[derive(Debug)]
 pub struct TargetsConfig {
     pub source: TargetsSource,

@@ -73,8 +73,8 @@ fn client_with(roots: RootCertStore, proxy: Option<&HttpsProxy>) -> Result<Clien
     Ok(client.build()?)
 }
 
-/// Opens a connection to the URL's host in the background, unless the pool has an idle one. So the handshakes don't
-/// delay a request that can be made only later. No request is sent.
+/// Opens a connection to the URL's host in the background, unless the pool has an idle one, so that a later request
+/// doesn't wait for the handshakes. No request is sent.
 pub fn connect_early(client: &Client, url: &Url) {
     // Plain HTTP goes only to loopback addresses, where a handshake takes no time.
     if url.scheme() != "https" {
@@ -82,7 +82,7 @@ pub fn connect_early(client: &Client, url: &Url) {
     }
     if let Ok(permit) = EARLY_CONNECTIONS.try_acquire() {
         // The client speaks HTTP/1.1. It refuses a request in HTTP/2 once it has the connection, which then stays in
-        // its pool. If the connection fails, the request that needs it reports why.
+        // its pool. If the connection fails, the later request reports why.
         let refused = client.head(url.clone()).version(Version::HTTP_2).send();
         drop(tokio::spawn(async move { (refused.await, permit) }));
     }

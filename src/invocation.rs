@@ -37,7 +37,7 @@ const MAX_CONCURRENT_PER_QUEUE: usize = 32;
 /// Lambda allows 1,024.
 const MAX_CONCURRENT: usize = 256;
 
-/// In the error about a name that no target has.
+/// The error about an unknown target lists at most this many names.
 const MAX_NAMES_SHOWN: usize = 50;
 
 /// A check looks at other providers, too, but must not fail because there are many.
@@ -89,7 +89,7 @@ impl Function {
             Ok(answer @ (Answer::Status(_) | Answer::Check(_) | Answer::Inventory(_))) => Ok(answer),
             Err(error) => {
                 log::error(&error, now);
-                // The event may name a target of the newest list.
+                // The event may name a target of the newest list, which can't be used.
                 let cause = targets_error.map(|error| format!(". {error}")).unwrap_or_default();
                 Err(failure("EventRefused", format!("{error}{cause}")))
             }
@@ -241,8 +241,8 @@ impl Function {
     }
 }
 
-/// Runs the targets side by side, each at its time. Takes boxed futures, so that the compiled code of the queues exists
-/// once and not once per command.
+/// Runs the targets side by side, each starting at its time. Takes boxed futures, so that the compiled code of the
+/// queues exists once and not once per command.
 async fn run_in_queues<'a, 'f>(
     targets: Vec<&'a Target>,
     spread: Spread<'_>,
@@ -265,14 +265,14 @@ async fn run_in_queues<'a, 'f>(
         run((position, target)).await;
     };
     join_all(queues.into_values().map(|mut queue| {
-        // In the order of their times, so that none waits for a target that starts later.
+        // Sorted by their times, so that no target waits for one that starts later.
         queue.sort_by_key(|(delay, ..)| *delay);
         stream::iter(queue).for_each_concurrent(concurrent, run_in_time)
     }))
     .await;
 }
 
-/// When an invocation began.
+/// When an invocation began: for the report, and for measuring durations.
 #[derive(Clone, Copy)]
 struct Began {
     at: Timestamp,
@@ -316,7 +316,8 @@ pub struct Overview<T> {
     /// Why the newest list of targets could not be used.
     #[serde(skip_serializing_if = "Option::is_none")]
     targets_error: Option<Error>,
-    /// How many targets had no room in the answer, by their state or result. Those that are ok are left out first.
+    /// How many targets are missing from an answer that would be too long, by their state or result. Those that are ok
+    /// are left out first.
     #[serde(skip_serializing_if = "LeftOut::is_empty")]
     left_out: LeftOut,
     /// In the configured order.

@@ -1,4 +1,4 @@
-//! How much of a report AWS takes at once, and how a longer one is split or shortened.
+//! AWS's limits on the length of a report, and how a longer report is split or shortened.
 //!
 //! Each limit leaves room for what surrounds the targets.
 
@@ -6,16 +6,16 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// A line of the log. CloudWatch Logs takes events of 1 MB (256 KB before April 2025), but Lambda reads the lines from
-/// a pipe, which holds 64 KB, and longer lines have been found in two events, neither of which was JSON.
+/// A line of the log. CloudWatch Logs accepts events of 1 MB (256 KB before April 2025), but Lambda reads the lines
+/// from a pipe, which holds 64 KB. Longer lines have been found split into two events, neither of which was valid JSON.
 /// <https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html>
 pub const LOG_LINE: usize = 60_000;
 /// The answer to an action that only reads: 6 MB.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
 pub const ANSWER: usize = 6_000_000;
-/// A report in Lambda's record of an asynchronous invocation, which has the event, too, or in the output of a state. A
-/// record that is too long for its destination is not delivered, and an output that is too long fails the state.
-/// EventBridge and SQS take 1 MB in most regions, and 256 KB in the others. Step Functions takes 256 KiB.
+/// A report in Lambda's record of an asynchronous invocation, which also contains the event, or in the output of a
+/// state. A record that is too long for its destination is not delivered, and an output that is too long fails the
+/// state. EventBridge and SQS accept 1 MB in most regions, and 256 KB in the others. Step Functions accepts 256 KiB.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html>
 /// <https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html>
 pub const RECORD: usize = 240_000;
@@ -23,7 +23,7 @@ pub const RECORD: usize = 240_000;
 /// <https://docs.aws.amazon.com/step-functions/latest/apireference/API_LambdaFunctionFailedEventDetails.html>
 pub const CAUSE: usize = 30_000;
 
-/// How many targets were left out, by what became of them.
+/// How many targets were left out, by their outcome or state.
 pub type LeftOut = BTreeMap<String, usize>;
 
 /// Splits a list into parts that fit. Each has at least one entry, unless the list is empty.
@@ -42,8 +42,8 @@ pub fn parts<T: Serialize>(entries: &[T], limit: usize) -> Vec<&[T]> {
     if parts.is_empty() { vec![entries] } else { parts }
 }
 
-/// Leaves out what doesn't fit, and counts it by the label. Entries of a lower rank take the room first. The first of
-/// them stays even if it is longer than the limit.
+/// Leaves out the entries that don't fit, and counts them by their label. Entries of a lower rank are kept first. The
+/// first of them stays even if it is longer than the limit.
 pub fn shorten<T: Serialize, L: Serialize>(
     entries: &mut Vec<T>,
     limit: usize,

@@ -1,4 +1,4 @@
-//! The log lines: those with the report, and those with the metrics.
+//! The log lines: those with the report, those with errors, and those with the metrics.
 
 use std::io::Write;
 
@@ -9,8 +9,8 @@ use crate::error::Error;
 use crate::limits::{self, json};
 use crate::report::{Report, TargetReport, iso8601};
 
-/// A report, or a part of one. The first two fields are those that Lambda's log level filter reads. A JSON line without
-/// them counts as INFO.
+/// A report, or a part of one. Lambda's log level filter reads the first two fields. A JSON line without them counts as
+/// INFO.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html>
 #[derive(Serialize)]
 struct ReportLine<'a> {
@@ -33,7 +33,7 @@ struct ErrorLine<'a> {
     error: &'a Error,
 }
 
-/// Logs a report. One that is too long for a line becomes several, which have other targets and are otherwise alike.
+/// Logs a report. If it is too long for one line, it becomes several lines, each a report on some of the targets.
 pub fn report(report: &Report) {
     report_lines(report).for_each(|line| write(&line));
 }
@@ -55,7 +55,7 @@ pub fn error(error: &Error, now: Timestamp) {
 }
 
 pub fn write(line: &impl Serialize) {
-    // In one call, so that Lambda reads the whole line.
+    // In one call, so that Lambda doesn't read a part of the line.
     let line = json(line) + "\n";
     // A log that can't be written must not fail a rotation that succeeded.
     let _ = std::io::stdout().lock().write_all(line.as_bytes());

@@ -16,8 +16,8 @@ struct Metric {
     value: u64,
 }
 
-/// What becomes of the targets' values if they are one value. Each alarm then sees the same as with a value for each
-/// target.
+/// How the values of all targets are combined into one. It is chosen so that each alarm sees the same as with one value
+/// for each target.
 #[derive(Clone, Copy, PartialEq)]
 enum Total {
     Sum,
@@ -35,9 +35,9 @@ impl Total {
     }
 }
 
-/// The lines of a run or a rotation step, also of a manual one. A dry run has none. Every metric has the dimension of
-/// the whole function, which one alarm can watch, and, if each target has metrics, that of its target. The lines are
-/// created one at a time, because each takes about 6 KB until it is written.
+/// The lines of a run, scheduled or manual, or of a rotation step. A dry run has none. Every metric has the dimension
+/// of the whole function, which one alarm can watch, and, if each target has metrics of its own, that of its target.
+/// The lines are created one at a time, because each takes about 6 KB until it is written.
 pub fn lines(
     settings: &MetricsSettings,
     function: &str,
@@ -52,7 +52,7 @@ pub fn lines(
     all.map(move |(metrics, targets)| line(settings, function, now, metrics, targets))
 }
 
-/// `targets` is the field that says which targets the metrics are about.
+/// `targets` is the field that names the target, or the targets with the worst values.
 fn line(
     settings: &MetricsSettings,
     function: &str,

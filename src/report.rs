@@ -16,7 +16,7 @@ use crate::event::{Origin, Step};
 use crate::limits::{self, LeftOut};
 use crate::revocation::Revocation;
 
-/// The report of a run. `T` is its targets, or those of a part of it.
+/// The report of a run. `T` holds all its targets, or some of them.
 #[derive(Debug, Serialize)]
 pub struct Report<T = Vec<TargetReport>> {
     pub trigger: Origin,
@@ -30,7 +30,7 @@ pub struct Report<T = Vec<TargetReport>> {
     /// Why the newest list of targets could not be used. The run used the last good one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub targets_error: Option<Error>,
-    /// How many targets had no room in the answer, by their outcome. The log has them.
+    /// How many targets are missing from an answer that would be too long, by their outcome. The log has all targets.
     #[serde(skip_serializing_if = "LeftOut::is_empty")]
     pub left_out: LeftOut,
     /// In the configured order.
@@ -39,7 +39,7 @@ pub struct Report<T = Vec<TargetReport>> {
 
 impl<T: AsRef<[TargetReport]>> Report<T> {
     pub fn has_failed(&self) -> bool {
-        // Secrets Manager would repeat a step that is done.
+        // If a step that is done failed, Secrets Manager would repeat it.
         let has_old_targets = self.targets_error.is_some() && self.step.is_none();
         let has_failed = |target: &TargetReport| matches!(target.outcome, Outcome::Failed | Outcome::Deferred);
         has_old_targets || self.targets.as_ref().iter().any(has_failed)
@@ -47,7 +47,7 @@ impl<T: AsRef<[TargetReport]>> Report<T> {
 }
 
 impl Report {
-    /// The same report on these targets alone.
+    /// The same report, on these targets only.
     pub fn with<'a>(&self, targets: &'a [TargetReport]) -> Report<&'a [TargetReport]> {
         let (token, started_at, targets_error) =
             (self.token.clone(), self.started_at.clone(), self.targets_error.clone());
@@ -56,8 +56,8 @@ impl Report {
         Report { trigger, token, step, dry_run, started_at, duration_ms, targets_error, left_out, targets }
     }
 
-    /// Leaves out targets until the others fit into what may take the answer: a state machine, or the record that Lambda
-    /// makes of an asynchronous invocation, such as that of a schedule. Those that failed matter most.
+    /// Leaves out targets until the others fit into what may receive the answer: a state machine, or Lambda's record of
+    /// an asynchronous invocation, as those of a schedule are. Targets that failed are left out last.
     pub fn into_answer(mut self) -> Self {
         let is_cause = self.has_failed() && self.trigger != Origin::Schedule;
         let limit = if is_cause { limits::CAUSE } else { limits::RECORD };
@@ -164,7 +164,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The lower it is, the longer the target stays in an answer that is too long.
+    /// An answer that would be too long keeps targets of a lower rank first.
     fn rank(self) -> u8 {
         match self {
             Self::Failed => 0,

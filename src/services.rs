@@ -35,7 +35,8 @@ impl Services {
         (self.clock)()
     }
 
-    /// Calls Braintrust with the data plane's API key. While the key is read, a connection to Braintrust is opened.
+    /// Calls Braintrust with the data plane's API key. While the key is being read, a connection to Braintrust is
+    /// opened.
     pub async fn braintrust<T>(
         &self,
         data_plane: &DataPlane,

@@ -1,5 +1,5 @@
-//! When each target of a run starts. The run of a fleet is spread over some time, so that no data plane and no
-//! account's STS receives all calls at once.
+//! When each target of a run starts. A run of many targets can be spread over some time, so that neither a data plane
+//! nor an account's STS receives all calls at once.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -9,14 +9,14 @@ use crate::event::Rotate;
 #[derive(Clone, Copy)]
 pub struct Spread<'a> {
     over: Duration,
-    /// The run's token, so that a target is not always the first one.
+    /// The run's token, so that each run has another order.
     token: &'a str,
 }
 
 impl<'a> Spread<'a> {
     pub const NONE: Spread<'static> = Spread { over: Duration::ZERO, token: "" };
 
-    /// Whoever forces the rotation of named targets is waiting for it.
+    /// A forced run of named targets isn't spread, because somebody is waiting for it.
     pub fn of(command: &'a Rotate, configured: Duration) -> Self {
         if command.force && !command.targets.is_empty() {
             return Self::NONE;
@@ -24,11 +24,11 @@ impl<'a> Spread<'a> {
         Self { over: configured, token: &command.token }
     }
 
-    /// For a run of some of the targets, which takes its share of the time, and for what is left of the invocation:
-    /// the second half is for the targets that start last.
+    /// Reduces the time for a run of some of the targets to their share of it, and to at most half of the time that the
+    /// invocation has left. The other half remains for the targets that start last.
     pub fn among(self, selected: usize, configured: usize, time_left: Duration) -> Self {
         let over = self.over.min(time_left / 2).as_millis() as usize;
-        // A single target has nothing to be spread from.
+        // A single target starts at once.
         let over = over * selected.saturating_sub(1) / configured.max(1);
         Self { over: Duration::from_millis(over as u64), ..self }
     }

@@ -1,4 +1,5 @@
-//! The cold start: reads the configuration and makes the clients. It calls AWS only to read targets from a secret or from S3.
+//! The cold start: reads the configuration and makes the clients. It calls AWS only to read targets from a secret or
+//! from S3.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The list of targets: read at cold start and, if it is an object in S3, again when it has changed.
+//! The list of targets. It is read at cold start and, if it is an object in S3, again when it has changed.
 
 use std::time::Duration;
 
@@ -11,17 +11,18 @@ use crate::config::{S3Uri, Target, TargetsConfig, TargetsSource};
 use crate::deadline::Deadline;
 use crate::error::Error;
 
-/// For the list of a warm function, whose targets can also be rotated with the list that it has.
+/// How long a warm function waits for S3. It can also rotate the targets of the list that it has.
 const MAX_WAIT: Duration = Duration::from_secs(8);
 
-/// The first invocation follows a cold start at once, unless the environment was started in advance.
+/// A first invocation within this time uses the list that was just read. Only an environment that was started in
+/// advance gets it later.
 const NEW_AFTER_START: Duration = Duration::from_secs(10);
 
 pub struct TargetList {
     config: TargetsConfig,
     /// When the list was read at cold start. `None` from the first invocation on.
     read_at_start: Option<Instant>,
-    /// The version of the object that was read last without an error.
+    /// The version of the object from which the current targets come.
     etag: Option<String>,
 }
 
@@ -51,7 +52,7 @@ impl TargetList {
         }
     }
 
-    /// The targets if the list has changed since it was read. After an error, the next call reads the list again.
+    /// The new targets, if the list has changed since it was read. After an error, the next call reads the list again.
     pub async fn read_if_changed(&mut self, s3: &S3, deadline: Deadline) -> Result<Option<Vec<Target>>, Error> {
         let TargetsSource::Object(uri) = &self.config.source else { return Ok(None) };
         if self.read_at_start.take().is_some_and(|read_at| read_at.elapsed() < NEW_AFTER_START) {
@@ -66,7 +67,7 @@ impl TargetList {
     }
 }
 
-/// The targets in the object and its ETag. `None` if it still has the given one.
+/// The targets in the object, and its ETag. `None` if the object still has the given ETag.
 async fn newer(
     config: &TargetsConfig,
     uri: &S3Uri,

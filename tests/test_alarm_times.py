@@ -200,7 +200,7 @@ def test_the_alarm_on_missing_success_stays_off_if_a_run_succeeds_at_its_last_at
 
 @pytest.mark.parametrize("minutes, goes_off", [(45, False), (30, True)])
 def test_with_a_spread_the_alarm_on_missing_success_needs_three_times_as_much_more(alarms, lines, minutes, goes_off):
-    """45 minutes are the default and three times the spread."""
+    """45 minutes is the default plus three times the spread."""
     hours = Hours(lines, interval=20, duration=SPREAD + QUICK)
     at = hours.interval
     for wait in RETRIES:

@@ -309,7 +309,7 @@ def test_of_many_targets_only_those_that_need_attention_get_a_block():
     assert lines[-1] == "98 of 99 targets are ok."
 
 
-LEFT_OUT = "The answer had no room for more targets: {}. To see one, name it with TARGETS=…."
+LEFT_OUT = "The answer had no room for these targets: {}. To see one, name it with TARGETS=…."
 
 
 def test_targets_that_the_answer_has_no_room_for_are_counted():

@@ -1,4 +1,4 @@
-"""What deploy.py says about a list of targets without AWS."""
+"""What deploy.py says about a list of targets before it calls AWS."""
 
 import importlib.util
 import json
@@ -40,10 +40,10 @@ def without(*fields, **changed):
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        ("[", "is not a JSON array of targets"),
+        ("[", "can't be read as a JSON array of targets"),
         ('[{"name": "a", "name": "b"}]', 'the field "name" is given twice'),
-        ([], "the array must have 1 or more items"),
-        ({}, "the array must be an array"),
+        ([], "the list must have 1 or more items"),
+        ({}, "the list must be an array"),
         (["prod"], "target number 1 must be an object"),
         ([without("region")], 'target "prod" needs the field region'),
         ([without("name")], "target number 1 needs the field name"),

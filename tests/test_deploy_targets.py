@@ -18,7 +18,7 @@ def with_key(installer, world):
 
 @pytest.fixture
 def fleet(world, stack):
-    """A role that a pattern allows, and a function that makes a target of it."""
+    """Creates targets with a role that a pattern allows."""
     role = world.cloud.new_role(f"{stack}-bedrock", trust="*")
 
     def fleet(*names, **fields):
@@ -51,7 +51,7 @@ def test_a_list_is_deployed_and_then_replaced_without_touching_the_stack(
 ):
     first, second, third = fleet("first", "second", "third")
     output, status = with_key.deploy(stack, [first, second], **lines)
-    assert status == 0 and "2, of fleet.json" in output, output
+    assert status == 0 and "2, from fleet.json" in output, output
     assert works(world, first) and works(world, second)
     before, s3, [bucket] = described(stack), world.client("s3"), with_key.buckets()
     assert (before["Values"]["TargetsBucket"], before["Values"]["TargetsKey"]) == (bucket, f"{stack}/targets.json")
@@ -63,7 +63,7 @@ def test_a_list_is_deployed_and_then_replaced_without_touching_the_stack(
     output, status = with_key.run("--stack", stack, *with_key.list_of([first, third]))
     assert status == 0 and "New or different: third\n" in output, output
     assert works(world, third)
-    # The others are not rotated again.
+    # The first target, which hasn't changed, isn't rotated again.
     assert len(world.patches()) == rotated + 1
     after = described(stack)
     assert (after.get("LastUpdatedTime"), after["Parameters"]) == (before.get("LastUpdatedTime"), before["Parameters"])

@@ -113,7 +113,7 @@ def test_300_targets_may_be_in_s3_and_their_roles_and_secrets_are_allowed_by_pat
     assert of_kms["Condition"]["StringEquals"]["kms:ViaService"].startswith("s3.us-east-1.")
     encrypted = whole["UseTheKeyOfTheSecrets"]["Condition"]["StringLike"]["kms:EncryptionContext:SecretARN"]
     assert of_secrets in encrypted
-    # The first refusal comes from the start, and the others from a warm function.
+    # The first refusal comes from the cold start, and the others come from a warm function.
     for statement in ("ReadTheTargetsInTheBucket", "StageTheCredentials", "AssumeTheBedrockRole"):
         set_execution_policy(world, outputs, {name: s for name, s in whole.items() if name != statement})
         refused, failed = invoke(world.cloud, outputs["FunctionName"], '{"action":"rotate","targets":["target-0"]}')

@@ -1,4 +1,4 @@
-"""The benchmark's distance: all that crosses it takes a round trip, and the record shows which ones follow others."""
+"""The benchmark's distance: each exchange takes a round trip, and the record shows which round trips follow others."""
 
 import http.client
 import ssl

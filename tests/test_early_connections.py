@@ -22,7 +22,7 @@ def bedrock(world, tmp_path):
 
 
 def hold_until_connected(call, calls_server, server, count=1) -> list[bool]:
-    """Holds the answer to a call until the other server has connections. Returns the list that gets whether it had."""
+    """Holds the answer to a call until the other server has connections. Whether it got them is added to the result."""
     had = []
 
     def wait():

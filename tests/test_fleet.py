@@ -49,7 +49,7 @@ def put_list(world, fleet, targets):
 
 
 def first_write_held(world, fleet):
-    """An event that lets the first target's write go on, and one that says that it has arrived."""
+    """An event that lets the first target's write continue, and one that is set when the write has arrived."""
     release, arrived = threading.Event(), threading.Event()
 
     def wait():
@@ -69,7 +69,7 @@ def test_a_run_rotates_300_targets_in_100_accounts_by_their_names(world, fleet):
     assert fleet.working() == 300
     assert set(fleet.times_written().values()) == {1} and fleet.overlaps() == []
     [batch] = fleet.batches(ended["executionArn"])
-    # An event can name targets, but not define them.
+    # An event can name targets, but it can't define them.
     assert json.loads(batch["input"]) == {"Items": [{"name": member.name} for member in fleet.members]}
     assert fleet.map_run(ended["executionArn"])["itemCounts"]["succeeded"] == 300
 
@@ -178,7 +178,7 @@ def test_a_run_lets_the_invocations_of_a_stopped_run_end(world, fleet):
     assert arrived.wait(120)
     world.client("stepfunctions").stop_execution(executionArn=first)
     second = fleet.start()
-    # The local AWS lets it wait for 9 seconds instead of 900.
+    # In the local AWS, it waits for 9 seconds instead of 900.
     time.sleep(4)
     release.set()
     assert fleet.wait(second)["status"] == "SUCCEEDED"
@@ -240,7 +240,7 @@ def test_both_roles_have_the_boundary_and_the_path_that_the_company_requires(wor
 
 
 def test_cfn_lint_accepts_the_state_machine(world, fleet, tmp_path):
-    """In fleet.yaml itself, it doesn't read the definition, because that is a string with parameters in it."""
+    """In fleet.yaml itself, cfn-lint can't check the definition, because it is a string that contains parameters."""
     described = world.client("stepfunctions").describe_state_machine(
         stateMachineArn=fleet(1, accounts=1).outputs["StateMachineArn"]
     )

@@ -1,4 +1,4 @@
-"""One run of many targets: its report in the log and in the answer, and the times at which the targets start."""
+"""One run of many targets: its report in the log and in the answer, and when the targets start."""
 
 import json
 import uuid
@@ -115,6 +115,6 @@ def test_a_forced_run_of_named_targets_does_not_wait(world):
 def test_a_single_target_does_not_wait(world):
     targets = good_targets(world, 2)
     function = world.new_function(*targets, SPREAD_SECONDS="300", timeout=900)
-    # One of them alone is no fleet, although it is not forced.
+    # A single target is never delayed, even if the run isn't forced.
     result = function.invoke({"action": "rotate", "targets": [targets[1]["name"]]})
     assert result.ok and result.seconds < 100

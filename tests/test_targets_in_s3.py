@@ -41,7 +41,7 @@ def test_the_targets_of_an_object_are_rotated_and_an_unchanged_object_is_not_sen
         result = function.invoke(ROTATE)
         assert result.ok and names(result.body) == ["target-0", "target-1"], result.body
     assert all(world.has_working_credentials(id) for id in ai_secrets)
-    # The first invocation follows the cold start at once, so it doesn't ask again.
+    # The first invocation follows the cold start at once, so it doesn't read the object again.
     assert fleet.reads() == [200, 304]
 
 

@@ -104,7 +104,7 @@ def test_the_lifetimes_of_user_based_credentials_reach_the_function(world, deplo
 def test_a_spread_reaches_the_function(world, deployed):
     outputs = deployed(world.new_ai_secret(), SpreadSeconds="300", TimeoutSeconds="900")
     assert variables_of(world, outputs)["SPREAD_SECONDS"] == "300"
-    # A single target has nothing to be spread from.
+    # A single target is never delayed.
     assert rotate_deployed(world, outputs)["outcome"] == "rotated"
 
 
@@ -239,7 +239,7 @@ def test_variables_of_the_network_are_left_out_if_their_parameters_are_empty(wor
             },
             "AllowSessionRevocation.* PermissionsBoundaryArn",
         ),
-        ({"SpreadSeconds": "60"}, "SpreadSeconds needs TimeoutSeconds 900"),
+        ({"SpreadSeconds": "60"}, "SpreadSeconds requires TimeoutSeconds 900"),
         ({"SpreadSeconds": "301", "TimeoutSeconds": "900"}, "SpreadSeconds"),
         ({"MetricsPerTarget": "no"}, "MetricsPerTarget"),
         ({"VpcSubnetIds": "subnet-01234567"}, "VpcSubnetIds and VpcSecurityGroupIds"),

@@ -77,10 +77,10 @@ def _sentence(text):
 
 
 def old_list(answer, page):
-    """Why the function uses another list of targets than the newest one. Nothing if it uses that."""
+    """Why the function doesn't use the newest list of targets. Empty if it does."""
     if "targets_error" not in answer:
         return []
-    text = ": the newest list of targets can't be used, so the function uses the one before it."
+    text = ": the newest list of targets can't be used, so the function uses the last good one."
     return [*page.paragraph(page.paint("Problem", RED) + text), *error(answer["targets_error"], page, "  "), ""]
 
 
@@ -342,12 +342,13 @@ def report(answer, page, now, command):
 
 
 def left_out(answer, page):
-    """How many targets the answer has no room for. Those that need attention have the room first."""
+    """How many targets the answer leaves out. Those that need attention are left out last."""
     counts = answer.get("left_out", {})
     if not counts:
         return []
     text = ", ".join("{} {}".format(number, label.replace("_", " ")) for label, number in counts.items())
-    return ["", *page.paragraph(f"The answer had no room for more targets: {text}. To see one, name it with TARGETS=….")]
+    text = f"The answer had no room for these targets: {text}. To see one, name it with TARGETS=…."
+    return ["", *page.paragraph(text)]
 
 
 def dry_run(answer):

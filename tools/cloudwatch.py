@@ -17,7 +17,7 @@ MOST_TARGETS = 250
 MOST_PAGES_OF_METRICS = 10
 # In total. A page takes a few tenths of a second.
 MOST_PAGES_OF_LOGS = 30
-# Reports are the only lines with this field. The report on many targets is several lines, each with some of them.
+# Reports are the only lines with this field. A report on many targets is several lines, each with some of the targets.
 REPORTS = "{ $.dry_run IS FALSE }"
 QUICK = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 3})
 SEE_POLICY = "docs/operate.md has the policy"

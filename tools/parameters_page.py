@@ -49,7 +49,7 @@ This template creates the role that may call Bedrock, in the same account as the
     "fleet.yaml": """\
 ## A fleet: `fleet.yaml`
 
-This template rotates the targets in batches, if they are too many for one invocation. [A fleet](fleet.md) describes the
+This template rotates the targets in batches if there are too many for one invocation. [A fleet](fleet.md) describes the
 order of the steps.
 """,
 }

@@ -9,7 +9,7 @@
 With `fast`, the black-box tests are only those that are marked so. They test the debug build that the Rust tests have
 just made, because a release build takes minutes. With `matching`, the tests are those that match an expression for
 pytest's -k. With `independent`, the tests are those that run on moto instead of the project's own local AWS. With
-`fleet`, the test is that of the largest fleet, which takes minutes.
+`fleet`, only the test of the largest fleet runs, which takes minutes.
 """
 
 import os

@@ -151,8 +151,7 @@ impl Bedrock {
         Ok(Proof { proven: Proven(credentials), warnings })
     }
 
-    /// Opens the connections that [`Self::prove`] is going to need. If the target has no valid call, the proof reports
-    /// that.
+    /// Opens the connections that [`Self::prove`] needs. Errors are ignored, because the proof reports them.
     pub async fn connect_early(&self, target: &Target) {
         for url in self.urls(target).await.unwrap_or_default() {
             http::connect_early(&self.http, &url);
@@ -259,7 +258,7 @@ impl Bedrock {
         Ok(self.urls(target).await?.into_iter().enumerate().map(call).collect())
     }
 
-    /// The URLs of the target's probe: of the list of models, or one for each model.
+    /// The URLs that the target's probe calls: one for the list of models, or one for each model.
     async fn urls(&self, target: &Target) -> Result<Vec<Url>, Error> {
         let region = &target.region;
         let refuse = || {

@@ -23,11 +23,11 @@ use crate::error::{Error, ErrorClass, Service};
 use crate::http::{self, Failure};
 
 const GET_OBJECT: &str = "GetObject";
-/// Enough for some 40,000 targets.
+/// docs/fleet.md says how many targets that is.
 const MAX_MEGABYTES: usize = 16;
 /// Far more than an error, which is a few lines of XML.
 const MAX_REFUSAL_MEGABYTES: usize = 1;
-/// The characters of a key that its URL and its signature have in percent-encoding.
+/// The characters of a key that are percent-encoded in its URL and its signature.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
 
 pub struct S3 {
@@ -77,7 +77,8 @@ impl S3 {
         }
         let signer =
             self.config.credentials_provider().ok_or("there are no credentials")?.provide_credentials().await?;
-        // S3 differs from other services: it signs the path as the URL has it, and a header with the body's hash.
+        // S3 differs from other services: the path is signed exactly as it is in the URL, and a header has the body's
+        // hash.
         let mut settings = SigningSettings::default();
         settings.percent_encoding_mode = PercentEncodingMode::Single;
         settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
@@ -98,7 +99,7 @@ impl S3 {
                 let fips = if self.config.use_fips().unwrap_or_default() { "-fips" } else { "" };
                 let dual_stack = if self.config.use_dual_stack().unwrap_or_default() { ".dualstack" } else { "" };
                 let host = format!("s3{fips}{dual_stack}.{region}.{}", sdk::domain(region, false).await?);
-                // A certificate with a wildcard is not valid for a name with another dot.
+                // S3's wildcard certificate is not valid for a bucket's name that contains a dot.
                 match bucket.contains('.') {
                     true => format!("https://{host}/{bucket}/{key}"),
                     false => format!("https://{bucket}.{host}/{key}"),
@@ -143,9 +144,9 @@ async fn refusal(uri: &S3Uri, response: &mut Response) -> Error {
     }
     let explained =
         refusals::explain(Refusal { service: Service::S3, call: GET_OBJECT, status, code, message, request_id });
-    let allow = "Check that the object is there, because S3 denies access to one that isn't. Allow s3:GetObject on it in \
-                 the policy of the function's role (the template allows it for TargetsBucket and TargetsKey, in the \
-                 stack's own account), and kms:Decrypt if the object is encrypted with a customer managed key (the \
+    let allow = "Check that the object exists, because S3 also denies access to one that doesn't. Allow s3:GetObject on \
+                 it in the policy of the function's role (the template allows it for TargetsBucket and TargetsKey, in \
+                 the stack's own account), and kms:Decrypt if the object is encrypted with a customer managed key (the \
                  parameter TargetsKmsKeyArn)";
     let upload = "Upload the list of targets there, or correct the parameters TargetsBucket and TargetsKey";
     let problem = format!("{} for {uri}", explained.problem);
@@ -249,7 +250,7 @@ mod tests {
     #[tokio::test]
     async fn an_error_names_the_object_and_its_cause() {
         for (status, code, class, words) in [
-            (403, "AccessDenied", ErrorClass::Permission, "Allow s3:GetObject on it"),
+            (403, "AccessDenied", ErrorClass::Permission, "Allow s3:GetObject on it in the policy"),
             (404, "NoSuchKey", ErrorClass::NotFound, "Upload the list of targets"),
             (404, "NoSuchBucket", ErrorClass::NotFound, "TargetsBucket"),
             (301, "PermanentRedirect", ErrorClass::Configuration, "in another region"),

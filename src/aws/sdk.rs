@@ -124,9 +124,9 @@ async fn exchange(client: Client, request: HttpRequest) -> Result<HttpResponse, 
     HttpResponse::try_from(response).map_err(|error| ConnectorError::other(error.into(), None))
 }
 
-/// The domain of the region's partition, such as `amazonaws.com`, for services without a client of the SDK: the endpoint
-/// rules of STS contain the partitions. They aren't asked for a FIPS endpoint, because STS has no separate ones in AWS
-/// GovCloud.
+/// The domain of the region's partition, such as `amazonaws.com`, for services without a client of the SDK. It comes
+/// from the endpoint rules of STS, which contain the partitions. They aren't asked for a FIPS endpoint, because STS has
+/// no separate ones in AWS GovCloud.
 pub(super) async fn domain(region: &str, dual_stack: bool) -> Option<String> {
     let parameters = Params::builder().region(region).use_dual_stack(dual_stack).use_global_endpoint(false);
     let endpoint = DefaultResolver::new().resolve_endpoint(&parameters.build().ok()?).await.ok()?;

@@ -45,9 +45,9 @@ impl ApiKeys {
         Err(refusal.with_remedy_for(ErrorClass::InvalidCredentials, put_another(id)))
     }
 
-    /// Whether the next call has its key at once, and not only after the secret was read.
+    /// Whether the key is cached, so that the next call doesn't have to wait for its secret.
     pub async fn has(&self, id: &SecretId) -> bool {
-        // The lock of a secret is taken while the secret is read.
+        // A slot is locked while its secret is being read.
         self.0.lock().await.get(id).is_some_and(|slot| slot.try_lock().is_ok_and(|cached| cached.is_some()))
     }
 

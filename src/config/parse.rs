@@ -143,11 +143,11 @@ pub(super) fn targets(
     Ok(targets)
 }
 
-/// Reads one entry of the array after the other, because as JSON, a long list would take several times the memory.
+/// Parses the entries one at a time, because a long list takes several times as much memory as JSON values.
 struct Entries<'a> {
     defaults: &'a Defaults,
     targets: Vec<Target>,
-    /// What is wrong with the first wrong entry. Those after it must only be JSON.
+    /// What is wrong with the first wrong entry. The entries after it are only checked to be JSON.
     invalid: Option<Invalid>,
 }
 

@@ -95,7 +95,7 @@ checked_text! {
 fn is_s3_uri(uri: &str) -> bool {
     let Some((bucket, key)) = s3_parts(uri) else { return false };
     let is_bucket = is_made_of(bucket, 3..=63, ".-") && !bucket.contains(|c: char| c.is_ascii_uppercase());
-    // S3 takes a key literally, but in a URL, these segments would lead to another one.
+    // S3 takes a key literally, but in a URL, these segments would lead to another key.
     let is_relative = |segment| segment == "." || segment == "..";
     is_bucket && (1..=1_024).contains(&key.len()) && !key.contains(char::is_control) && !key.split('/').any(is_relative)
 }

@@ -35,8 +35,8 @@ impl<'a> TargetRun<'a> {
         self.services.now()
     }
 
-    /// Makes role-based credentials: assumes the role, and signs an API key with the session if that is the kind. The
-    /// connections for their proof are opened meanwhile.
+    /// Makes role-based credentials: assumes the role, and signs an API key with the session if that is the kind.
+    /// Meanwhile, the connections for their proof are opened.
     pub async fn issue(&self, source: &RoleBased) -> Result<Credentials, Error> {
         self.services.bedrock.connect_early(self.target).await;
         let session = self.assume_role(&source.role).await?;

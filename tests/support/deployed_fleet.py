@@ -43,7 +43,7 @@ class DeployedFleet:
     def __init__(self, world: World, deployed, targets: int, accounts: int, concurrency: int | None = None, **parameters):
         self.world = world
         self.members = _members(world, targets, accounts)
-        # When each write had been carried out, and its path.
+        # When each write was complete, and its path.
         self._writes: list[tuple[float, str]] = []
         self._inspect, world.braintrust.inspect = world.braintrust.inspect, self._record
         self._states = world.client("stepfunctions")
@@ -135,7 +135,7 @@ class DeployedFleet:
             requests.clear()
 
     def attempts(self) -> dict[str, list[tuple[float, str]]]:
-        """For each target, when its role was assumed and when its ai_secret had been written, in order."""
+        """For each target, in order: when its role was assumed, and when the write of its ai_secret was complete."""
         by_role = {member.role: member.name for member in self.members}
         by_path = {f"/v1/ai_secret/{member.ai_secret}": member.name for member in self.members}
         found = {member.name: [] for member in self.members}
@@ -158,9 +158,9 @@ class DeployedFleet:
         return {name: [what for _, what in events].count("written") for name, events in self.attempts().items()}
 
     def overlaps(self, *ends: float) -> list[str]:
-        """The targets of which an attempt began before another one ended.
+        """The targets with an attempt that began before another one ended.
 
-        An attempt that wrote nothing ended at the latest at the next of the given times, at which its process was dead.
+        An attempt that wrote nothing ended, at the latest, at the next of the given times, when its process was dead.
         """
         return [name for name, events in self.attempts().items() if _overlap(events, ends)]
 

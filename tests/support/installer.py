@@ -38,7 +38,7 @@ class Installer:
         return self.folder / f"deploy/{stack}.yaml"
 
     def deploy(self, stack: str, targets: list | None = None, **lines: str) -> tuple[str, int]:
-        """Without questions, with these lines in the file, and this list of targets for S3."""
+        """Without questions, with these lines in the file, and with this list of targets in S3."""
         listed = self.list_of(targets) if targets is not None else ()
         return self.run("--config", self._write_config(stack, lines), *listed)
 

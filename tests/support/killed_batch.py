@@ -12,7 +12,7 @@ _LONGEST = 240
 
 
 class KilledBatch:
-    """The batch of these targets, which should be the last one, so that the others are soon done."""
+    """The batch of these targets. It should be the last one, so that the others are done soon."""
 
     def __init__(self, fleet: DeployedFleet, victims: list[Member]):
         # When the function was dead.
@@ -33,7 +33,7 @@ class KilledBatch:
                 return
             while not self._others_are_done() and time.monotonic() < began + _LONGEST:
                 time.sleep(0.2)
-            # The others wait for their next event.
+            # The processes of the other batches are idle, so they may be killed, too.
             doomed = self._fleet.world.cloud.ministack.functions()
             for pid in doomed:
                 os.kill(pid, signal.SIGKILL)

@@ -48,7 +48,7 @@ class Ministack:
             "GATEWAY_PORT": str(self.port),
             "AWS_ENDPOINT_URL": endpoint_url or f"http://127.0.0.1:{self.port}",
             "LOG_LEVEL": "WARNING",
-            # Seconds that state machines wait become hundredths of a second.
+            # State machines wait for hundredths of a second instead of seconds.
             "SFN_WAIT_SCALE": "0.01",
             # Otherwise it would listen on fixed ports, and delete Docker containers.
             "IOT_MTLS_ENABLED": "0",
@@ -83,7 +83,7 @@ class Ministack:
             self._directory = None
 
     def functions(self) -> list[int]:
-        """The processes of the functions that it runs."""
+        """The IDs of the processes of its functions."""
         return [pid for pid in children(self._process.pid) if _program(pid) == "bootstrap"]
 
     def _wait_until_healthy(self, timeout: float):

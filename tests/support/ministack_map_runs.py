@@ -170,7 +170,7 @@ class _MapRun:
         except stepfunctions._ExecutionError as error:
             end = {"status": "FAILED", "error": error.error, "cause": error.cause}
         with self._lock:
-            # The invocation of a batch that was stopped goes on, and nobody gets its result.
+            # The invocation of a batch that was stopped continues, but its result is dropped.
             if batch["status"] != "RUNNING" or batch["attempt"] != attempt:
                 return
             batch.update(end, stopDate=now_iso())
@@ -230,7 +230,7 @@ def _redrive(data):
 
 
 def _continue(execution):
-    """Runs the state machine from the state that the execution has entered last."""
+    """Runs the state machine from the state that the execution entered last."""
     machine = stepfunctions._state_machines[execution["stateMachineArn"]]
     definition = json.loads(machine["definition"])
     entered = [event["stateEnteredEventDetails"] for event in execution["events"] if "stateEnteredEventDetails" in event]

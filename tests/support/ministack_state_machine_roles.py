@@ -1,5 +1,5 @@
-"""What ministack's Step Functions doesn't check: the permissions of a state machine's role, the limit of a payload, and
-what the error of a throttled invocation is called.
+"""What ministack's Step Functions lacks: the permissions of a state machine's role, the limit of a payload, and the
+name of the error of a throttled invocation.
 
 This runs in ministack's own Python environment.
 """

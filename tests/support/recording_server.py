@@ -22,7 +22,7 @@ class RecordingServer:
 
     def __init__(self, tls: tuple[str, str] | None = None):
         self.requests: list[RecordedRequest] = []
-        # The clients' addresses, one for each connection that was made, whether or not it had requests.
+        # The client's address of each connection, with or without requests.
         self.peers: list[tuple[str, int]] = []
         # For each TLS connection, whether it resumed the session of an earlier one.
         self.resumed: list[bool] = []

@@ -24,7 +24,7 @@ class TargetsObject:
 
     @property
     def variables(self) -> dict[str, str]:
-        """Of a function that reads its targets from the object."""
+        """The variables of a function that reads its targets from the object."""
         return {"TARGETS": "", "TARGETS_S3_URI": self.uri}
 
     def put(self, targets: list[dict] | bytes):

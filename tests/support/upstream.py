@@ -81,7 +81,7 @@ class Upstream:
         return answer
 
     def root_query(self, service: str, keys=None, account=_ROOT_KEY_ID, **parameters: str) -> ElementTree.Element:
-        """A call in the query protocol as root, also of another account; the answer's XML without namespaces."""
+        """A call in the query protocol as root of this or another account; the answer's XML without namespaces."""
         body = urlencode(parameters).encode()
         content_type = "application/x-www-form-urlencoded"
         answer = self.as_root(service, "us-east-1", body=body, keys=keys, account=account, content_type=content_type)
