@@ -12,8 +12,7 @@ MEGABYTE = 1 << 20
 
 @pytest.fixture
 def fleet(world):
-    with world.execution_policy(allow=["s3:GetObject"]):
-        yield TargetsObject(world)
+    return TargetsObject(world)
 
 
 @pytest.fixture
@@ -176,10 +175,10 @@ def test_a_wrong_object_fails_the_start_and_is_named(world, fleet, content, word
         assert word in message, message
 
 
-def test_without_permission_the_start_fails_with_what_to_allow(world):
-    fleet = TargetsObject(world)
+def test_without_permission_the_start_fails_with_what_to_allow(world, fleet):
     fleet.put([world.target(world.new_ai_secret())])
-    message = refused_start(world, fleet)
+    with world.execution_policy(deny=["s3:GetObject"]):
+        message = refused_start(world, fleet)
     assert f"AccessDenied for {fleet.uri}" in message and "s3:GetObject" in message
 
 

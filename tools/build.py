@@ -29,7 +29,7 @@ def variables(arch):
         "RUSTUP": "none",
         "CARGO_BUILD_TARGET": rust_target(arch),
         # Panic messages contain these paths, which would reveal the builder's and differ between machines.
-        "RUSTFLAGS": f"--remap-path-prefix={cargo_home}=/cargo",
+        "RUSTFLAGS": f"--remap-path-prefix={cargo_home}=/cargo -C link-arg=-Wl,-T,tools/no-unwind-tables.ld",
     }
 
 

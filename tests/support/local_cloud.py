@@ -117,6 +117,7 @@ class LocalCloud:
                 "sts:AssumeRole",
                 "iam:*AccessKey*",
                 "iam:*ServiceSpecificCredential*",
+                "s3:GetObject",
                 "secretsmanager:DescribeSecret",
                 "secretsmanager:GetSecretValue",
                 "secretsmanager:PutSecretValue",
