@@ -64,15 +64,15 @@ def warm_rotation(distance, subject):
 def compared(distance, subjects):
     nothing, ours, by_hand = subjects
     idle, cold, python = functions.cold_starts(subjects, COLD_STARTS)
-    yield Row(COLD, "ms", cold, python, idle, f"{cold / idle:.2f} times do nothing (at most 2)")
+    yield Row(COLD, "ms", cold, python, idle, f"{cold / idle:.2f} times do nothing (at most 1.5)")
     packages = f"Python: {', '.join(functions.boto3_bytes()[1])}, from Lambda's runtime or deployed with the function"
-    yield Row(SIZE, "MB", ours.megabytes, by_hand.megabytes, nothing.megabytes, f"at most 5 MB. {packages}")
+    yield Row(SIZE, "MB", ours.megabytes, by_hand.megabytes, nothing.megabytes, f"at most 4.5 MB. {packages}")
     (_, _, idle), (warm, trips, memory), (python, python_trips, python_memory) = [
         warm_rotation(distance, subject) for subject in subjects
     ]
     remark = f"{trips} round trips in sequence, the probe's among them; Python: {python_trips}, without a probe"
     yield Row(WARM_ROTATION, "ms", warm, python, remark=remark)
-    yield Row(MEMORY, "MB", memory, python_memory, idle, "at most 12 MB")
+    yield Row(MEMORY, "MB", memory, python_memory, idle, "at most 8 MB")
 
 
 def throttled(distance, subjects):

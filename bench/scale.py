@@ -16,7 +16,8 @@ LONG = 1  # second of CPU time; less is not precise enough, because the kernel c
 
 
 def rotated_at_once(stack, count, name):
-    """Yields the duration of one invocation with `count` targets, and its peak memory."""
+    """Yields the duration of one invocation with `count` targets, its CPU time if that is long enough to be measured,
+    and its peak memory."""
     targets = TargetsObject(stack)
     targets.put(functions.targets(stack, count))
     environment = stack.environment([], **targets.variables)
@@ -38,9 +39,9 @@ def rotated_at_once(stack, count, name):
             f"the local servers added {statistics.mean(sum(handling, [])) * 1000:.0f} ms more to a call",
             "the function used {} of the machine's CPU, the local servers {}, everything else {}".format(*shares),
         ]
-        if own > LONG:
-            remarks.append(f"the function used {own / count * 1000:.2f} ms of CPU time a target")
         yield Row(name, "s", seconds, remark="; ".join(remarks))
+        if own > LONG:
+            yield Row(f"CPU time a target, {name}", "ms", own / count * 1000)
         yield Row(f"peak memory, {name}", "MB", functions.peak_kilobytes(function) / 1024)
 
 

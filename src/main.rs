@@ -7,7 +7,7 @@ use bedrock_braintrust_rotator::runtime;
 use bedrock_braintrust_rotator::startup::{self, report_failed_start};
 use zeroizing_alloc::ZeroAlloc;
 
-// Security: the function's own secrets are zeroized when they are dropped, and the allocator zeroizes the SDKs' copies.
+// Security: zeroizes all memory that is freed, with the bodies of requests and responses and the SDKs' copies of secrets.
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 

@@ -10,7 +10,7 @@ use aws_sigv4::http_request::{SignableBody, SignableRequest, SignatureLocation, 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use secrecy::{SecretString, zeroize::Zeroizing};
+use secrecy::SecretString;
 
 use super::{sdk, signature};
 use crate::config::Region;
@@ -59,16 +59,15 @@ fn presign(
     let request = SignableRequest::new("POST", &url, [("host", HOST)].into_iter(), SignableBody::Bytes(b""))?;
     let (_, mut parameters) = signature::sign(request, signer, "bedrock", region, now, settings)?.into_parts();
     parameters.sort_by_key(|(name, _)| *name == "X-Amz-Signature");
-    // Security: the query holds the session token. Its memory is zeroized.
-    let mut query = Zeroizing::new(String::with_capacity(4 << 10));
+    // Security: the query holds the session token. The allocator zeroizes its buffers.
+    let mut query = String::with_capacity(4 << 10);
     query.extend([HOST, REQUEST]);
     for (name, value) in &parameters {
         query.extend(["&", name, "="]);
         query.extend(utf8_percent_encode(value, ENCODED));
     }
     query.push_str("&Version=1");
-    let encoded = Zeroizing::new(STANDARD.encode(query.as_bytes()));
-    Ok(["bedrock-api-key-", &encoded].concat().into())
+    Ok(["bedrock-api-key-", &STANDARD.encode(query)].concat().into())
 }
 
 #[cfg(test)]

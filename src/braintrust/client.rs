@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, Method, Response, Url};
-use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -162,10 +161,10 @@ impl Braintrust<'_> {
             return Err(refused(call, response.status().as_u16(), response.headers()));
         }
         let media_type = http::media_type(response.headers());
-        // Security: the body may hold secrets of the documented layout.
+        // Security: the body may hold secrets of the documented layout. The allocator zeroizes it.
         let body = http::read_body(&mut response, MAX_RESPONSE).await.map_err(|problem| unavailable(call, problem))?;
         let problem = || format!("answered {media_type} where JSON was expected");
-        serde_json::from_slice(&Zeroizing::new(body)).map_err(|_| unavailable(call, problem()))
+        serde_json::from_slice(&body).map_err(|_| unavailable(call, problem()))
     }
 
     /// Sends one request and returns the start of its response, whatever the status is.

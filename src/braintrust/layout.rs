@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use secrecy::ExposeSecret;
-use secrecy::zeroize::Zeroizing;
 use serde::Serialize;
 
 use super::ai_provider::{AI_PROVIDER, API_KEY, AiProvider, AuthType, IAM_CREDENTIALS, Metadata, Place};
@@ -202,7 +201,7 @@ struct Body<'a> {
 /// sign an empty session token. An existing token has to be emptied, because Braintrust would otherwise keep it.
 pub fn patch_body(layout: Layout, proven: Proven<'_>, region: &Region, before: &AiProvider) -> Result<Bytes, Error> {
     let (current, mut metadata) = (&before.metadata, BTreeMap::new());
-    // Security: the parts are exposed into the request's body, which is zeroized after the request.
+    // Security: the parts are exposed into the request's body, which the allocator zeroizes after the request.
     let secret = match proven.credentials().authentication() {
         Authentication::ApiKey(key) => {
             metadata.insert("auth_type", API_KEY);
@@ -228,15 +227,13 @@ pub fn patch_body(layout: Layout, proven: Proven<'_>, region: &Region, before: &
     if current.region.as_deref() != Some(region.as_str()) {
         metadata.insert("region", region.as_str());
     }
-    // Room for the longest parts: STS's session tokens have a kilobyte. Growing the buffer would leave a copy behind.
-    let mut json = Zeroizing::new(Vec::with_capacity(8 << 10));
     let body = match before.place {
         Place::Organization => Body { name: None, secret, value: None, metadata },
         Place::Project => Body { name: Some(&before.name), secret: None, value: secret, metadata },
     };
-    serde_json::to_writer(&mut *json, &body)
-        .map_err(|_| Error::configuration("ai_secrets", "it can't be written as JSON", "Report this as a bug"))?;
-    Ok(Bytes::from_owner(json))
+    serde_json::to_vec(&body)
+        .map(Bytes::from)
+        .map_err(|_| Error::configuration("ai_secrets", "it can't be written as JSON", "Report this as a bug"))
 }
 
 #[cfg(test)]

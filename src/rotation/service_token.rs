@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
@@ -131,12 +130,10 @@ pub fn parse(text: &SecretString) -> Result<TokenSecret, Error> {
 }
 
 fn write(token: &TokenSecret) -> Result<SecretString, Error> {
-    let mut json = Zeroizing::new(Vec::with_capacity(1 << 10));
-    serde_json::to_writer(&mut *json, token).map_err(|_| not_rotatable())?;
-    Ok(SecretString::from(&*String::from_utf8_lossy(&json)))
+    serde_json::to_string(token).map(SecretString::from).map_err(|_| not_rotatable())
 }
 
-// Security: exposed into the JSON, which becomes a secret itself. The buffer is zeroized.
+// Security: exposed into the JSON, which becomes a secret itself. The allocator zeroizes its buffers.
 fn expose<S: Serializer>(key: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(key.expose_secret())
 }
