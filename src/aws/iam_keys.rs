@@ -1,6 +1,8 @@
 //! The access keys or Bedrock API keys of an IAM user, and whether a role may rotate them. `rotation/policy.rs` decides
 //! which keys to retire.
 
+use std::cell::OnceCell;
+
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_iam::Client;
 use aws_sdk_iam::config::Builder;
@@ -29,16 +31,22 @@ const BEDROCK: &str = "bedrock.amazonaws.com";
 
 const SIMULATE: &str = "SimulatePrincipalPolicy";
 
-pub struct Iam(Client);
+pub struct Iam {
+    config: SdkConfig,
+    /// Made when it is needed: the SDK parses the endpoints of all partitions for it, and most targets don't call IAM.
+    client: OnceCell<Client>,
+}
 
 impl Iam {
     pub fn new(config: &SdkConfig) -> Self {
-        let config = Builder::from(config).interceptor(CountAttempts).retry_classifier(RepeatRefused);
-        Self(Client::from_conf(config.build()))
+        Self { config: config.clone(), client: OnceCell::new() }
     }
 
     pub(super) fn client(&self) -> &Client {
-        &self.0
+        self.client.get_or_init(|| {
+            let config = Builder::from(&self.config).interceptor(CountAttempts).retry_classifier(RepeatRefused);
+            Client::from_conf(config.build())
+        })
     }
 
     /// The keys of the source's user. They are managed in `session`, or else by the function's own role.
@@ -51,9 +59,9 @@ impl Iam {
     ) -> UserKeys {
         let client = session.map(|session| {
             let provider = SharedCredentialsProvider::new(sdk::session(session));
-            Client::from_conf(self.0.config().to_builder().credentials_provider(provider).build())
+            Client::from_conf(self.client().config().to_builder().credentials_provider(provider).build())
         });
-        let client = client.unwrap_or_else(|| self.0.clone());
+        let client = client.unwrap_or_else(|| self.client().clone());
         UserKeys {
             client,
             user_name: source.user_name.clone(),
@@ -76,7 +84,8 @@ impl Iam {
         let (key, context) = key_and_context(source.kind);
         let verbs = [("Create", ""), ("List", "s"), ("Update", ""), ("Delete", "")];
         let actions = verbs.map(|(verb, plural)| format!("iam:{verb}{key}{plural}")).to_vec();
-        let request = self.0.simulate_principal_policy().policy_source_arn(caller.as_str()).resource_arns(&user_arn);
+        let request =
+            self.client().simulate_principal_policy().policy_source_arn(caller.as_str()).resource_arns(&user_arn);
         let request = request.set_action_names(Some(actions)).set_context_entries(Some(context)).send();
         let response = sdk::send(Service::Iam, SIMULATE, deadline, request).await?;
         let results = response.evaluation_results.unwrap_or_default();
