@@ -76,6 +76,10 @@ def test_the_zip_file_has_only_the_function_which_lambda_can_execute(bundle):
         assert archive.read(entry) == BOOTSTRAP.read_bytes()
 
 
+def test_the_release_build_has_at_most_4_5_megabytes():
+    assert (ROOT / ".aws-sam/build/RotatorFunction/bootstrap").stat().st_size <= 4_500_000
+
+
 def test_two_bundles_of_the_same_sources_are_identical(of):
     assert contents(of(ARCHITECTURE, "first")) == contents(of(ARCHITECTURE, "second"))
 
