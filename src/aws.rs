@@ -7,6 +7,7 @@
 
 pub mod bedrock;
 pub mod bedrock_api_key;
+mod direct;
 pub mod iam_keys;
 pub mod iam_sessions;
 mod refusals;
