@@ -29,7 +29,7 @@ const FORM: &str = "application/x-www-form-urlencoded";
 
 pub struct Sts {
     client: Client,
-    /// Every target of a run may assume a role, and the SDK would take several times as much CPU for that.
+    /// For `AssumeRole`: every target of a run may need it, and the SDK takes twice as much CPU time for it.
     http: reqwest::Client,
     config: SdkConfig,
     endpoint: OnceCell<Option<Endpoint>>,
