@@ -46,7 +46,7 @@ pub async fn start(variable: impl Fn(&str) -> Option<String>, clock: fn() -> Tim
         dual_stack: aws.use_dual_stack().unwrap_or_default(),
     };
     let services = Services {
-        sts: Sts::new(&aws),
+        sts: Sts::new(http.clone(), aws.clone(), clock),
         iam: Iam::new(&aws),
         secrets_manager,
         s3,

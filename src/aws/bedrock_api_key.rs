@@ -9,7 +9,7 @@ use aws_credential_types::Credentials as SigningCredentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 use secrecy::SecretString;
 
 use super::{sdk, signature};
@@ -20,8 +20,6 @@ use crate::error::Error;
 const HOST: &str = "bedrock.amazonaws.com";
 const REQUEST: &str = "/?Action=CallWithBearerToken";
 const MAX_LIFETIME: Duration = Duration::from_secs(43_200);
-/// The characters that SigV4 encodes.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Signs a key that works in `region` until the session ends, for at most twelve hours.
 pub fn sign(session: &SessionCredentials, region: &Region, now: Timestamp) -> Result<Credentials, Error> {
@@ -64,7 +62,7 @@ fn presign(
     query.extend([HOST, REQUEST]);
     for (name, value) in &parameters {
         query.extend(["&", name, "="]);
-        query.extend(utf8_percent_encode(value, ENCODED));
+        query.extend(utf8_percent_encode(value, signature::ENCODED));
     }
     query.push_str("&Version=1");
     Ok(["bedrock-api-key-", &STANDARD.encode(query)].concat().into())

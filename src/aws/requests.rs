@@ -37,17 +37,25 @@ impl AwsRequests {
         deadline: Deadline,
         request: impl Future<Output = SdkResult<T, E>>,
     ) -> impl Future<Output = Result<T, Error>> {
-        let response = sdk::send(service, call, deadline, request);
-        async move {
-            let position = self.sent(service, call);
-            let response = response.await;
-            let id = match &response {
-                Ok(output) => Ok(output.request_id()),
-                Err(error) => Err(error.aws.as_ref().and_then(|details| details.request_id.as_deref())),
-            };
-            self.answered(position, id);
-            response
-        }
+        self.record(service, call, sdk::send(service, call, deadline, request), T::request_id)
+    }
+
+    /// Records such a request, which `response` sends. `id` reads the request's ID.
+    pub(super) async fn record<T>(
+        &self,
+        service: Service,
+        call: &'static str,
+        response: impl Future<Output = Result<T, Error>>,
+        id: impl Fn(&T) -> Option<&str>,
+    ) -> Result<T, Error> {
+        let position = self.sent(service, call);
+        let response = response.await;
+        let id = match &response {
+            Ok(output) => Ok(id(output)),
+            Err(error) => Err(error.aws.as_ref().and_then(|details| details.request_id.as_deref())),
+        };
+        self.answered(position, id);
+        response
     }
 
     fn sent(&self, service: Service, call: &str) -> usize {

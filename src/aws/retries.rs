@@ -169,7 +169,9 @@ mod tests {
             let error = match service {
                 Service::Sts => {
                     let aws = Replay::of(&[(row.status, &query)]);
-                    (Sts::new(&aws.config()).caller(deadline()).await.map(drop), aws)
+                    let http = crate::http::client(None, None).unwrap();
+                    let sts = Sts::new(http, aws.config(), || jiff::Timestamp::UNIX_EPOCH);
+                    (sts.caller(deadline()).await.map(drop), aws)
                 }
                 Service::Iam => {
                     let aws = Replay::of(&[(row.status, &query)]);

@@ -11,16 +11,17 @@ use aws_sigv4::http_request::{
 };
 use aws_types::SdkConfig;
 use jiff::Timestamp;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{CONTENT_LENGTH, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
+use percent_encoding::{AsciiSet, utf8_percent_encode};
+use reqwest::header::{CONTENT_LENGTH, ETAG, HeaderValue, IF_NONE_MATCH};
 use reqwest::{Client, Response, Url};
 
+use super::direct::{self, element, header};
 use super::refusals::{self, Refusal};
 use super::{sdk, signature};
 use crate::config::S3Uri;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorClass, Service};
-use crate::http::{self, Failure};
+use crate::http;
 
 const GET_OBJECT: &str = "GetObject";
 /// docs/fleet.md says how many targets that is.
@@ -28,7 +29,7 @@ const MAX_MEGABYTES: usize = 16;
 /// Far more than an error, which is a few lines of XML.
 const MAX_REFUSAL_MEGABYTES: usize = 1;
 /// The characters of a key that are percent-encoded in its URL and its signature.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
+const ENCODED: &AsciiSet = &signature::ENCODED.remove(b'/');
 
 pub struct S3 {
     pub http: Client,
@@ -57,10 +58,7 @@ impl S3 {
             let remedy = "Check AWS_REGION, and that the function has credentials";
             error(ErrorClass::Configuration, format!("the request for {uri} can't be made: {problem}"), remedy)
         })?;
-        let mut response = self.http.execute(request).await.map_err(|failure| {
-            let class = if failure.is_timeout() { ErrorClass::Timeout } else { ErrorClass::Unavailable };
-            Failure::of(&failure).into_error(|problem| error(class, problem, refusals::remedy(class)))
-        })?;
+        let mut response = direct::send(&self.http, request, Service::S3, GET_OBJECT).await?;
         match response.status().as_u16() {
             200 => read(uri, &mut response).await.map(Some),
             304 if etag.is_some() => Ok(None),
@@ -128,16 +126,12 @@ async fn read(uri: &S3Uri, response: &mut Response) -> Result<Object, Error> {
     Ok(Object { bytes, etag })
 }
 
-fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok()
-}
-
 /// Explains an error response.
 async fn refusal(uri: &S3Uri, response: &mut Response) -> Error {
     let status = response.status().as_u16();
     let body = http::read_body(response, MAX_REFUSAL_MEGABYTES).await.unwrap_or_default();
     let body = String::from_utf8_lossy(&body);
-    let (code, message) = (element(&body, "Code"), element(&body, "Message"));
+    let (code, message) = (&*element(&body, "Code"), &*element(&body, "Message"));
     let request_id = header(response.headers(), "x-amz-request-id");
     if refusals::is_stale_signature(code, message) {
         return error(ErrorClass::Unavailable, format!("answered {code} for {uri}"), refusals::CLOCK);
@@ -154,17 +148,8 @@ async fn refusal(uri: &S3Uri, response: &mut Response) -> Error {
     Error { problem, ..explained.with_remedy_for(ErrorClass::NotFound, upload) }
 }
 
-/// The text of the first XML element of this name, which has no attributes.
-fn element<'a>(xml: &'a str, name: &str) -> &'a str {
-    let after = xml.split_once(&format!("<{name}>")).map_or("", |(_, after)| after);
-    after.split_once('<').map_or("", |(text, _)| text)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead, BufReader, Write};
-    use std::net::TcpListener;
-    use std::thread::JoinHandle;
     use std::time::Duration;
 
     use super::*;
@@ -173,23 +158,6 @@ mod tests {
     const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     const FOUND: &str = "HTTP/1.1 200 OK\r\netag: \"v2\"\r\ncontent-length: 2\r\n\r\n[]";
     const UNCHANGED: &str = "HTTP/1.1 304 Not Modified\r\netag: \"v1\"\r\n\r\n";
-
-    /// A local server that answers one request after another, and returns their heads.
-    fn serve(responses: Vec<String>) -> (Url, JoinHandle<Vec<String>>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-        let server = std::thread::spawn(move || {
-            let mut heads = Vec::new();
-            for response in responses {
-                let (mut stream, _) = listener.accept().unwrap();
-                let lines = BufReader::new(&stream).lines().map(Result::unwrap).take_while(|line| !line.is_empty());
-                heads.push(lines.collect::<Vec<_>>().join("\n"));
-                stream.write_all(response.replacen("\r\n", "\r\nconnection: close\r\n", 1).as_bytes()).unwrap();
-            }
-            heads
-        });
-        (url, server)
-    }
 
     fn s3(endpoint: Option<Url>, config: SdkConfig) -> S3 {
         S3 { http: http::client(None, None).unwrap(), config, endpoint, clock: || Timestamp::UNIX_EPOCH }
@@ -200,11 +168,11 @@ mod tests {
     }
 
     async fn get(responses: &[&str], etag: Option<&str>) -> (Result<Option<Object>, Error>, Vec<String>) {
-        let (url, server) = serve(responses.iter().map(|&response| response.to_owned()).collect());
+        let (url, server) = direct::serve(responses.iter().map(|&response| response.to_owned()).collect());
         let config = sdk::config_for_test(http::client(None, None).unwrap(), "http://unused");
         let deadline = Deadline::after(Duration::from_secs(60));
         let object = s3(Some(url), config).get(&uri("acme-rotator", KEY), etag, deadline).await;
-        (object, server.join().unwrap())
+        (object, server.join().unwrap().into_iter().map(|received| received.head).collect())
     }
 
     fn refused(status: u16, code: &str, message: &str) -> String {

@@ -31,7 +31,7 @@ use crate::http::{self, Failure};
 /// As many as for a call to Braintrust.
 const MAX_ATTEMPTS: u32 = 5;
 /// Far more than a secret can hold.
-const MAX_RESPONSE_MEGABYTES: usize = 4;
+pub(super) const MAX_RESPONSE_MEGABYTES: usize = 4;
 
 /// Reads the environment variables of AWS's SDKs that mean something in Lambda: region, credentials, and endpoints.
 ///
@@ -76,6 +76,13 @@ impl LoadServiceConfig for ServiceEndpoints {
         let is_asked = |(service, _): &&(&str, _)| *service == key.service_id() && key.env() == "AWS_ENDPOINT_URL";
         self.0.iter().find(is_asked)?.1.clone()
     }
+}
+
+/// The URL that replaces the endpoints of a service.
+pub(super) fn endpoint_url(config: &SdkConfig, service_id: &str) -> Option<String> {
+    let key = ServiceConfigKey::builder().service_id(service_id).env("AWS_ENDPOINT_URL").profile("endpoint_url");
+    let own = config.service_config().zip(key.build().ok()).and_then(|(services, key)| services.load_config(key));
+    own.or_else(|| config.endpoint_url().map(str::to_owned))
 }
 
 /// A configuration with `endpoint_url` for all services.
@@ -176,16 +183,18 @@ fn explain(service: Service, call: &'static str, error: &SdkError<ErrorMetadata,
         SdkError::DispatchFailure(cause) if cause.is_timeout() => (ErrorClass::Timeout, no_answer()),
         _ => match failure(error) {
             Some(failure) => (ErrorClass::Unavailable, failure.problem.clone()),
-            // The SDK found no region or no credentials.
-            None => {
-                let remedy = "Check AWS_REGION, AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_<SERVICE>, and that the function \
-                              has credentials";
-                return Error::new(ErrorClass::Configuration, service, call, "the request could not be made", remedy);
-            }
+            None => return no_request(service, call),
         },
     };
     let remedy = failure(error).and_then(|failure| failure.remedy).unwrap_or_else(|| refusals::remedy(class));
     Error::new(class, service, call, problem, remedy).with_aws(refusals::details(class, "", request_id))
+}
+
+/// The error if there is no region, no credentials, or no endpoint.
+pub(super) fn no_request(service: Service, call: &'static str) -> Error {
+    let remedy =
+        "Check AWS_REGION, AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_<SERVICE>, and that the function has credentials";
+    Error::new(ErrorClass::Configuration, service, call, "the request could not be made", remedy)
 }
 
 /// What the transport found, if it failed.

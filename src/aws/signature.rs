@@ -6,6 +6,10 @@ use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{self, SignableRequest, SigningInstructions, SigningSettings};
 use aws_sigv4::sign::v4::SigningParams;
 use jiff::Timestamp;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
+
+/// The characters that SigV4 encodes.
+pub(super) const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Signs a request to a service with Signature Version 4.
 pub(super) fn sign(

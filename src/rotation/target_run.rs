@@ -48,7 +48,7 @@ impl<'a> TargetRun<'a> {
 
     async fn assume_role(&self, role: &AssumeRole) -> Result<SessionCredentials, Error> {
         let names = SessionNames { target: self.target.name.as_str(), trigger: self.origin.name() };
-        self.services.sts.assume_role(role, names, self.now(), self.deadline, &self.progress.requests).await
+        self.services.sts.assume_role(role, names, self.deadline, &self.progress.requests).await
     }
 
     /// Proves against Bedrock that credentials work, and reports a warning for each model that was not proven. New

@@ -150,7 +150,7 @@ impl World {
         let http = crate::http::client(None, None).unwrap();
         let aws = sdk::config_for_test(http.clone(), url.as_str());
         let services = Services {
-            sts: Sts::new(&aws),
+            sts: Sts::new(http.clone(), aws.clone(), clock),
             iam: Iam::new(&aws),
             secrets_manager: SecretsManager::new(&aws),
             s3: S3 { http: http.clone(), config: aws, endpoint: None, clock },

@@ -14,7 +14,8 @@ from botocore.model import ListShape, MapShape, OperationModel, ServiceModel, Sh
 from .http_messages import RecordedRequest
 from .upstream import form, signer
 
-_SDK = "aws-sdk-rust/"
+# How the function calls itself, with and without the SDK.
+_FUNCTION = ("aws-sdk-rust/", "bedrock-braintrust-rotator/")
 _NUMBERS = ("integer", "long")
 # The Java syntax in the models' patterns, as Python writes it.
 _NOT_IN_PYTHON = {
@@ -34,8 +35,8 @@ class AwsModels:
 
     def violations(self, request: RecordedRequest) -> list[str]:
         """What the model doesn't allow in a request that the function sent. Empty for the requests of other clients."""
-        service = signer(request)[2]
-        if _SDK not in request.headers.get("user-agent", "") or service not in ("iam", "secretsmanager", "sts"):
+        service, sender = signer(request)[2], request.headers.get("user-agent", "")
+        if not any(name in sender for name in _FUNCTION) or service not in ("iam", "secretsmanager", "sts"):
             return []
         self.checked += 1
         model, name = self._model_of(service), request.call.partition(":")[2]

@@ -23,7 +23,7 @@ pub struct Code {
     pub message: String,
     /// The class, or `recognized` if Bedrock's answer proves the credentials but not the model.
     pub class: String,
-    /// How many times a repeatable call is sent. `None` for S3 and Bedrock, which are called without the SDK.
+    /// How many times a repeatable call is sent. `None` for S3 and Bedrock, whose calls have rules of their own.
     pub attempts: Option<usize>,
     /// Words that the remedy must contain.
     #[serde(default)]
