@@ -82,6 +82,10 @@ def test_the_times_follow_from_the_measurements(row):
     assert number(row[3]) == pytest.approx(count * seconds(targets), abs=0.06)
 
 
+def test_a_batch_is_repeated_only_after_the_longest_timeout_that_the_rotator_can_have():
+    assert FLEET["FunctionTimeoutSeconds"]["Default"] == TEMPLATES[0]["Parameters"]["TimeoutSeconds"]["MaxValue"]
+
+
 def test_the_set_ups_have_the_default_batches():
     assert f"{batches(3_000)} batches of {BATCH}, {AT_ONCE} at once" in ROWS[2][1]
     assert f"{batches(30_000)} batches of {BATCH}, {AT_ONCE} at once" in ROWS[3][1]
