@@ -14,6 +14,7 @@ ROWS = tables(PAGE)["Which set-up"]
 RUNS = 2_190  # a month
 BATCH, AT_ONCE = FLEET["BatchSize"]["Default"], FLEET["Concurrency"]["Default"]
 ALARMS, ALARMS_OF_A_FLEET = 6, 2
+STATES_OF_A_RUN = 5
 
 
 def number(text):
@@ -56,7 +57,7 @@ def month(targets, of_metrics):
         [
             invocations * seconds(targets) * 0.125 * price("Lambda, a GB-second"),
             invocations / 1e6 * price("Lambda, a million invocations"),
-            RUNS * (3 + 2 * count) / 1_000 * price("Step Functions, 1,000 transitions") if is_fleet else 0,
+            RUNS * (STATES_OF_A_RUN + 2 * count) / 1_000 * price("Step Functions, 1,000 transitions") if is_fleet else 0,
             RUNS * targets * measured()[2] / 1e9 * price("a GB of logs"),
             metrics(of_metrics),
             (ALARMS + (ALARMS_OF_A_FLEET if is_fleet else 0)) * price("an alarm"),
