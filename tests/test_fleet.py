@@ -246,7 +246,7 @@ def test_the_list_may_be_in_no_other_account(world, fleet):
     assert statement["Condition"] == {"StringEquals": {"aws:ResourceAccount": ACCOUNT}}
 
 
-def test_a_redrive_needs_its_permission(world, fleet):
+def test_a_redrive_and_a_run_after_a_failed_one_need_their_permission(world, fleet):
     fleet = fleet(1, accounts=1)
     fleet.list.put([UNKNOWN])
     execution = fleet.run()["executionArn"]
@@ -256,6 +256,7 @@ def test_a_redrive_needs_its_permission(world, fleet):
     )
     fleet.redrive(execution)
     assert fleet.wait(execution)["error"] == "States.Permissions"
+    assert fleet.run()["error"] == "States.Permissions"
 
 
 def test_the_schedule_of_the_function_is_off(world, fleet):
