@@ -88,15 +88,17 @@ def test_a_killed_batch_of_3000_targets_is_redriven_and_nothing_is_rotated_twice
     assert set(fleet.times_written().values()) == {1} and fleet.overlaps() == []
     once = whole["stopDate"] - whole["startDate"]
     fleet.forget()
-    killed_batch_is_redriven(fleet, 100)
+    redriven = killed_batch_is_redriven(fleet, 100)
     with capsys.disabled():
         print(
             f"\n3,000 targets in 1,000 accounts: deployed in {deployed - began:.0f} s; 30 batches, 4 at once: "
-            f"{once.total_seconds():.1f} s; a killed batch redriven, and no target rotated twice at once"
+            f"{once.total_seconds():.1f} s; with a batch that was killed twice, and then redriven: "
+            f"{redriven.total_seconds():.1f} s; no target rotated twice at once"
         )
 
 
 def killed_batch_is_redriven(fleet, size):
+    """Returns the time from the start of the run to the end of the redriven one."""
     victims = fleet.members[-size:]
     killed = KilledBatch(fleet, victims)
     ended = fleet.run()
@@ -108,13 +110,15 @@ def killed_batch_is_redriven(fleet, size):
     # The batch was killed in its first attempt and in its second.
     assert len(killed.at) == 2
     fleet.redrive(ended["executionArn"])
-    assert fleet.wait(ended["executionArn"])["status"] == "SUCCEEDED"
+    whole = fleet.wait(ended["executionArn"])
+    assert whole["status"] == "SUCCEEDED"
     run = fleet.map_run(ended["executionArn"])
     assert run["redriveCount"] == 1 and run["itemCounts"]["succeeded"] == len(fleet.members)
     assert fleet.working() == len(fleet.members)
     written = fleet.times_written()
     assert {written[member.name] for member in fleet.members[:-size]} == {1}
     assert fleet.overlaps(*killed.at) == []
+    return whole["stopDate"] - whole["startDate"]
 
 
 def test_batches_wait_for_the_functions_concurrency(world, fleet):
