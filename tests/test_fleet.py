@@ -174,6 +174,9 @@ def test_a_batch_that_the_function_refuses_stops_no_other_but_fails_the_run(worl
     expected = {member.name: 0 if member in fleet.members[:5] else 1 for member in fleet.members}
     assert fleet.times_written() == expected
     put_newer_list(world, fleet, [member.target() for member in fleet.members])
+    fleet.redrive(ended["executionArn"])
+    assert fleet.wait(ended["executionArn"])["error"] == "BatchesWereRefused"
+    assert fleet.times_written() == expected
     corrected = fleet.run()
     assert corrected["status"] == "SUCCEEDED", corrected
     # All invocations of the refused run have ended.
