@@ -93,7 +93,7 @@ DOMAINS = {
     "aws-us-gov": ("amazonaws.com", "console.amazonaws-us-gov.com"),
     "aws-eusc": ("amazonaws.eu", "console.amazonaws-eusc.eu"),
 }
-# The mistakes in a list of targets that are shown at once, and the targets that are named at once.
+# How many mistakes in a list of targets are shown, and how many targets are named, in a line or in an event.
 MAX_MISTAKES, MAX_NAMES = 10, 10
 # Security: what somebody wrote there isn't repeated, because it may be a secret.
 NOT_SHOWN = ("secret_id", "api_key_secret_id", "external_id")
@@ -527,7 +527,7 @@ def can_reserve_concurrency(settings):
 
 
 class TargetList:
-    """A file for --targets, as it was when it was checked. A few rules only the function knows."""
+    """A file for --targets, as it was when it was checked. The function checks a few more rules."""
 
     def __init__(self, path, schema):
         self.path = Path(path)
@@ -1778,15 +1778,15 @@ class Deployment:
         return 0 if ok else 2
 
     def _show_changes_of_list(self, deployed):
-        """Returns the targets that are new or different. That nobody rotates a target any more must be confirmed."""
+        """Returns the names of the targets that are new or different. Somebody must confirm those that are gone."""
         self.list_before = self._list_in(deployed["TargetsBucket"], deployed["TargetsKey"])
         changed, gone = self.targets.changes_since(self.list_before)
         print(f"New or different: {listed(changed) or 'none'}")
         if gone:
-            print(f"No longer in the list: {listed(gone)}. Nothing rotates them then, or deletes their credentials.")
+            print(f"No longer in the list: {listed(gone)}. They aren't rotated any more, and keep their credentials.")
         if gone and not self.options.yes:
             if not sys.stdin.isatty():
-                raise Stop(f"{self.targets.path} lacks targets that the function has now. To remove them, use --yes.")
+                raise Stop(f"{self.targets.path} lacks targets of the list in S3. To remove them, use --yes.")
             if not ask("Remove them? [y/N]", lambda answer: check_yes(answer or "n")):
                 raise Stop("You answered no.")
         return changed
@@ -1817,13 +1817,13 @@ class Deployment:
         self.aws.call("s3api", "put-object", request, options=options)
 
     def _withdraw_list(self, stack, bucket, key):
-        """Otherwise the function couldn't start again, and nothing would be rotated."""
+        """Puts the earlier list back. Otherwise the function's next environment wouldn't start."""
         command = f"python3 deploy.py --stack {stack.name} --region {self.aws.region} --targets {self.targets.path}"
         what_to_do = f"Correct {self.targets.path}, and run\n  {command}"
         if self.list_before is None:
-            raise Stop(f"The function refuses the list, and has no earlier one. {what_to_do}", 2)
+            raise Stop(f"The function can't use the list, and has no earlier one. {what_to_do}", 2)
         self._put_list(bucket, key, self.list_before)
-        raise Stop(f"The function refuses the list, so s3://{bucket}/{key} has the earlier one again. {what_to_do}", 2)
+        raise Stop(f"The function can't use the list. s3://{bucket}/{key} has the earlier one again. {what_to_do}", 2)
 
     def _open(self, name):
         stack = Stack(self.aws, name)
@@ -2007,10 +2007,11 @@ class Deployment:
 
     def _prove(self, stack, values, is_new, names=()):
         outputs = stack.outputs()
-        if values["ScheduleState"] == "DISABLED":
-            # A fleet may have more targets than fit into an invocation.
-            names = (names or self._names_of_targets(values))[:MAX_NAMES]
-        print("\nRotating")
+        how_many = ""
+        # A fleet may have more targets than fit into an invocation.
+        if values["ScheduleState"] == "DISABLED" and (names := names or self._names_of_targets(values)):
+            names, how_many = names[:MAX_NAMES], f" {MAX_NAMES} targets at most, because ScheduleState is DISABLED"
+        print(f"\nRotating{how_many}")
         rotated, report = rotate(self.aws, outputs["FunctionName"], is_new and not values["BedrockRoleArn"], names)
         if self.targets and "targets_error" in report:
             self._withdraw_list(stack, values["TargetsBucket"], values["TargetsKey"])
