@@ -12,7 +12,7 @@ ROLE = "arn:aws:iam::123456789012:role/braintrust-bedrock"
 SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:"
 ID = "5f1c9a52-8f0e-4a53-9d3b-2f6f1a7c4e10"
 TARGET = {"name": "prod", "kind": "temporary", "role_arn": ROLE, "region": "us-east-1", "ai_secrets": [{"id": ID}]}
-OTHER = {"name": "AWS Bedrock"}
+SECOND = {"name": "eu", "ai_secrets": [{"name": "AWS Bedrock"}]}
 USER = {"kind": "access_key", "role_arn": None, "user_name": "braintrust-us", "secret_id": "braintrust/us"}
 
 
@@ -67,8 +67,8 @@ def without(*fields, **changed):
         ([TARGET, TARGET], 'the name "prod" is used 2 times'),
         ([TARGET, without(name="eu")], f'the ai_secret "{ID}" is used 2 times'),
         ([without(ai_secrets=[{"id": ID}, {"id": ID.upper()}])], f'the ai_secret "{ID}" is used 2 times'),
-        ([without(secret_id="a"), without(name="eu", secret_id="a", ai_secrets=[OTHER])], 'the secret_id "a" is used 2 times'),
-        ([without(**USER), without(**USER | {"secret_id": "b"}, name="eu", ai_secrets=[OTHER])], 'the IAM user "braintrust-us" is used 2 times'),
+        ([without(**USER), without(**USER, **SECOND)], 'the secret_id "braintrust/us" is used 2 times'),
+        ([without(**USER), without(**USER | {"secret_id": "b"}, **SECOND)], 'user "braintrust-us" is used 2 times'),
     ],
 )
 def test_a_mistake_is_named_with_its_target_and_field(deploy, read, targets, message):
