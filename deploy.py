@@ -635,7 +635,7 @@ def refuse_constant(name):
 
 def listed(names):
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return ", ".join(map(printable, names[:MAX_NAMES])) + more
+    return ", ".join(printable(name[:60]) for name in names[:MAX_NAMES]) + more
 
 
 def named(target, index):

@@ -5,6 +5,7 @@ import uuid
 
 import pytest
 from support.deployment import invoke
+from support.http_messages import Reply
 
 
 @pytest.fixture
@@ -190,6 +191,17 @@ def test_targets_are_removed_only_if_that_is_confirmed(with_key, world, stack, f
     with_key.list_of(targets[:1])
     output, status = with_key.run(*replace, "--yes")
     assert status == 0 and stored() == targets[:1], output
+
+
+def test_a_list_is_not_replaced_if_what_it_replaces_cannot_be_read(with_key, world, stack, fleet, lines, stored):
+    first, second = fleet("first", "second")
+    with_key.deploy(stack, [first], **lines)
+    denied = Reply(403, "<Error><Code>AccessDenied</Code></Error>", content_type="application/xml")
+    world.aws.fail(lambda request: request.call.startswith("s3 GET") and "targets" in request.path, denied, times=None)
+    output, status = with_key.run("--stack", stack, *with_key.list_of([second]))
+    world.aws.clear_faults()
+    assert status == 1 and "AccessDenied" in output and "Nothing was deployed." in output, output
+    assert stored() == [first]
 
 
 def test_a_list_from_a_pipe_is_uploaded_as_it_was_read(with_key, world, stack, fleet, lines, stored):
