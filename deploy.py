@@ -17,6 +17,7 @@ exit status: 0 if it is deployed and rotates; 1 if nothing was deployed; 2 if it
 """
 
 import argparse
+import collections
 import difflib
 import fnmatch
 import getpass
@@ -92,8 +93,10 @@ DOMAINS = {
     "aws-us-gov": ("amazonaws.com", "console.amazonaws-us-gov.com"),
     "aws-eusc": ("amazonaws.eu", "console.amazonaws-eusc.eu"),
 }
-# How many mistakes in a list of targets are shown at once.
-MAX_MISTAKES = 10
+# How many mistakes in a list of targets are shown, and how many targets are named, in a line or in an event.
+MAX_MISTAKES, MAX_NAMES = 10, 10
+# Security: the values of these fields aren't shown, because somebody may have written a secret there.
+NOT_SHOWN = ("secret_id", "api_key_secret_id", "external_id")
 HOW_TO_MAKE_A_PROVIDER = """\
   The key sees no provider for Amazon Bedrock. In Braintrust, open Settings, AI providers, and add AWS Bedrock. Any
   credentials will do, because the first rotation replaces them. Save it, and press Enter here."""
@@ -524,7 +527,7 @@ def can_reserve_concurrency(settings):
 
 
 class TargetList:
-    """The file for --targets, in which everything is checked that can be checked without AWS."""
+    """The file for --targets, as it was when it was checked. Some rules are checked by the function alone."""
 
     def __init__(self, path, schema):
         self.path = Path(path)
@@ -533,12 +536,13 @@ class TargetList:
         except OSError as error:
             raise Stop(f"{path} can't be read: {error.strerror}.") from None
         try:
-            self.targets = json.loads(self.bytes.decode("utf-8-sig"), object_pairs_hook=without_duplicates)
+            text = self.bytes.decode("utf-8-sig")
+            self.targets = json.loads(text, object_pairs_hook=without_duplicates, parse_constant=refuse_constant)
         except (ValueError, RecursionError) as error:
             raise Stop(f"{path} can't be read as a JSON array of targets: {error}.") from None
         mistakes = [self._describe(path, problem) for path, problem in mistakes_in(self.targets, schema)]
-        # The check of the names relies on the required fields.
-        self._refuse(mistakes or list(self._names_that_are_taken()))
+        # The next check relies on the required fields.
+        self._refuse(mistakes or list(self._what_is_used_twice()))
 
     def _refuse(self, mistakes):
         if mistakes:
@@ -552,11 +556,18 @@ class TargetList:
         field = "".join(map(part_of_path, fields)).lstrip(".")
         return f"{named(self.targets[index], index)}{f': {field}' if field else ''} {problem}."
 
-    def _names_that_are_taken(self):
-        names = [target["name"].strip() for target in self.targets]
-        for name in sorted(set(names)):
-            if names.count(name) > 1:
-                yield f"{names.count(name)} targets have the name {shown(name)}. Each needs a name of its own."
+    def _what_is_used_twice(self):
+        used = collections.Counter()
+        for target in self.targets:
+            # Without a role, the user is in the function's own account.
+            account, user = (target.get("role_arn") or "").split(":")[4:5], target.get("user_name")
+            own = [("name", target["name"]), ("secret_id", target.get("secret_id"))]
+            own += [("IAM user", ":".join([*account, user]) if user else None)]
+            own += [("ai_secret", (one.get("id") or "").lower()) for one in target["ai_secrets"]]
+            used.update((what, value.strip()) for what, value in own if value)
+        for (what, value), number in used.items():
+            if number > 1:
+                yield f"the {what} {shown(value)} is used {number} times. Each target needs its own."
 
     def refuse_what_is_not_allowed(self, values, where):
         """Refuses targets that use what the values of the stack's parameters don't allow."""
@@ -568,7 +579,8 @@ class TargetList:
                 first, name = next(iter(missing.items()))
                 of = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
                 wanted = ",".join(as_patterns(parameter, missing)[:3])
-                mistakes.append(f"{name} uses {first}{of}, which {parameter} doesn't allow. Add this there: {wanted}")
+                mistake = f"{name} uses {first}{of}, which {parameter} doesn't allow. Add this there: {wanted}"
+                mistakes.append(printable(mistake))
         tagging = [one["name"] for one in self.targets if one.get("session_tags") or one.get("source_identity")]
         if tagging and values["AllowSessionTags"] != "true":
             mistakes.append(f"{shown(tagging[0])} has session_tags or a source_identity. Write AllowSessionTags: true")
@@ -593,10 +605,11 @@ class TargetList:
                     used[parameter].setdefault(id.strip(), shown(target["name"]))
         return used
 
-    def changed_since(self, before):
-        """The names of the targets that are new or different."""
-        old = {one.get("name"): one for one in before if isinstance(one, dict)} if isinstance(before, list) else {}
-        return [target["name"].strip() for target in self.targets if old.get(target["name"]) != target]
+    def changes_since(self, before):
+        """The names of the targets that are new or different, and of those that are gone. `before` is a list's text."""
+        old = targets_by_name(before)
+        new = {target["name"]: target for target in self.targets}
+        return [name for name in new if old.get(name) != new[name]], [name for name in old if name not in new]
 
 
 def without_duplicates(pairs):
@@ -605,6 +618,25 @@ def without_duplicates(pairs):
     if twice is not None:
         raise ValueError(f"the field {shown(twice)} is given twice")
     return dict(pairs)
+
+
+def targets_by_name(text):
+    """The targets of a list, by name. What can't be read of it is left out."""
+    try:
+        found = json.loads(text or b"[]")
+    except (ValueError, RecursionError):
+        return {}
+    named = [one for one in found if isinstance(one, dict) and "name" in one] if isinstance(found, list) else []
+    return {one["name"]: one for one in named if isinstance(one["name"], str)}
+
+
+def refuse_constant(name):
+    raise ValueError(f"{name} is not a number of JSON")
+
+
+def listed(names):
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(printable(name[:60]) for name in names[:MAX_NAMES]) + more
 
 
 def named(target, index):
@@ -618,12 +650,13 @@ def part_of_path(part):
 
 def is_covered(id, allowed):
     """Whether a parameter's ARN, which can be a pattern, covers the ARN or name of a role, user, or secret."""
-    if ":role/" in id:
-        return fnmatch.fnmatchcase(id, allowed)
-    name, pattern = id.rpartition(":secret:")[2], re.split(":secret:|:user/", allowed)[-1]
+    # A name is that of a user or secret in the stack's own account.
+    own = allowed if id.startswith("arn:") else re.split(":secret:|:user/", allowed)[-1]
+    if fnmatch.fnmatchcase(id, own):
+        return True
     # Secrets Manager adds six characters to a name.
-    without_them = re.sub("-[A-Za-z0-9]{6}$", "", pattern) if ":secret:" in allowed else pattern
-    return fnmatch.fnmatchcase(name, pattern) or name == without_them
+    added = fnmatch.fnmatchcase(f"{id}-AbCdEf", own) or fnmatch.fnmatchcase(own, f"{id}-??????")
+    return ":secret:" in allowed and added
 
 
 def as_patterns(parameter, ids):
@@ -648,7 +681,7 @@ def mistakes_in(value, schema, path=()):
     if "const" in schema and value != schema["const"]:
         yield path, f"must be {json.dumps(schema['const'])}"
     if isinstance(value, str):
-        yield from ((path, problem) for problem in problems_with_text(value, schema))
+        yield from ((path, problem) for problem in problems_with_text(value, schema, *path[-1:]))
     elif isinstance(value, (int, float)) and not schema.get("minimum", value) <= value <= schema.get("maximum", value):
         yield path, f"must be from {schema['minimum']} to {schema['maximum']}"
     elif isinstance(value, list):
@@ -674,15 +707,16 @@ def is_of_type(value, type):
     if isinstance(value, bool) or value is None:
         return type == {True: "boolean", False: "boolean", None: "null"}[value]
     if type == "integer":
-        return isinstance(value, (int, float)) and value == int(value)
+        return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
     return isinstance(value, {"number": (int, float), "string": str, "array": list, "object": dict}.get(type, ()))
 
 
-def problems_with_text(text, schema):
+def problems_with_text(text, schema, field=None):
     # JSON Schema uses JavaScript's regular expressions, and Python's have no \p.
     pattern = schema.get("pattern", "").replace(r"\p{L}\p{N}", r"\w")
     if not re.search(pattern, text):
-        yield f"is {shown(text)}, which must match {schema['pattern']}" if text.strip() else "must not be empty"
+        found = "" if field in NOT_SHOWN else f"is {shown(text)}, which "
+        yield f"{found}must match {schema['pattern']}" if text.strip() else "must not be empty"
     if len(text) > schema.get("maxLength", len(text)):
         yield f"must have {schema['maxLength']} characters or fewer"
 
@@ -1595,7 +1629,8 @@ def rotate(aws, function, is_new, names=()):
         time.sleep(seconds)
     if not isinstance(report, dict) or "targets" not in report:
         print(f"  {report}")
-        return False, {"targets": []}
+        # With a list that it can't use, a function doesn't start, or doesn't know the targets of the event.
+        return False, {"targets": [], "targets_error": report}
     show_targets_error(report)
     for target in report["targets"]:
         expires = f", expires {target['expires_at']}" if "expires_at" in target else ""
@@ -1696,6 +1731,8 @@ class Deployment:
         self.template = self.bundle.template
         self.interrupted = "Interrupted. Nothing was deployed."
         self.targets = TargetList(options.targets, self.bundle.schema()) if options.targets else None
+        # The text of the list that the function has used until now.
+        self.list_before = None
 
     def run(self):
         if self.targets and not self.options.config:
@@ -1707,6 +1744,8 @@ class Deployment:
             stack = self._open(self.options.stack)
             values, config = self._values(config, name, secrets_in(os.environ, self.template), stack)
             self._show_summary(stack, values)
+            if self.targets and stack.parameters().get("TargetsBucket"):
+                self._show_changes_of_list(stack.parameters())
         else:
             stack, values, config = self._ask()
         ok = self._deploy(stack, values, config)
@@ -1731,33 +1770,62 @@ class Deployment:
                 "RoleArns, into a file, and pass that file to --config, together with --targets."
             )
         self.targets.refuse_what_is_not_allowed(self._effective({}, deployed), f"{path}, and deploy it with --config")
+        changed = self._show_changes_of_list(deployed)
         bucket, key = deployed["TargetsBucket"], deployed["TargetsKey"]
-        changed = self.targets.changed_since(self._targets_in(bucket, key))
         ensure_versioned(self.aws, bucket, bucket == bucket_name(self.aws))
         self._upload_targets(bucket, key)
         self.interrupted = f"Interrupted. The list is in s3://{bucket}/{key}, and the function uses it from now on."
-        more = f" and {len(changed) - 10} more" if len(changed) > 10 else ""
-        print(f"New or different: {', '.join(map(printable, changed[:10])) or 'none'}{more}")
         # One target is enough to see whether the function accepts the list.
         ok = self._prove(stack, self._effective({}, deployed), False, changed or [self.targets.targets[0]["name"]])
         return 0 if ok else 2
 
-    def _targets_in(self, bucket, key):
-        """The deployed list, or None if there is none or if it can't be read."""
+    def _show_changes_of_list(self, deployed):
+        """Returns the names of the targets that are new or different, and asks before targets are removed."""
+        self.list_before = self._list_in(deployed["TargetsBucket"], deployed["TargetsKey"])
+        changed, gone = self.targets.changes_since(self.list_before)
+        print(f"New or different: {listed(changed) or 'none'}")
+        if gone:
+            print(f"No longer in the list: {listed(gone)}. They won't be rotated any more, and keep their credentials.")
+        if gone and not self.options.yes:
+            if not sys.stdin.isatty():
+                raise Stop(f"{self.targets.path} lacks targets of the list in S3. To remove them, use --yes.")
+            if not ask("Remove them? [y/N]", lambda answer: check_yes(answer or "n")):
+                raise Stop("You answered no.")
+        return changed
+
+    def _list_in(self, bucket, key):
+        """The text of the deployed list, or None if there is none."""
         file = self.aws.folder / "targets.json"
         # The AWS CLI requires these as options if it writes a file.
         options = [f"--bucket={bucket}", f"--key={key}", f"--expected-bucket-owner={self.aws.account}", str(file)]
         try:
             self.aws.call("s3api", "get-object", options=options)
-            return json.loads(file.read_bytes())
-        except (AwsError, OSError, ValueError):
-            return None
+        except AwsError as error:
+            if error.code in ("404", "NoSuchKey"):
+                return None
+            raise
+        return file.read_bytes()
 
     def _upload_targets(self, bucket, key):
         print(f"Uploading {len(self.targets.targets)} targets to s3://{bucket}/{key}")
+        self._put_list(bucket, key, self.targets.bytes)
+
+    def _put_list(self, bucket, key, text):
+        # The file that was checked may have changed since, or be a pipe.
+        file = self.aws.folder / "targets.json"
+        file.write_bytes(text)
         request = {"Bucket": bucket, "Key": key, "ExpectedBucketOwner": self.aws.account}
-        options = ["--body", str(self.targets.path.resolve()), "--content-type", "application/json"]
+        options = ["--body", str(file), "--content-type", "application/json"]
         self.aws.call("s3api", "put-object", request, options=options)
+
+    def _withdraw_list(self, stack, bucket, key):
+        """Puts the earlier list back. Otherwise the function's next environment wouldn't start."""
+        command = f"python3 deploy.py --stack {stack.name} --region {self.aws.region} --targets {self.targets.path}"
+        what_to_do = f"Correct {self.targets.path}, and run\n  {command}"
+        if self.list_before is None:
+            raise Stop(f"The function can't use the list, and has no earlier one. {what_to_do}", 2)
+        self._put_list(bucket, key, self.list_before)
+        raise Stop(f"The function can't use the list. s3://{bucket}/{key} has the earlier one again. {what_to_do}", 2)
 
     def _open(self, name):
         stack = Stack(self.aws, name)
@@ -1814,6 +1882,11 @@ class Deployment:
         values.setdefault("CodeBucket", deployed.get("CodeBucket") or bucket_name(self.aws))
         if self.targets:
             has_list = bool(deployed.get("TargetsBucket"))
+            if not has_list and "TargetsBucket" not in values and values["CodeBucket"] != bucket_name(self.aws):
+                raise Stop(
+                    f"CodeBucket is a bucket of your own. In {name}, also name a bucket for the list of targets, as "
+                    "TargetsBucket. Whoever can write there decides where the function sends API keys."
+                )
             values.setdefault("TargetsBucket", deployed["TargetsBucket"] if has_list else values["CodeBucket"])
             values.setdefault("TargetsKey", deployed["TargetsKey"] if has_list else f"{stack.name}/targets.json")
         values = with_other_of_pairs_emptied(values, deployed)
@@ -1937,8 +2010,14 @@ class Deployment:
 
     def _prove(self, stack, values, is_new, names=()):
         outputs = stack.outputs()
-        print("\nRotating")
+        how_many = ""
+        # A fleet may have more targets than fit into an invocation.
+        if values["ScheduleState"] == "DISABLED" and (names := names or self._names_of_targets(values)):
+            names, how_many = names[:MAX_NAMES], f" at most {MAX_NAMES} targets, because ScheduleState is DISABLED"
+        print(f"\nRotating{how_many}")
         rotated, report = rotate(self.aws, outputs["FunctionName"], is_new and not values["BedrockRoleArn"], names)
+        if self.targets and "targets_error" in report:
+            self._withdraw_list(stack, values["TargetsBucket"], values["TargetsKey"])
         print("\nChecking everything that a rotation needs")
         healthy = doctor(self.aws, outputs["FunctionName"], rotated_in(report), names)
         if not rotated and "permission" in classes_of(report) and values["BedrockRoleArn"]:
@@ -1949,6 +2028,13 @@ class Deployment:
         ok = rotated and healthy
         print("The stack is deployed, " + ("and rotations work." if ok else "but something is wrong: see above."))
         return ok
+
+    def _names_of_targets(self, values):
+        """Without a list in S3, none, because all of them fit into an invocation."""
+        if self.targets:
+            return [target["name"] for target in self.targets.targets]
+        bucket, key = values["TargetsBucket"], values["TargetsKey"]
+        return list(targets_by_name(self._list_in(bucket, key))) if bucket else []
 
 
 def changed_from_default(template, deployed):
@@ -2179,10 +2265,10 @@ def options_of(arguments):
     parser.add_argument("--config", metavar="FILE", help="deploy what this file says, without questions")
     parser.add_argument("--targets", metavar="FILE", help="a JSON file with the list of targets, to keep in S3")
     parser.add_argument("--delete", action="store_true", help="delete the stack, its keys, and its uploaded files")
-    parser.add_argument("--yes", action="store_true", help="with --delete, don't ask")
+    parser.add_argument("--yes", action="store_true", help="with --delete or --targets, don't ask")
     options = parser.parse_args(arguments)
-    if options.yes and not options.delete:
-        parser.error("--yes goes with --delete. To deploy without questions, give --config")
+    if options.yes and not (options.delete or options.targets):
+        parser.error("--yes goes with --delete or --targets. To deploy without questions, give --config")
     if options.targets and options.delete:
         parser.error("--targets doesn't go with --delete, which deletes the list that deploy.py has uploaded")
     options.stack = options.stack or (Path(options.config).stem if options.config else NAME)

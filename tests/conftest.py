@@ -22,6 +22,8 @@ for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"):
 
 def pytest_xdist_auto_num_workers(config):
     """Tests mostly wait, so there are more processes than cores. For a few tests, it takes too long to start them."""
+    if config.option.markexpr == "fleet":
+        return 0  # because pytest doesn't show the output of other processes
     return 2 if config.option.markexpr else 4 if config.option.keyword else 6
 
 

@@ -286,7 +286,7 @@ def test_help_shows_examples_and_deploys_nothing(deploy, capsys):
         (["--stak", "a"], "unrecognized arguments"),
         (["--region", "nowhere"], "must be a region, such as us-east-1"),
         (["--config", "deploy/my_stack.yaml"], "Give --stack"),
-        (["--yes"], "--yes goes with --delete"),
+        (["--yes"], "--yes goes with --delete or --targets"),
     ],
 )
 def test_a_wrong_option_is_status_1(deploy, capsys, arguments, message):

@@ -12,6 +12,7 @@ ROLE = "arn:aws:iam::123456789012:role/braintrust-bedrock"
 SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:"
 ID = "5f1c9a52-8f0e-4a53-9d3b-2f6f1a7c4e10"
 TARGET = {"name": "prod", "kind": "temporary", "role_arn": ROLE, "region": "us-east-1", "ai_secrets": [{"id": ID}]}
+SECOND = {"name": "eu", "ai_secrets": [{"name": "AWS Bedrock"}]}
 USER = {"kind": "access_key", "role_arn": None, "user_name": "braintrust-us", "secret_id": "braintrust/us"}
 
 
@@ -54,6 +55,8 @@ def without(*fields, **changed):
         ([without(user_name="x")], "user_name isn't accepted here"),
         ([without(duration_seconds=7200)], "duration_seconds must be from 900 to 3600"),
         ([without(duration_seconds="1h")], "duration_seconds must be a whole number"),
+        (json.dumps([TARGET]).replace("}]}]", '}], "duration_seconds": NaN}]'), "NaN is not a number of JSON"),
+        (json.dumps([TARGET]).replace("}]}]", '}], "duration_seconds": 1e999}]'), "must be a whole number"),
         ([without(revoke_sessions="yes")], "revoke_sessions must be true or false"),
         ([without(ai_secrets=[])], "ai_secrets must have 1 or more items"),
         ([without(ai_secrets=[{}])], "ai_secrets[0] needs id or name, and only one of them"),
@@ -61,7 +64,11 @@ def without(*fields, **changed):
         ([without(ai_secrets=[{"id": ID, "idd": 1}])], "ai_secrets[0].idd is unknown. Did you mean id?"),
         ([without(probe={"converse": []})], "probe"),
         ([without(session_tags={"aws:x": "y"})], "session_tags.aws:x has a name that"),
-        ([TARGET, TARGET], '2 targets have the name "prod"'),
+        ([TARGET, TARGET], 'the name "prod" is used 2 times'),
+        ([TARGET, without(name="eu")], f'the ai_secret "{ID}" is used 2 times'),
+        ([without(ai_secrets=[{"id": ID}, {"id": ID.upper()}])], f'the ai_secret "{ID}" is used 2 times'),
+        ([without(**USER), without(**USER, **SECOND)], 'the secret_id "braintrust/us" is used 2 times'),
+        ([without(**USER), without(**USER | {"secret_id": "b"}, **SECOND)], 'user "braintrust-us" is used 2 times'),
     ],
 )
 def test_a_mistake_is_named_with_its_target_and_field(deploy, read, targets, message):
@@ -70,10 +77,21 @@ def test_a_mistake_is_named_with_its_target_and_field(deploy, read, targets, mes
     assert message in str(refused.value)
 
 
-def test_a_secret_in_the_wrong_field_is_not_repeated(deploy, read):
+@pytest.mark.parametrize("secret", ["sk-live", "Bearer sk-live", "\x1b[2Jsk-live", "sk-live|"])
+@pytest.mark.parametrize("field", ["secret_id", "external_id", "api_key_secret_id"])
+def test_a_secret_in_the_wrong_field_is_not_repeated(deploy, read, field, secret):
+    # As an external ID, an API key is well-formed.
+    given = {field: f"{secret}|" if field == "external_id" else secret}
+    target = without(ai_secrets=[{"id": ID, **given}]) if field.startswith("api") else without(**given)
     with pytest.raises(deploy.Stop) as refused:
-        read([without(secret_id="sk-live")])
-    assert "secret_id" in str(refused.value) and "sk-live" not in str(refused.value)
+        read([target])
+    assert field in str(refused.value) and "live" not in str(refused.value)
+
+
+def test_no_refusal_controls_the_terminal(deploy, read):
+    with pytest.raises(deploy.Stop) as refused:
+        read([without(role_arn="arn:aws\x1b[2J:iam::123456789012:role/x")]).refuse_what_is_not_allowed(ALLOWED, "file")
+    assert "RoleArns" in str(refused.value) and "\x1b" not in str(refused.value)
 
 
 def test_of_many_mistakes_the_first_ten_are_shown(deploy, read):
@@ -136,7 +154,7 @@ def test_a_target_is_accepted_if_another_validator_of_the_schema_accepts_it(depl
 ALLOWED = {
     "RoleArns": "arn:aws:iam::*:role/braintrust-bedrock",
     "IamUserArns": "arn:aws:iam::123456789012:user/braintrust-*",
-    "StagedSecretArns": f"{SECRET}braintrust/*",
+    "StagedSecretArns": f"{SECRET}braintrust/*,{SECRET}staged-*",
     "ApiKeySecretArns": f"{SECRET}keys/eu-AbCdEf, {SECRET}keys/us-AbCdEf",
     "BraintrustApiKeySecretArn": f"{SECRET}api-key-AbCdEf",
     "AllowSessionTags": "false",
@@ -150,9 +168,17 @@ ALLOWED = {
         ({"role_arn": ROLE.replace("123456789012", "210987654321")}, None),
         ({"role_arn": f"{ROLE}-2"}, f"{ROLE}-2, which RoleArns doesn't allow. Add this there: {ROLE}-2"),
         (USER, None),
+        ({**USER, "user_name": "braintrust"}, "braintrust, which IamUserArns doesn't allow"),
         ({**USER, "user_name": "somebody"}, "somebody, which IamUserArns doesn't allow"),
         ({**USER, "user_name": "somebody", "role_arn": ROLE}, None),
         ({"secret_id": f"{SECRET}braintrust/us-AbCdEf"}, None),
+        ({"secret_id": "braintrust/us"}, None),
+        ({"secret_id": f"{SECRET}braintrust/us"}, None),
+        ({"secret_id": f"{SECRET}braintrust/us-AbCdEf".replace("us-east-1", "eu-west-1")}, "StagedSecretArns doesn't"),
+        ({"secret_id": f"{SECRET}x".replace("123456789012", "210987654321")}, "StagedSecretArns doesn't allow"),
+        ({"secret_id": "staged"}, None),
+        ({"secret_id": f"{SECRET}staged"}, None),
+        ({"secret_id": "stage"}, "stage, which StagedSecretArns doesn't allow"),
         ({"secret_id": "elsewhere"}, "elsewhere, which StagedSecretArns doesn't allow"),
         ({"ai_secrets": [{"id": ID, "api_key_secret_id": "keys/us"}]}, None),
         ({"ai_secrets": [{"id": ID, "api_key_secret_id": f"{SECRET}keys/us-AbCdEf"}]}, None),
@@ -174,15 +200,24 @@ def test_what_the_stacks_policy_does_not_allow_is_refused_before_it_is_uploaded(
 
 def test_for_roles_of_one_name_in_several_accounts_a_pattern_is_suggested(deploy, read):
     roles = [f"arn:aws:iam::{n:012}:role/team/bedrock" for n in range(1, 4)]
-    targets = [without(name=f"target-{n}", role_arn=role) for n, role in enumerate(roles)]
+    targets = [
+        without(name=f"target-{n}", role_arn=role, ai_secrets=[{"name": str(n)}]) for n, role in enumerate(roles)
+    ]
     with pytest.raises(deploy.Stop) as refused:
         read(targets).refuse_what_is_not_allowed(ALLOWED, "the file")
     assert f"{roles[0]} and 2 more" in str(refused.value)
     assert str(refused.value).endswith("Add this there: arn:aws:iam::*:role/team/bedrock")
 
 
-def test_the_targets_that_are_new_or_different_are_named(read):
-    first, second, third = (without(name=name) for name in ("first", "second", "third"))
-    assert read([first, second, third]).changed_since([first, {**second, "region": "eu-west-1"}]) == ["second", "third"]
-    for unreadable in (None, {}, ["first"]):
-        assert read([first]).changed_since(unreadable) == ["first"]
+def test_the_targets_that_are_new_or_different_or_gone_are_named(read):
+    first, second, third = (without(name=name, ai_secrets=[{"name": name}]) for name in ("first", "second", "third"))
+    before = json.dumps([first, {**second, "region": "eu-west-1"}]).encode()
+    assert read([first, second, third]).changes_since(before) == (["second", "third"], [])
+    assert read([third]).changes_since(before) == (["third"], ["first", "second"])
+
+
+@pytest.mark.parametrize(
+    "before", [None, b"[", b"\xff", b"null", b"{}", b'["first"]', b'[{"name": ["x"]}]', b"[" * 100_000], ids=range(8)
+)
+def test_a_list_that_cannot_be_compared_leaves_every_target_new(read, before):
+    assert read([TARGET]).changes_since(before) == (["prod"], [])

@@ -163,6 +163,8 @@ def known_names():
     session = botocore.session.get_session()
     for service in ("sts", "iam", "secretsmanager", "bedrock", "bedrock-runtime", "lambda", "kms", "sqs", "sns"):
         names.update(session.get_service_model(service).operation_names)
+    definition_of_the_fleet = TEMPLATES[2]["Resources"]["Fleet"]["Properties"]["DefinitionString"]["Fn::Sub"]
+    names.update(re.findall(r'"Error": "(\w+)"', definition_of_the_fleet))
     return names | set(METRICS) | {"FunctionName", "Target"}  # the metrics' dimensions
 
 

@@ -14,6 +14,7 @@ ROWS = tables(PAGE)["Which set-up"]
 RUNS = 2_190  # a month
 BATCH, AT_ONCE = FLEET["BatchSize"]["Default"], FLEET["Concurrency"]["Default"]
 ALARMS, ALARMS_OF_A_FLEET = 6, 2
+STATES_OF_A_RUN = 5
 
 
 def number(text):
@@ -56,7 +57,7 @@ def month(targets, of_metrics):
         [
             invocations * seconds(targets) * 0.125 * price("Lambda, a GB-second"),
             invocations / 1e6 * price("Lambda, a million invocations"),
-            RUNS * (3 + 2 * count) / 1_000 * price("Step Functions, 1,000 transitions") if is_fleet else 0,
+            RUNS * (STATES_OF_A_RUN + 2 * count) / 1_000 * price("Step Functions, 1,000 transitions") if is_fleet else 0,
             RUNS * targets * measured()[2] / 1e9 * price("a GB of logs"),
             metrics(of_metrics),
             (ALARMS + (ALARMS_OF_A_FLEET if is_fleet else 0)) * price("an alarm"),
@@ -80,6 +81,10 @@ def test_the_times_follow_from_the_measurements(row):
     in_turn = math.ceil(count / AT_ONCE) if count > 1 else 1
     assert number(row[2]) == pytest.approx(in_turn * seconds(targets), abs=0.06)
     assert number(row[3]) == pytest.approx(count * seconds(targets), abs=0.06)
+
+
+def test_a_batch_is_repeated_only_after_the_longest_timeout_that_the_rotator_can_have():
+    assert FLEET["FunctionTimeoutSeconds"]["Default"] == TEMPLATES[0]["Parameters"]["TimeoutSeconds"]["MaxValue"]
 
 
 def test_the_set_ups_have_the_default_batches():

@@ -177,6 +177,8 @@ pub fn refused() -> Vec<(Value, &'static str)> {
         (temporary(json!({"secret_id": " "})), "secret_id: it is empty"),
         (temporary(json!({"secret_id": " sk-1"})), "secret_id: found what looks like an API key"),
         (temporary(json!({"secret_id": "sk-1"})), "secret_id: found what looks like an API key"),
+        (temporary(json!({"secret_id": "a b"})), "secret_id: expected a secret's name or ARN"),
+        (temporary(json!({"secret_id": "x".repeat(2_049)})), "secret_id: expected a secret's name or ARN"),
         (temporary(json!({"probe": {"converse": " "}})), "probe.converse: expected a model ID"),
         (temporary(json!({"probe": {"converse": []}})), "probe.converse: expected a model ID"),
         (temporary(json!({"probe": {"converse": ["a", "a"]}})), "probe.converse: expected a model ID"),
@@ -256,6 +258,10 @@ pub fn refused() -> Vec<(Value, &'static str)> {
         (
             destination(json!({"name": "x", "api_key_secret_id": "bt-st-1"})),
             "ai_secrets[0].api_key_secret_id: found what looks like an API key",
+        ),
+        (
+            destination(json!({"name": "x", "api_key_secret_id": "Bearer sk-1"})),
+            "ai_secrets[0].api_key_secret_id: expected a secret's name or ARN",
         ),
     ]
 }

@@ -218,7 +218,7 @@ fn keywords_of_a_destination() -> Value {
 fn secret_id(description: &str) -> Value {
     json!({
         "description": description,
-        "pattern": r"\S",
+        "pattern": r"^\s*[A-Za-z0-9/_+=.@:!-]{1,2048}\s*$",
         "not": {"type": "string", "pattern": r"^\s*(sk-|bt-st-)"},
     })
 }

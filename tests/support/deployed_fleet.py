@@ -5,12 +5,12 @@ import time
 import uuid
 from dataclasses import dataclass
 
-from .deployed_function import execution_policy, set_execution_policy
 from .http_messages import RecordedRequest, Reply
 from .local_cloud import REGION
 from .local_iam import ACCOUNT
 from .paths import ROOT
 from .readers import READERS, ROUTES
+from .targets_object import TargetsObject
 from .upstream import Upstream, form
 from .world import BEDROCK_ACTIONS, World
 
@@ -47,12 +47,12 @@ class DeployedFleet:
         self._writes: list[tuple[float, str]] = []
         self._inspect, world.braintrust.inspect = world.braintrust.inspect, self._record
         self._states = world.client("stepfunctions")
-        text = json.dumps([member.target() for member in self.members])
+        self.list = TargetsObject(world, key="targets.json")
+        self.list.put([member.target() for member in self.members])
         self.function = deployed(
             None,
-            AiSecretId=None,
-            TargetsSecretArn=world.cloud.new_secret(text),
-            RoleArns=self.members[0].role,
+            TargetsBucket=self.list.bucket,
+            RoleArns=f"arn:aws:iam::*:role/{_ROLE}-*",
             ScheduleState="DISABLED",
             ReservedConcurrency="0" if concurrency is None else str(concurrency),
         )
@@ -61,13 +61,8 @@ class DeployedFleet:
             world.client("lambda").put_function_concurrency(
                 FunctionName=self.function["FunctionName"], ReservedConcurrentExecutions=concurrency
             )
-        statements = execution_policy(world, self.function)
-        statements["AssumeTheBedrockRole"]["Resource"] = f"arn:aws:iam::*:role/{_ROLE}-*"
-        set_execution_policy(world, self.function, statements)
-        bucket, self.stack = f"fleet-{uuid.uuid4().hex[:8]}", f"fleet-{uuid.uuid4().hex[:8]}"
-        world.client("s3").create_bucket(Bucket=bucket)
-        world.client("s3").put_object(Bucket=bucket, Key="targets.json", Body=text)
-        given = {"TargetsBucket": bucket, "ScheduleState": "DISABLED", **parameters}
+        self.stack = f"fleet-{uuid.uuid4().hex[:8]}"
+        given = {"TargetsBucket": self.list.bucket, "ScheduleState": "DISABLED", **parameters}
         given |= {name: self.function[name] for name in ("FunctionArn", "AlarmTopicArn")}
         self.outputs = self._deploy(given)
 
@@ -144,6 +139,12 @@ class DeployedFleet:
         for at, path in self._writes:
             found[by_path[path]].append((at, "written"))
         return {name: sorted(events) for name, events in found.items()}
+
+    def seconds_waited(self, execution: str) -> list[int]:
+        """How many seconds the run waited for the invocations of earlier runs, each time."""
+        events = self._states.get_execution_history(executionArn=execution)["events"]
+        waits = [event["stateEnteredEventDetails"] for event in events if event["type"] == "WaitStateEntered"]
+        return [json.loads(wait["input"])["seconds"] for wait in waits]
 
     def errors_of_attempts(self, execution: str) -> set[str]:
         """The errors with which attempts of the run's batches ended."""

@@ -28,9 +28,10 @@ class Installer:
     def type(self, *arguments: str, answers: list[tuple], timeout: float = 120) -> tuple[str, int]:
         return run_at_terminal(self._command(arguments), self._environment(), self.folder, answers, timeout)
 
-    def run(self, *arguments: str) -> tuple[str, int]:
+    def run(self, *arguments: str, piped: str = "") -> tuple[str, int]:
         """Without a terminal."""
-        done = subprocess.run(self._command(arguments), **self._options(), timeout=300)
+        options = {**self._options(), "stdin": None, "input": piped}
+        done = subprocess.run(self._command(arguments), **options, timeout=300)
         return done.stdout, done.returncode
 
     def config(self, stack: str) -> Path:

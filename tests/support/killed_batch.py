@@ -1,4 +1,4 @@
-"""Kills the function twice in the middle of one batch, when all other batches of the run are done."""
+"""Kills the function twice in the middle of one batch, when no other batch of the run is under way."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ _LONGEST = 240
 
 
 class KilledBatch:
-    """The batch of these targets. It should be the last one, so that the others are done soon."""
+    """The batch of these targets. It should be the last one, or the first one of a run with one batch at a time."""
 
     def __init__(self, fleet: DeployedFleet, victims: list[Member]):
         # When the function was dead.
@@ -31,7 +31,7 @@ class KilledBatch:
             # The function repeats a request that isn't answered.
             if self.at and began < self.at[-1]:
                 return
-            while not self._others_are_done() and time.monotonic() < began + _LONGEST:
+            while not self._runs_alone() and time.monotonic() < began + _LONGEST:
                 time.sleep(0.2)
             # The processes of the other batches are idle, so they may be killed, too.
             doomed = self._fleet.world.cloud.ministack.functions()
@@ -41,6 +41,7 @@ class KilledBatch:
                 time.sleep(0.01)
             self.at.append(time.monotonic())
 
-    def _others_are_done(self) -> bool:
-        counts = self._fleet.map_run(self._fleet.under_way())["executionCounts"]
-        return (counts["pending"], counts["running"]) == (0, 1)
+    def _runs_alone(self) -> bool:
+        run = self._fleet.map_run(self._fleet.under_way())
+        counts = run["executionCounts"]
+        return run["maxConcurrency"] == 1 or (counts["pending"], counts["running"]) == (0, 1)

@@ -234,6 +234,7 @@ def _continue(execution):
     machine = stepfunctions._state_machines[execution["stateMachineArn"]]
     definition = json.loads(machine["definition"])
     entered = [event["stateEnteredEventDetails"] for event in execution["events"] if "stateEnteredEventDetails" in event]
+    entered = [state for state in entered if state["name"] in definition["States"]]
     ctx = {
         "QueryLanguage": definition["QueryLanguage"],
         "Execution": {

@@ -74,4 +74,6 @@ def _call_permitted_lambda(function, event):
 def _call_permitted_sdk(resource, asked):
     if resource.endswith(":sfn:listExecutions"):
         require(_context.get(), "states:ListExecutions", asked["StateMachineArn"])
+    if resource.endswith(":sfn:describeExecution"):
+        require(_context.get(), "states:DescribeExecution", asked["ExecutionArn"])
     return _call_sdk(resource, asked)
