@@ -10,7 +10,7 @@ use crate::error::{Error, Service};
 /// The time that is reserved for the report, so that a slow service ends in a report and not in a killed function.
 const TIME_FOR_REPORT: Duration = Duration::from_millis(1_000);
 /// Four retries over three to six seconds: long enough for a service that restarts, short enough for one that is down.
-pub const FEW_RETRIES: ExponentialBuilder = ExponentialBuilder::new()
+const FEW_RETRIES: ExponentialBuilder = ExponentialBuilder::new()
     .with_min_delay(Duration::from_millis(200))
     .with_max_delay(Duration::from_secs(5))
     .with_max_times(4)

@@ -168,7 +168,8 @@ impl Outcome {
     fn rank(self) -> u8 {
         match self {
             Self::Failed => 0,
-            Self::Deferred => 1,
+            // After `Replaced`, the report has the commands that end the old credentials.
+            Self::Deferred | Self::Replaced => 1,
             Self::Rotated
             | Self::Resumed
             | Self::Repaired
@@ -180,7 +181,6 @@ impl Outcome {
             | Self::RolledBack
             | Self::WouldRollBack
             | Self::Revoked
-            | Self::Replaced
             | Self::WouldRevoke => 2,
             Self::NotDue => 3,
         }
@@ -505,6 +505,17 @@ mod tests {
         assert_eq!((count(Outcome::Failed), count(Outcome::Rotated)), (10, 0));
         assert_eq!(answer.left_out["deferred"] + count(Outcome::Deferred), 5_000);
         assert_eq!((answer.left_out["rotated"], answer.left_out["not_due"]), (50, 4_950));
+    }
+
+    #[test]
+    fn credentials_that_were_replaced_but_are_alive_stay_in_the_answer_before_those_that_are_dead() {
+        let warnings = || vec!["x".repeat(2_000)];
+        let outcome = |number| if number < 200 { Outcome::Revoked } else { Outcome::Replaced };
+        let targets =
+            (0..210).map(|number| TargetReport { warnings: warnings(), ..target(number, outcome(number)) }).collect();
+        let answer = Report::for_test(Origin::Action, targets).into_answer();
+        assert_eq!(answer.targets.iter().filter(|target| target.outcome == Outcome::Replaced).count(), 10);
+        assert_eq!(answer.left_out, LeftOut::from([("revoked".to_owned(), 210 - answer.targets.len())]));
     }
 
     #[test]

@@ -91,7 +91,7 @@ def test_a_killed_batch_of_3000_targets_is_redriven_and_nothing_is_rotated_twice
     redriven = killed_batch_is_redriven(fleet, 100)
     with capsys.disabled():
         print(
-            f"\n3,000 targets in 1,000 accounts: deployed in {deployed - began:.0f} s; 30 batches, 4 at once: "
+            f"\n3,000 targets in 1,000 accounts: deployed in {deployed - began:.0f} s; 30 batches, 3 at once: "
             f"{once.total_seconds():.1f} s; with a batch that was killed twice, and then redriven: "
             f"{redriven.total_seconds():.1f} s; no target rotated twice at once"
         )

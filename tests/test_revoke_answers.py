@@ -89,3 +89,8 @@ def test_yes_and_a_dry_run_ask_nothing(monkeypatch):
 
 def test_credentials_that_still_work_make_the_command_fail(monkeypatch):
     assert sent(monkeypatch, ["yes"], outcome="replaced")[1] is False
+
+
+@pytest.mark.parametrize(("left_out", "done"), [({"replaced": 1}, False), ({"revoked": 9}, True)])
+def test_credentials_that_still_work_make_the_command_fail_even_if_the_answer_had_no_room_for_them(left_out, done):
+    assert revoke.is_done({**answer("revoked"), "left_out": left_out}, failed=False) is done

@@ -338,16 +338,16 @@ def report(answer, page, now, command):
     lines = old_list(answer, page)
     for target in answer["targets"]:
         lines += _outcome(target, page, now) + _after(target, page, command)
-    return lines + left_out(answer, page) + dry_run(answer)
+    return lines + left_out(answer, page, "The function's log has all of them.") + dry_run(answer)
 
 
-def left_out(answer, page):
-    """How many targets the answer leaves out. Those that need attention are left out last."""
+def left_out(answer, page, where="To see one, name it with TARGETS=…."):
+    """How many targets the answer leaves out, and where they are. Those that need attention are left out last."""
     counts = answer.get("left_out", {})
     if not counts:
         return []
     text = ", ".join("{} {}".format(number, label.replace("_", " ")) for label, number in counts.items())
-    text = f"The answer had no room for these targets: {text}. To see one, name it with TARGETS=…."
+    text = f"The answer had no room for these targets: {text}. {where}"
     return ["", *page.paragraph(text)]
 
 

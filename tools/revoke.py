@@ -85,4 +85,5 @@ def run(invoke, show, names, fields):
 
 def is_done(answer, failed):
     """Whether the credentials are dead, or a dry run says that they would be."""
-    return not failed and not any(target["outcome"] == "replaced" for target in answer["targets"])
+    outcomes = [target["outcome"] for target in answer["targets"]] + list(answer.get("left_out", {}))
+    return not failed and "replaced" not in outcomes

@@ -1,11 +1,14 @@
 //! Calls AWS Security Token Service (STS) to assume roles and to identify the function's own role.
 
+use std::time::Duration;
+
 use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_sts::Client;
 use aws_sdk_sts::config::Builder;
 use aws_sdk_sts::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings};
 use aws_types::SdkConfig;
+use backon::ExponentialBuilder;
 use jiff::Timestamp;
 use percent_encoding::utf8_percent_encode;
 use reqwest::Url;
@@ -19,12 +22,18 @@ use super::retries::{CountAttempts, RepeatRefused};
 use super::{sdk, signature};
 use crate::config::{AssumeRole, RoleArn, SessionNames};
 use crate::credentials::SessionCredentials;
-use crate::deadline::{Deadline, FEW_RETRIES};
+use crate::deadline::Deadline;
 use crate::error::{Error, ErrorClass, Service};
 use crate::http;
 
 const ASSUME_ROLE: &str = "AssumeRole";
 const FORM: &str = "application/x-www-form-urlencoded";
+/// Over 8 to 15 seconds, as the SDK's: STS throttles an account by the second, and a run has many targets.
+const RETRIES: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(500))
+    .with_max_delay(Duration::from_secs(10))
+    .with_max_times(4)
+    .with_jitter();
 
 pub struct Sts {
     client: Client,
@@ -167,7 +176,7 @@ async fn repeat<F: Future<Output = Result<Answer, Error>>>(
         attempts += 1;
         error.is_retryable() || (attempts == 1 && error.remedy == refusals::CLOCK)
     };
-    deadline.retry_while(Service::Sts, ASSUME_ROLE, FEW_RETRIES, may_succeed, attempt).await
+    deadline.retry_while(Service::Sts, ASSUME_ROLE, RETRIES, may_succeed, attempt).await
 }
 
 /// Explains an error response.
