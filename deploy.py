@@ -17,7 +17,6 @@ exit status: 0 if it is deployed and rotates; 1 if nothing was deployed; 2 if it
 """
 
 import argparse
-import collections
 import difflib
 import fnmatch
 import getpass
@@ -96,7 +95,8 @@ DOMAINS = {
 # How many mistakes in a list of targets are shown, and how many targets are named, in a line or in an event.
 MAX_MISTAKES, MAX_NAMES = 10, 10
 # Security: the values of these fields aren't shown, because somebody may have written a secret there.
-NOT_SHOWN = ("secret_id", "api_key_secret_id", "external_id")
+NOT_SHOWN = ("secret_id", "api_key_secret_id", "external_id", "api_url")
+SECRET_FIELDS = {"StagedSecretArns": "secret_id", "ApiKeySecretArns": "api_key_secret_id"}
 HOW_TO_MAKE_A_PROVIDER = """\
   The key sees no provider for Amazon Bedrock. In Braintrust, open Settings, AI providers, and add AWS Bedrock. Any
   credentials will do, because the first rotation replaces them. Save it, and press Enter here."""
@@ -532,14 +532,16 @@ class TargetList:
     def __init__(self, path, schema):
         self.path = Path(path)
         try:
-            self.bytes = self.path.read_bytes()
+            written = self.path.read_bytes()
         except OSError as error:
             raise Stop(f"{path} can't be read: {error.strerror}.") from None
         try:
-            text = self.bytes.decode("utf-8-sig")
+            text = written.decode("utf-8-sig")
             self.targets = json.loads(text, object_pairs_hook=without_duplicates, parse_constant=refuse_constant)
         except (ValueError, RecursionError) as error:
             raise Stop(f"{path} can't be read as a JSON array of targets: {error}.") from None
+        # Without a byte order mark, which the function refuses.
+        self.bytes = text.encode()
         mistakes = [self._describe(path, problem) for path, problem in mistakes_in(self.targets, schema)]
         # The next check relies on the required fields.
         self._refuse(mistakes or list(self._what_is_used_twice()))
@@ -557,17 +559,19 @@ class TargetList:
         return f"{named(self.targets[index], index)}{f': {field}' if field else ''} {problem}."
 
     def _what_is_used_twice(self):
-        used = collections.Counter()
+        used = {}
         for target in self.targets:
             # Without a role, the user is in the function's own account.
             account, user = (target.get("role_arn") or "").split(":")[4:5], target.get("user_name")
             own = [("name", target["name"]), ("secret_id", target.get("secret_id"))]
             own += [("IAM user", ":".join([*account, user]) if user else None)]
             own += [("ai_secret", (one.get("id") or "").lower()) for one in target["ai_secrets"]]
-            used.update((what, value.strip()) for what, value in own if value)
-        for (what, value), number in used.items():
-            if number > 1:
-                yield f"the {what} {shown(value)} is used {number} times. Each target needs its own."
+            for what, value in own:
+                used.setdefault((what, (value or "").strip()), []).append(target["name"])
+        for (what, value), names in used.items():
+            if value and len(names) > 1:
+                which = f"of {shown(names[0])}" if what in NOT_SHOWN else shown(value)
+                yield f"the {what} {which} is used {len(names)} times. Each target needs its own."
 
     def refuse_what_is_not_allowed(self, values, where):
         """Refuses targets that use what the values of the stack's parameters don't allow."""
@@ -578,7 +582,10 @@ class TargetList:
             if missing:
                 first, name = next(iter(missing.items()))
                 of = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-                wanted = ",".join(as_patterns(parameter, missing)[:3])
+                # Security: what isn't the ARN of a secret may be the secret itself.
+                arns = [id for id in missing if id.startswith("arn:") or parameter not in SECRET_FIELDS]
+                first = first if first in arns else f"the secret in its {SECRET_FIELDS[parameter]}"
+                wanted = ",".join(as_patterns(parameter, arns)[:3]) or "its ARN"
                 mistake = f"{name} uses {first}{of}, which {parameter} doesn't allow. Add this there: {wanted}"
                 mistakes.append(printable(mistake))
         tagging = [one["name"] for one in self.targets if one.get("session_tags") or one.get("source_identity")]
@@ -712,8 +719,8 @@ def is_of_type(value, type):
 
 
 def problems_with_text(text, schema, field=None):
-    # JSON Schema uses JavaScript's regular expressions, and Python's have no \p.
-    pattern = schema.get("pattern", "").replace(r"\p{L}\p{N}", r"\w")
+    # JSON Schema uses JavaScript's regular expressions. Python's have no \p, and their $ ignores a last newline.
+    pattern = schema.get("pattern", "").replace(r"\p{L}\p{N}", r"\w").replace("$", r"\Z")
     if not re.search(pattern, text):
         found = "" if field in NOT_SHOWN else f"is {shown(text)}, which "
         yield f"{found}must match {schema['pattern']}" if text.strip() else "must not be empty"
