@@ -94,8 +94,6 @@ DOMAINS = {
 }
 # How many mistakes in a list of targets are shown, and how many targets are named, in a line or in an event.
 MAX_MISTAKES, MAX_NAMES = 10, 10
-# With an error of these classes, the function may not have read the list.
-NOT_ABOUT_THE_LIST = ("throttled", "unavailable", "timeout")
 # Security: the values of these fields aren't shown, because somebody may have written a secret there.
 NOT_SHOWN = ("secret_id", "api_key_secret_id", "external_id", "api_url")
 SECRET_FIELDS = {"StagedSecretArns": "secret_id", "ApiKeySecretArns": "api_key_secret_id"}
@@ -534,12 +532,10 @@ class TargetList:
     def __init__(self, path, schema):
         self.path = Path(path)
         try:
-            written = self.path.read_bytes()
+            text = self.path.read_bytes().decode("utf-8-sig")
+            self.targets = json.loads(text, object_pairs_hook=without_duplicates, parse_constant=refuse_constant)
         except OSError as error:
             raise Stop(f"{path} can't be read: {error.strerror}.") from None
-        try:
-            text = written.decode("utf-8-sig")
-            self.targets = json.loads(text, object_pairs_hook=without_duplicates, parse_constant=refuse_constant)
         except (ValueError, RecursionError) as error:
             raise Stop(f"{path} can't be read as a JSON array of targets: {error}.") from None
         # Without a byte order mark, which the function refuses.
@@ -1840,8 +1836,8 @@ class Deployment:
     def _upload_targets(self, is_read=True):
         """`is_read` is false if no function reads this object yet."""
         if is_read and self.list.has_changed():
-            status = 1 if "Nothing" in self.interrupted else 2
-            raise Stop(f"{self.list.url} has changed since it was compared, and stays. Start again.", status)
+            problem = f"{self.list.url} has changed since it was compared, so your list wasn't uploaded. Start again."
+            raise Stop(problem, 1 if "Nothing" in self.interrupted else 2)
         print(f"Uploading {len(self.targets.targets)} targets to {self.list.url}")
         try:
             self.list.put(self.targets.bytes)
@@ -1863,7 +1859,7 @@ class Deployment:
 
     def _stop_without_proof(self, error):
         """Puts the earlier list back if the function can't use the new one: its next environment wouldn't start."""
-        if error["class"] in NOT_ABOUT_THE_LIST:
+        if error["class"] in ("throttled", "unavailable", "timeout"):
             raise Stop(self._not_proven(), 2)
         if not targets_by_name(self.list.before) or self.list.before == self.targets.bytes:
             outcome = "has no earlier one"
