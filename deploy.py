@@ -17,7 +17,6 @@ exit status: 0 if it is deployed and rotates; 1 if nothing was deployed; 2 if it
 """
 
 import argparse
-import collections
 import difflib
 import fnmatch
 import getpass
@@ -96,7 +95,8 @@ DOMAINS = {
 # How many mistakes in a list of targets are shown, and how many targets are named, in a line or in an event.
 MAX_MISTAKES, MAX_NAMES = 10, 10
 # Security: the values of these fields aren't shown, because somebody may have written a secret there.
-NOT_SHOWN = ("secret_id", "api_key_secret_id", "external_id")
+NOT_SHOWN = ("secret_id", "api_key_secret_id", "external_id", "api_url")
+SECRET_FIELDS = {"StagedSecretArns": "secret_id", "ApiKeySecretArns": "api_key_secret_id"}
 HOW_TO_MAKE_A_PROVIDER = """\
   The key sees no provider for Amazon Bedrock. In Braintrust, open Settings, AI providers, and add AWS Bedrock. Any
   credentials will do, because the first rotation replaces them. Save it, and press Enter here."""
@@ -532,14 +532,14 @@ class TargetList:
     def __init__(self, path, schema):
         self.path = Path(path)
         try:
-            self.bytes = self.path.read_bytes()
+            text = self.path.read_bytes().decode("utf-8-sig")
+            self.targets = json.loads(text, object_pairs_hook=without_duplicates, parse_constant=refuse_constant)
         except OSError as error:
             raise Stop(f"{path} can't be read: {error.strerror}.") from None
-        try:
-            text = self.bytes.decode("utf-8-sig")
-            self.targets = json.loads(text, object_pairs_hook=without_duplicates, parse_constant=refuse_constant)
         except (ValueError, RecursionError) as error:
             raise Stop(f"{path} can't be read as a JSON array of targets: {error}.") from None
+        # Without a byte order mark, which the function refuses.
+        self.bytes = text.encode()
         mistakes = [self._describe(path, problem) for path, problem in mistakes_in(self.targets, schema)]
         # The next check relies on the required fields.
         self._refuse(mistakes or list(self._what_is_used_twice()))
@@ -557,17 +557,19 @@ class TargetList:
         return f"{named(self.targets[index], index)}{f': {field}' if field else ''} {problem}."
 
     def _what_is_used_twice(self):
-        used = collections.Counter()
+        used = {}
         for target in self.targets:
             # Without a role, the user is in the function's own account.
             account, user = (target.get("role_arn") or "").split(":")[4:5], target.get("user_name")
             own = [("name", target["name"]), ("secret_id", target.get("secret_id"))]
             own += [("IAM user", ":".join([*account, user]) if user else None)]
             own += [("ai_secret", (one.get("id") or "").lower()) for one in target["ai_secrets"]]
-            used.update((what, value.strip()) for what, value in own if value)
-        for (what, value), number in used.items():
-            if number > 1:
-                yield f"the {what} {shown(value)} is used {number} times. Each target needs its own."
+            for what, value in own:
+                used.setdefault((what, (value or "").strip()), []).append(target["name"])
+        for (what, value), names in used.items():
+            if value and len(names) > 1:
+                which = f"of {shown(names[0])}" if what in NOT_SHOWN else shown(value)
+                yield f"the {what} {which} is used {len(names)} times. Each target needs its own."
 
     def refuse_what_is_not_allowed(self, values, where):
         """Refuses targets that use what the values of the stack's parameters don't allow."""
@@ -578,7 +580,10 @@ class TargetList:
             if missing:
                 first, name = next(iter(missing.items()))
                 of = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-                wanted = ",".join(as_patterns(parameter, missing)[:3])
+                # Security: what isn't the ARN of a secret may be the secret itself.
+                arns = [id for id in missing if id.startswith("arn:") or parameter not in SECRET_FIELDS]
+                first = first if first in arns else f"the secret in its {SECRET_FIELDS[parameter]}"
+                wanted = ",".join(as_patterns(parameter, arns)[:3]) or "its ARN"
                 mistake = f"{name} uses {first}{of}, which {parameter} doesn't allow. Add this there: {wanted}"
                 mistakes.append(printable(mistake))
         tagging = [one["name"] for one in self.targets if one.get("session_tags") or one.get("source_identity")]
@@ -606,10 +611,44 @@ class TargetList:
         return used
 
     def changes_since(self, before):
-        """The names of the targets that are new or different, and of those that are gone. `before` is a list's text."""
-        old = targets_by_name(before)
-        new = {target["name"]: target for target in self.targets}
-        return [name for name in new if old.get(name) != new[name]], [name for name in old if name not in new]
+        """The names of the targets that are new or different, and of those that are gone, if `before` can be read."""
+        old, new = targets_by_name(before), {target["name"]: target for target in self.targets}
+        changed = [name for name in new if (old or {}).get(name) != new[name]]
+        return changed, None if old is None else [name for name in old if name not in new]
+
+
+class ListInS3:
+    """The object from which a function reads its targets. `before` is the text that it has had until now, if any."""
+
+    def __init__(self, aws, bucket, key, before=None):
+        self.aws, self.bucket, self.key, self.before = aws, bucket, key, before
+        self.url, self.file, self.etag, self.version = f"s3://{bucket}/{key}", aws.folder / "targets.json", None, None
+
+    def _call(self, operation, *options):
+        """What S3 answers, or nothing if there is no such object."""
+        # The AWS CLI requires these as options if it writes a file.
+        place = [f"--bucket={self.bucket}", f"--key={self.key}", f"--expected-bucket-owner={self.aws.account}"]
+        try:
+            return self.aws.call("s3api", operation, options=[*place, *options])
+        except AwsError as error:
+            if error.code in ("404", "NoSuchKey"):
+                return {}
+            raise
+
+    def read(self):
+        found = self._call("get-object", str(self.file))
+        self.before, self.etag = self.file.read_bytes() if found else None, found.get("ETag")
+        self.version = found.get("VersionId")
+        return self.before
+
+    def has_changed(self):
+        """Whether somebody else has written it since. Only new versions of the AWS CLI can upload on a condition."""
+        return self._call("head-object").get("ETag") != self.etag
+
+    def put(self, text):
+        # The file that was checked may have changed since, or be a pipe.
+        self.file.write_bytes(text)
+        self.etag = self._call("put-object", "--body", str(self.file), "--content-type", "application/json")["ETag"]
 
 
 def without_duplicates(pairs):
@@ -621,13 +660,13 @@ def without_duplicates(pairs):
 
 
 def targets_by_name(text):
-    """The targets of a list, by name. What can't be read of it is left out."""
+    """The targets of a list, by name, or None if it can't be read."""
     try:
-        found = json.loads(text or b"[]")
-    except (ValueError, RecursionError):
-        return {}
-    named = [one for one in found if isinstance(one, dict) and "name" in one] if isinstance(found, list) else []
-    return {one["name"]: one for one in named if isinstance(one["name"], str)}
+        found = json.loads("[]" if text is None else text)
+        is_list = isinstance(found, list) and all(isinstance(one["name"], str) for one in found)
+    except (ValueError, RecursionError, TypeError, KeyError):
+        return None
+    return {one["name"]: one for one in found} if is_list else None
 
 
 def refuse_constant(name):
@@ -712,8 +751,8 @@ def is_of_type(value, type):
 
 
 def problems_with_text(text, schema, field=None):
-    # JSON Schema uses JavaScript's regular expressions, and Python's have no \p.
-    pattern = schema.get("pattern", "").replace(r"\p{L}\p{N}", r"\w")
+    # JSON Schema uses JavaScript's regular expressions. Python's have no \p, and their $ ignores a last newline.
+    pattern = schema.get("pattern", "").replace(r"\p{L}\p{N}", r"\w").replace("$", r"\Z")
     if not re.search(pattern, text):
         found = "" if field in NOT_SHOWN else f"is {shown(text)}, which "
         yield f"{found}must match {schema['pattern']}" if text.strip() else "must not be empty"
@@ -836,7 +875,7 @@ class Aws:
             return None
 
     def invoke(self, function, event):
-        """The answer, and whether it is an error. The report in an error's message is returned instead of it."""
+        """The answer, and the type of the error if it is one. The report in an error's message is returned instead."""
         asked, answered = self.folder / "event.json", self.folder / "answer.json"
         asked.write_text(json.dumps(event))
         # A rotation may take 15 minutes, and a second attempt would be a second rotation.
@@ -846,9 +885,10 @@ class Aws:
         if "FunctionError" not in done:
             return printable(answer), False
         try:
-            return printable(json.loads(answer["errorMessage"])), True
+            report = json.loads(answer["errorMessage"])
         except (ValueError, KeyError, TypeError):
-            return printable(answer.get("errorMessage", answer)), True
+            report = answer.get("errorMessage", answer)
+        return printable(report), answer.get("errorType", "Unknown")
 
 
 def aws_error(text):
@@ -1629,8 +1669,9 @@ def rotate(aws, function, is_new, names=()):
         time.sleep(seconds)
     if not isinstance(report, dict) or "targets" not in report:
         print(f"  {report}")
-        # With a list that it can't use, a function doesn't start, or doesn't know the targets of the event.
-        return False, {"targets": [], "targets_error": report}
+        # With a list that it can't use or read, a function doesn't start, or doesn't know the targets of the event.
+        is_refused = failed in ("StartRefused", "EventRefused") and "S3 GetObject: " not in str(report)
+        return False, {"targets": [], "targets_error": {"class": "configuration" if is_refused else "unavailable"}}
     show_targets_error(report)
     for target in report["targets"]:
         expires = f", expires {target['expires_at']}" if "expires_at" in target else ""
@@ -1731,8 +1772,7 @@ class Deployment:
         self.template = self.bundle.template
         self.interrupted = "Interrupted. Nothing was deployed."
         self.targets = TargetList(options.targets, self.bundle.schema()) if options.targets else None
-        # The text of the list that the function has used until now.
-        self.list_before = None
+        self.list = None
 
     def run(self):
         if self.targets and not self.options.config:
@@ -1771,61 +1811,65 @@ class Deployment:
             )
         self.targets.refuse_what_is_not_allowed(self._effective({}, deployed), f"{path}, and deploy it with --config")
         changed = self._show_changes_of_list(deployed)
-        bucket, key = deployed["TargetsBucket"], deployed["TargetsKey"]
-        ensure_versioned(self.aws, bucket, bucket == bucket_name(self.aws))
-        self._upload_targets(bucket, key)
-        self.interrupted = f"Interrupted. The list is in s3://{bucket}/{key}, and the function uses it from now on."
+        ensure_versioned(self.aws, self.list.bucket, self.list.bucket == bucket_name(self.aws))
+        self._upload_targets()
         # One target is enough to see whether the function accepts the list.
         ok = self._prove(stack, self._effective({}, deployed), False, changed or [self.targets.targets[0]["name"]])
         return 0 if ok else 2
 
     def _show_changes_of_list(self, deployed):
         """Returns the names of the targets that are new or different, and asks before targets are removed."""
-        self.list_before = self._list_in(deployed["TargetsBucket"], deployed["TargetsKey"])
-        changed, gone = self.targets.changes_since(self.list_before)
+        self.list = ListInS3(self.aws, deployed["TargetsBucket"], deployed["TargetsKey"])
+        changed, gone = self.targets.changes_since(self.list.read())
         print(f"New or different: {listed(changed) or 'none'}")
-        if gone:
+        if gone is None:
+            print(f"{self.list.url} can't be read as a list. Targets that only it has won't be rotated any more.")
+        elif gone:
             print(f"No longer in the list: {listed(gone)}. They won't be rotated any more, and keep their credentials.")
-        if gone and not self.options.yes:
+        if gone != [] and not self.options.yes:
             if not sys.stdin.isatty():
-                raise Stop(f"{self.targets.path} lacks targets of the list in S3. To remove them, use --yes.")
+                raise Stop("deploy.py asks before it removes targets. To remove them without asking, use --yes.")
             if not ask("Remove them? [y/N]", lambda answer: check_yes(answer or "n")):
                 raise Stop("You answered no.")
         return changed
 
-    def _list_in(self, bucket, key):
-        """The text of the deployed list, or None if there is none."""
-        file = self.aws.folder / "targets.json"
-        # The AWS CLI requires these as options if it writes a file.
-        options = [f"--bucket={bucket}", f"--key={key}", f"--expected-bucket-owner={self.aws.account}", str(file)]
+    def _upload_targets(self, is_read=True):
+        """`is_read` is false if no function reads this object yet."""
+        if is_read and self.list.has_changed():
+            problem = f"{self.list.url} has changed since it was compared, so your list wasn't uploaded. Start again."
+            raise Stop(problem, 1 if "Nothing" in self.interrupted else 2)
+        print(f"Uploading {len(self.targets.targets)} targets to {self.list.url}")
         try:
-            self.aws.call("s3api", "get-object", options=options)
-        except AwsError as error:
-            if error.code in ("404", "NoSuchKey"):
-                return None
+            self.list.put(self.targets.bytes)
+        except (KeyboardInterrupt, AwsError) as error:
+            # An error without a code isn't an answer of S3.
+            if is_read and not getattr(error, "code", ""):
+                self.interrupted = f"Interrupted. {self._not_proven('may be')}"
             raise
-        return file.read_bytes()
 
-    def _upload_targets(self, bucket, key):
-        print(f"Uploading {len(self.targets.targets)} targets to s3://{bucket}/{key}")
-        self._put_list(bucket, key, self.targets.bytes)
+    def _not_proven(self, is_or_may_be="is"):
+        text = f"The new list in {self.list.url} {is_or_may_be} in use, but not proven. To prove it, run{self._again()}"
+        place = f"--bucket {self.list.bucket} --key {self.list.key} --region {self.aws.region}"
+        source = f"'{self.list.bucket}/{self.list.key}?versionId={self.list.version}'"
+        put_back = f"To put the earlier one back, run\n  aws s3api copy-object {place} --copy-source {source}"
+        return f"{text}\n{put_back}" if self.list.version else text
 
-    def _put_list(self, bucket, key, text):
-        # The file that was checked may have changed since, or be a pipe.
-        file = self.aws.folder / "targets.json"
-        file.write_bytes(text)
-        request = {"Bucket": bucket, "Key": key, "ExpectedBucketOwner": self.aws.account}
-        options = ["--body", str(file), "--content-type", "application/json"]
-        self.aws.call("s3api", "put-object", request, options=options)
+    def _again(self):
+        return f"\n  python3 deploy.py --stack {self.options.stack} --region {self.aws.region} --targets {self.targets.path}"
 
-    def _withdraw_list(self, stack, bucket, key):
-        """Puts the earlier list back. Otherwise the function's next environment wouldn't start."""
-        command = f"python3 deploy.py --stack {stack.name} --region {self.aws.region} --targets {self.targets.path}"
-        what_to_do = f"Correct {self.targets.path}, and run\n  {command}"
-        if self.list_before is None:
-            raise Stop(f"The function can't use the list, and has no earlier one. {what_to_do}", 2)
-        self._put_list(bucket, key, self.list_before)
-        raise Stop(f"The function can't use the list. s3://{bucket}/{key} has the earlier one again. {what_to_do}", 2)
+    def _stop_without_proof(self, error):
+        """Puts the earlier list back if the function can't use the new one: its next environment wouldn't start."""
+        if error["class"] in ("throttled", "unavailable", "timeout"):
+            raise Stop(self._not_proven(), 2)
+        if not targets_by_name(self.list.before) or self.list.before == self.targets.bytes:
+            outcome = "has no earlier one"
+        elif self.list.has_changed():
+            outcome = "has changed since, and stays"
+        else:
+            self.list.put(self.list.before)
+            outcome = "has the earlier one again"
+        what_to_do = f"Correct {self.targets.path}, and run{self._again()}"
+        raise Stop(f"The function can't use the list. {self.list.url} {outcome}. {what_to_do}", 2)
 
     def _open(self, name):
         stack = Stack(self.aws, name)
@@ -1993,7 +2037,8 @@ class Deployment:
             ensure_bucket(self.aws, place[0], is_own, tags, "TargetsBucket")
             ensure_versioned(self.aws, place[0], is_own)
             if not is_read:
-                self._upload_targets(*place)
+                self.list = ListInS3(self.aws, *place, self.list and self.list.before)
+                self._upload_targets(is_read)
         parameters = list(stack_parameters(self.template, values, deployed))
         effective = self._effective(values, deployed)
 
@@ -2005,7 +2050,7 @@ class Deployment:
             print("Nothing to change: the stack already has these parameters and this release.")
         self.interrupted = f"Interrupted. The stack {stack.name} is deployed."
         if place and is_read:
-            self._upload_targets(*place)
+            self._upload_targets()
         return self._prove(stack, effective, is_new)
 
     def _prove(self, stack, values, is_new, names=()):
@@ -2014,10 +2059,13 @@ class Deployment:
         # A fleet may have more targets than fit into an invocation.
         if values["ScheduleState"] == "DISABLED" and (names := names or self._names_of_targets(values)):
             names, how_many = names[:MAX_NAMES], f" at most {MAX_NAMES} targets, because ScheduleState is DISABLED"
+        done = f"Interrupted. The stack {stack.name} is deployed."
+        self.interrupted = f"{done} {self._not_proven()}" if self.targets else done
         print(f"\nRotating{how_many}")
         rotated, report = rotate(self.aws, outputs["FunctionName"], is_new and not values["BedrockRoleArn"], names)
         if self.targets and "targets_error" in report:
-            self._withdraw_list(stack, values["TargetsBucket"], values["TargetsKey"])
+            self._stop_without_proof(report["targets_error"])
+        self.interrupted = done
         print("\nChecking everything that a rotation needs")
         healthy = doctor(self.aws, outputs["FunctionName"], rotated_in(report), names)
         if not rotated and "permission" in classes_of(report) and values["BedrockRoleArn"]:
@@ -2034,7 +2082,7 @@ class Deployment:
         if self.targets:
             return [target["name"] for target in self.targets.targets]
         bucket, key = values["TargetsBucket"], values["TargetsKey"]
-        return list(targets_by_name(self._list_in(bucket, key))) if bucket else []
+        return list(targets_by_name(ListInS3(self.aws, bucket, key).read()) or []) if bucket else []
 
 
 def changed_from_default(template, deployed):
