@@ -121,9 +121,11 @@ impl Function {
         targets_error: Option<&Error>,
     ) -> Result<Answer<'_>, Error> {
         let (started_at, targets_error) = (iso8601(began.at), targets_error.cloned());
+        let mut is_batch = false;
         let (trigger, token, step, dry_run, targets) = match Command::parse(invocation.event, &invocation.request_id)? {
             Command::Rotate(command) => {
                 let run = async |run| rotate::run(run, &command).await;
+                is_batch = !command.targets.is_empty();
                 let spread = Spread::of(&command, self.spread);
                 let targets = self.run_each(&command.targets, command.origin, deadline, spread, run).await?;
                 (command.origin, command.token, None, command.dry_run, targets)
@@ -179,8 +181,18 @@ impl Function {
         };
         let duration_ms = began.instant.elapsed().as_millis() as u64;
         let left_out = LeftOut::new();
-        let report =
-            Report { trigger, token, step, dry_run, started_at, duration_ms, targets_error, left_out, targets };
+        let report = Report {
+            trigger,
+            token,
+            step,
+            dry_run,
+            started_at,
+            duration_ms,
+            is_batch,
+            targets_error,
+            left_out,
+            targets,
+        };
         Ok(Answer::Report(report))
     }
 

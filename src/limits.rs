@@ -19,7 +19,7 @@ pub const ANSWER: usize = 6_000_000;
 /// <https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html>
 /// <https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html>
 pub const RECORD: usize = 240_000;
-/// The report of a failed action, which Step Functions turns into the cause of an error: 32,768 characters.
+/// The report of a failed batch, which Step Functions turns into the cause of an error: 32,768 characters.
 /// <https://docs.aws.amazon.com/step-functions/latest/apireference/API_LambdaFunctionFailedEventDetails.html>
 pub const CAUSE: usize = 30_000;
 

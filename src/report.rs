@@ -27,6 +27,9 @@ pub struct Report<T = Vec<TargetReport>> {
     pub dry_run: bool,
     pub started_at: String,
     pub duration_ms: u64,
+    /// Whether the event named targets to rotate, as that of a state machine's batch does.
+    #[serde(skip)]
+    pub is_batch: bool,
     /// Why the newest list of targets could not be used. The run used the last good one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub targets_error: Option<Error>,
@@ -51,16 +54,15 @@ impl Report {
     pub fn with<'a>(&self, targets: &'a [TargetReport]) -> Report<&'a [TargetReport]> {
         let (token, started_at, targets_error) =
             (self.token.clone(), self.started_at.clone(), self.targets_error.clone());
-        let Self { trigger, step, dry_run, duration_ms, .. } = *self;
+        let Self { trigger, step, dry_run, duration_ms, is_batch, .. } = *self;
         let left_out = LeftOut::new();
-        Report { trigger, token, step, dry_run, started_at, duration_ms, targets_error, left_out, targets }
+        Report { trigger, token, step, dry_run, started_at, duration_ms, is_batch, targets_error, left_out, targets }
     }
 
     /// Leaves out targets until the others fit into what may receive the answer: a state machine, or Lambda's record of
     /// an asynchronous invocation, as those of a schedule are. Targets that failed are left out last.
     pub fn into_answer(mut self) -> Self {
-        let is_cause = self.has_failed() && self.trigger != Origin::Schedule;
-        let limit = if is_cause { limits::CAUSE } else { limits::RECORD };
+        let limit = if self.is_batch && self.has_failed() { limits::CAUSE } else { limits::RECORD };
         self.left_out = limits::shorten(&mut self.targets, limit, |it| it.outcome.rank(), |it| it.outcome);
         self
     }
@@ -74,6 +76,7 @@ impl Report {
             dry_run: false,
             started_at: "2026-01-01T00:00:00Z".to_owned(),
             duration_ms: 5,
+            is_batch: false,
             targets_error: None,
             left_out: LeftOut::new(),
             targets,
@@ -519,9 +522,9 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_action_fits_into_the_cause_of_an_error_in_step_functions() {
-        let targets = fleet(300, Outcome::Failed);
-        let answer = Report::for_test(Origin::Action, targets).into_answer();
+    fn a_failed_batch_fits_into_the_cause_of_an_error_in_step_functions() {
+        let batch = Report { is_batch: true, ..Report::for_test(Origin::Action, fleet(300, Outcome::Failed)) };
+        let answer = batch.into_answer();
         assert!(json!(limits::json(&answer)).to_string().len() < 32_768);
         assert_eq!(answer.targets.iter().filter(|target| target.outcome == Outcome::Failed).count(), 3);
         assert_eq!(answer.left_out["not_due"], 300 - answer.targets.len());
