@@ -875,7 +875,7 @@ class Aws:
             return None
 
     def invoke(self, function, event):
-        """The answer, and the type of the error if it is one. The report in an error's message is returned instead."""
+        """The answer, and whether it is an error. The report in an error's message is returned instead of it."""
         asked, answered = self.folder / "event.json", self.folder / "answer.json"
         asked.write_text(json.dumps(event))
         # A rotation may take 15 minutes, and a second attempt would be a second rotation.
@@ -885,10 +885,9 @@ class Aws:
         if "FunctionError" not in done:
             return printable(answer), False
         try:
-            report = json.loads(answer["errorMessage"])
+            return printable(json.loads(answer["errorMessage"])), True
         except (ValueError, KeyError, TypeError):
-            report = answer.get("errorMessage", answer)
-        return printable(report), answer.get("errorType", "Unknown")
+            return printable(answer.get("errorMessage", answer)), True
 
 
 def aws_error(text):
@@ -1669,8 +1668,9 @@ def rotate(aws, function, is_new, names=()):
         time.sleep(seconds)
     if not isinstance(report, dict) or "targets" not in report:
         print(f"  {report}")
-        # With a list that it can't use or read, a function doesn't start, or doesn't know the targets of the event.
-        is_refused = failed in ("StartRefused", "EventRefused") and "S3 GetObject: " not in str(report)
+        # With a list that it can't use, a function doesn't start, or doesn't know the targets of the event. A message
+        # without this name has another reason, such as a timeout, or a list that the function hasn't read.
+        is_refused = "function TARGETS_S3_URI: " in str(report)
         return False, {"targets": [], "targets_error": {"class": "configuration" if is_refused else "unavailable"}}
     show_targets_error(report)
     for target in report["targets"]:
