@@ -96,6 +96,8 @@ DOMAINS = {
 MAX_MISTAKES, MAX_NAMES = 10, 10
 # Security: the values of these fields aren't shown, because somebody may have written a secret there.
 NOT_SHOWN = ("secret_id", "api_key_secret_id", "external_id", "api_url")
+API_KEY = "holds what looks like an API key. Replace that key now, because it is no longer secret"
+UUID = r"[0-9A-Fa-f]{8}(-?[0-9A-Fa-f]{4}){3}-?[0-9A-Fa-f]{12}"
 SECRET_FIELDS = {"StagedSecretArns": "secret_id", "ApiKeySecretArns": "api_key_secret_id"}
 HOW_TO_MAKE_A_PROVIDER = """\
   The key sees no provider for Amazon Bedrock. In Braintrust, open Settings, AI providers, and add AWS Bedrock. Any
@@ -179,6 +181,10 @@ def parse_value(text, place):
     if not re.fullmatch(r"\s*(#.*)?", rest):
         raise Stop(f"{place}: Only a comment may follow the closing quote.")
     return value
+
+
+def looks_like_an_api_key(text):
+    return text.strip().startswith(("sk-", "bt-st-"))
 
 
 def shown(text):
@@ -541,6 +547,8 @@ class TargetList:
         # Without a byte order mark, which the function refuses.
         self.bytes = text.encode()
         mistakes = [self._describe(path, problem) for path, problem in mistakes_in(self.targets, schema)]
+        # Several rules can need the same field.
+        mistakes = list(dict.fromkeys(mistakes))
         # The next check relies on the required fields.
         self._refuse(mistakes or list(self._what_is_used_twice()))
 
@@ -554,7 +562,8 @@ class TargetList:
             return f"the list {problem}."
         index, *fields = path
         field = "".join(map(part_of_path, fields)).lstrip(".")
-        return f"{named(self.targets[index], index)}{f': {field}' if field else ''} {problem}."
+        line = f"{named(self.targets[index], index)}{f': {field}' if field else ''} {problem}"
+        return line if line.endswith("?") else f"{line}."
 
     def _what_is_used_twice(self):
         used = {}
@@ -753,9 +762,14 @@ def is_of_type(value, type):
 def problems_with_text(text, schema, field=None):
     # JSON Schema uses JavaScript's regular expressions. Python's have no \p, and their $ ignores a last newline.
     pattern = schema.get("pattern", "").replace(r"\p{L}\p{N}", r"\w").replace("$", r"\Z")
-    if not re.search(pattern, text):
+    is_uuid = schema.get("format") != "uuid" or re.fullmatch(UUID, text.strip())
+    if not (re.search(pattern, text) and is_uuid):
+        if looks_like_an_api_key(text):
+            yield API_KEY
+            return
         found = "" if field in NOT_SHOWN else f"is {shown(text)}, which "
-        yield f"{found}must match {schema['pattern']}" if text.strip() else "must not be empty"
+        expected = f"match {schema['pattern']}" if "pattern" in schema else "be a UUID"
+        yield f"{found}must {expected}" if text.strip() else "must not be empty"
     if len(text) > schema.get("maxLength", len(text)):
         yield f"must have {schema['maxLength']} characters or fewer"
 
@@ -795,7 +809,8 @@ def mistakes_in_combination(value, schema, path):
         if forms and not (fitting == 1 or (fitting and keyword == "anyOf")):
             yield path, describe_forms(forms, ", and only one of them" if keyword == "oneOf" else "")
     if "not" in schema and not any(mistakes_in(value, schema["not"], path)):
-        yield path, "is missing" if value is None else "has a value that isn't accepted here"
+        is_api_key = isinstance(value, str) and looks_like_an_api_key(value)
+        yield path, "is missing" if value is None else API_KEY if is_api_key else "has a value that isn't accepted here"
     if "if" in schema and not any(mistakes_in(value, schema["if"], path)):
         yield from mistakes_in(value, schema["then"], path)
 

@@ -90,6 +90,34 @@ def test_a_secret_in_the_wrong_field_is_not_repeated(deploy, read, field, secret
     assert field in str(refused.value) and "live" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        without(ai_secrets=[{"id": "sk-live"}]),
+        without(role_arn="bt-st-live"),
+        without(secret_id="sk-live"),
+        without(ai_secrets=[{"id": ID, "api_key_secret_id": "sk-live"}]),
+    ],
+)
+def test_an_api_key_in_the_wrong_field_is_recognized_and_not_repeated(deploy, read, target):
+    with pytest.raises(deploy.Stop) as refused:
+        read([target])
+    assert "what looks like an API key" in str(refused.value) and "live" not in str(refused.value)
+
+
+def test_an_id_that_is_no_uuid_is_refused_before_the_upload(deploy, read):
+    with pytest.raises(deploy.Stop) as refused:
+        read([without(ai_secrets=[{"id": "AWS Bedrock"}])])
+    assert 'ai_secrets[0].id is "AWS Bedrock", which must be a UUID.' in str(refused.value)
+
+
+def test_a_missing_field_is_named_once_and_a_question_ends_with_its_mark(deploy, read):
+    with pytest.raises(deploy.Stop) as refused:
+        read([{key: value for key, value in without().items() if key != "role_arn"} | {"regoin": "us-east-1"}])
+    lines = str(refused.value).splitlines()
+    assert len(lines) == len(set(lines)) and any(line.endswith("Did you mean region?") for line in lines)
+
+
 @pytest.mark.parametrize(("field", "parameter"), [("secret_id", "StagedSecretArns"), ("api_key_secret_id", "ApiKey")])
 def test_what_stands_in_the_place_of_a_secrets_arn_is_not_repeated(deploy, read, field, parameter):
     given = {field: "wJalrXUtnFEMI"}

@@ -74,5 +74,7 @@ def printable(value):
 def _saved_region(stack):
     """The region that deploy.py saved."""
     saved = ROOT / f"deploy/{stack}.yaml"
-    found = saved.exists() and re.search(r"^Region: *\"?([a-z0-9-]+)", saved.read_text(), re.MULTILINE)
-    return found[1] if found else sys.exit(f"The region is unknown: there is no {saved}. Set AWS_REGION.")
+    if not saved.exists():
+        sys.exit(f"The region is unknown: there is no {saved}. Set AWS_REGION.")
+    found = re.search(r"^Region: *\"?([a-z0-9-]+)", saved.read_text(), re.MULTILINE)
+    return found[1] if found else sys.exit(f"The region is unknown: {saved} has no Region. Add it, or set AWS_REGION.")

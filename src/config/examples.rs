@@ -231,6 +231,8 @@ pub fn refused() -> Vec<(Value, &'static str)> {
         (destination(json!("x")), "ai_secrets[0]: it is not an object"),
         (destination(json!([AI_SECRET_ID, null, null, null, null, null])), "ai_secrets[0]: it is not an object"),
         (destination(json!({"id": "5f1c"})), "ai_secrets[0].id: found \"5f1c\"; expected a UUID"),
+        (destination(json!({"id": "sk-live"})), "ai_secrets[0].id: found \"sk-…\"; expected a UUID"),
+        (temporary(json!({"role_arn": "sk-live"})), "role_arn: found \"sk-…\""),
         (destination(json!({"id": Uuid::nil(), "name": "x"})), "ai_secrets[0]: both id and name"),
         (destination(json!({"id": Uuid::nil(), "org_name": "x"})), "ai_secrets[0].org_name: it goes with name"),
         (destination(json!({"name": "x", "org_name": ""})), "ai_secrets[0].org_name: it may not be empty"),

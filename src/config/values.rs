@@ -48,7 +48,7 @@ macro_rules! checked_text {
 
 fn check(text: &str, accepts: fn(&str) -> bool, otherwise: fn(&str) -> String) -> Result<String, String> {
     // The text may be the content of a wrong secret, which can be of any length.
-    if accepts(text) { Ok(text.to_owned()) } else { Err(otherwise(&shortened(text))) }
+    if accepts(text) { Ok(text.to_owned()) } else { Err(otherwise(&shortened(without_api_key(text)))) }
 }
 
 pub(super) fn is_made_of(text: &str, length: RangeInclusive<usize>, punctuation: &str) -> bool {
@@ -109,6 +109,11 @@ impl S3Uri {
     pub fn parts(&self) -> (&str, &str) {
         s3_parts(&self.0).unwrap_or_default()
     }
+}
+
+// Security: errors repeat what was found, and somebody may have given an API key in the wrong field.
+fn without_api_key(text: &str) -> &str {
+    if looks_like_an_api_key(text) { "sk-…" } else { text }
 }
 
 fn looks_like_an_api_key(text: &str) -> bool {
@@ -176,7 +181,8 @@ impl TryFrom<String> for AiSecretId {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        Uuid::parse_str(text.trim()).map(Self).map_err(|_| format!("found {:?}; expected a UUID", shortened(&text)))
+        let otherwise = |text: &str| format!("found {:?}; expected a UUID", shortened(text));
+        Uuid::parse_str(text.trim()).map(Self).map_err(|_| otherwise(without_api_key(text.trim())))
     }
 }
 
