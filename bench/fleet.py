@@ -16,7 +16,6 @@ import step  # noqa: E402
 from support.emulated_function import EmulatedFunction  # noqa: E402
 from support.local_cloud import LocalCloud  # noqa: E402
 from support.paths import MINISTACK  # noqa: E402
-from support.targets_object import TargetsObject  # noqa: E402
 from throttle import Throttle  # noqa: E402
 
 LATENCY = 0.05  # seconds added to every upstream call
@@ -25,13 +24,9 @@ COUNTS = (10, 300)
 
 def measure(stack, throttle, count):
     """The seconds of one run, and the bytes of the log for each target."""
-    targets = TargetsObject(stack)
-    targets.put(functions.targets(stack, count))
-    variables = stack.environment([], **targets.variables)
+    variables = functions.listed_targets(stack, count)
     with EmulatedFunction(throttle.bootstrap(functions.BOOTSTRAP), variables, timeout=900) as function:
-        result = function.invoke({"action": "rotate"})
-        if not result.ok:
-            sys.exit(f"The rotation failed: {str(result.body)[:2000]}")
+        result = functions.rotate(function)
         # Only the function's own lines are JSON. The emulator adds others.
         lines = [line for line in function.logs() if line.startswith("{")]
         return result.seconds, sum(map(len, lines)) / count

@@ -10,6 +10,7 @@ from pathlib import Path
 import build
 import step
 from support.emulated_function import EmulatedFunction
+from support.targets_object import TargetsObject
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOTSTRAP = ROOT / ".aws-sam/build/RotatorFunction/bootstrap"
@@ -93,6 +94,13 @@ def targets(stack, count):
     ids = [add(f"secret {n}", metadata={"access_key": "ASIAOLD"}) for n in range(count)]
     shared = {"kind": "temporary", "role_arn": role, "region": "us-east-1"}
     return [{"name": f"target-{n}", **shared, "ai_secrets": [{"id": id}]} for n, id in enumerate(ids)]
+
+
+def listed_targets(stack, count):
+    """The environment of a function that reads so many targets from S3."""
+    listed = TargetsObject(stack)
+    listed.put(targets(stack, count))
+    return stack.environment([], **listed.variables)
 
 
 def subjects(stack, distance, ca_bundle, nothing):

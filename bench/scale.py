@@ -9,7 +9,6 @@ from pathlib import Path
 import functions
 from support.emulated_function import EmulatedFunction
 from support.processes import children
-from support.targets_object import TargetsObject
 from table import Row
 
 LONG = 1  # second of CPU time; less is not precise enough, because the kernel counts in hundredths of a second
@@ -18,9 +17,7 @@ LONG = 1  # second of CPU time; less is not precise enough, because the kernel c
 def rotated_at_once(stack, count, name):
     """Yields the duration of one invocation with `count` targets, its CPU time if that is long enough to be measured,
     and its peak memory."""
-    targets = TargetsObject(stack)
-    targets.put(functions.targets(stack, count))
-    environment = stack.environment([], **targets.variables)
+    environment = functions.listed_targets(stack, count)
     servers = [os.getpid(), *children(os.getpid())]  # this process has Braintrust and the server before ministack
     handling = [_timed(server) for server in (stack.aws, stack.braintrust)]
     with EmulatedFunction(functions.BOOTSTRAP, environment, timeout=900) as function:

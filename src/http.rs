@@ -10,7 +10,7 @@ use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio::sync::Semaphore;
 
 use crate::config::{CaBundle, HttpsProxy};
-use crate::error::{Error, shortened};
+use crate::error::{Error, ErrorClass, shortened};
 
 /// A handshake on Lambda's throttled CPU takes a few tenths of a second. An unreachable host should not cost much more.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -106,6 +106,11 @@ pub fn media_type(headers: &HeaderMap) -> String {
     let is_part = |c: &char| c.is_ascii_alphanumeric() || "/.+-".contains(*c);
     let media_type: String = value.chars().take_while(is_part).take(40).collect();
     if media_type.is_empty() { "content of an unknown type".to_owned() } else { media_type }
+}
+
+/// The class of an error after which there is no complete response.
+pub fn class(error: &reqwest::Error) -> ErrorClass {
+    if error.is_timeout() { ErrorClass::Timeout } else { ErrorClass::Unavailable }
 }
 
 /// Why there was no complete response.

@@ -299,7 +299,7 @@ impl Bedrock {
             call.error(ErrorClass::Configuration, problem, "Report this as a bug")
         })?;
         let mut response = self.http.execute(request).await.map_err(|error| {
-            let class = if error.is_timeout() { ErrorClass::Timeout } else { ErrorClass::Unavailable };
+            let class = http::class(&error);
             let remedy =
                 format!("Check that Bedrock is available in {} and that the function can reach it", call.region);
             Failure::of(&error).into_error(|problem| call.error(class, problem, remedy))

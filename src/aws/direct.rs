@@ -4,18 +4,18 @@ use reqwest::header::HeaderMap;
 use reqwest::{Client, Request, Response};
 
 use super::refusals;
-use crate::error::{Error, ErrorClass, Service};
-use crate::http::Failure;
+use crate::error::{Error, Service};
+use crate::http::{self, Failure};
 
 /// Sends a signed request once, and returns the start of its response, whatever the status is.
 pub(super) async fn send(
-    http: &Client,
+    client: &Client,
     request: Request,
     service: Service,
     call: &'static str,
 ) -> Result<Response, Error> {
-    http.execute(request).await.map_err(|failure| {
-        let class = if failure.is_timeout() { ErrorClass::Timeout } else { ErrorClass::Unavailable };
+    client.execute(request).await.map_err(|failure| {
+        let class = http::class(&failure);
         let error = |problem| Error::new(class, service, call, problem, refusals::remedy(class));
         Failure::of(&failure).into_error(error)
     })

@@ -176,7 +176,7 @@ impl Braintrust<'_> {
             request = request.header(CONTENT_TYPE, "application/json").body(body);
         }
         request.send().await.map_err(|error| {
-            let class = if error.is_timeout() { ErrorClass::Timeout } else { ErrorClass::Unavailable };
+            let class = http::class(&error);
             Failure::of(&error).into_error(|problem| Error { class, ..unavailable(call, problem) })
         })
     }
